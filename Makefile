@@ -1,0 +1,79 @@
+# iotmq: build with PostgreSQL's PGXS.
+#
+#   make && sudo make install      build and install for the pg_config in PATH
+#   make demo, test, bench, lint   each installs what it needs, works on a copy of
+#                                  this tree and leaves the machine's servers alone
+#
+# PG_CONFIG=/path/to/pg_config chooses another PostgreSQL.
+# TESTS="name..." narrows test and installcheck down to the tests of that name.
+
+EXTENSION = iotmq
+EXTVERSION = 0.1.0
+MODULE_big = iotmq
+PGFILEDESC = "iotmq - message topics with consumer groups for IoT data"
+
+# In the order in which the install script needs them.
+SQL_MODULES = schema topic segment publish group consume position deadletter \
+	maintenance access view
+
+# Upgrade scripts.  Set even while there is none: "make demo DATA=..." means another DATA.
+DATA = $(wildcard $(EXTENSION)--*--*.sql)
+DATA_built = $(EXTENSION)--$(EXTVERSION).sql
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+
+# $(call tests,FILES): their names, or those of them that TESTS asks for.
+tests = $(if $(TESTS),$(filter $(TESTS),$(call names,$(1))),$(call names,$(1)))
+names = $(basename $(notdir $(sort $(wildcard $(1)))))
+
+REGRESS := $(call tests,test/sql/*.sql)
+ISOLATION := $(call tests,test/specs/*.spec)
+PROVE_TESTS := $(patsubst %,test/t/%.pl,$(call tests,test/t/*.pl))
+TAP_TESTS := $(if $(PROVE_TESTS),1)
+
+# Every test finds the extension loaded, so that each can run alone.
+REGRESS_OPTS = --inputdir=test --load-extension=$(EXTENSION)
+ISOLATION_OPTS = --inputdir=test --load-extension=$(EXTENSION)
+REGRESS_PREP = output_iso/expected
+EXTRA_CLEAN = output_iso
+
+all:
+
+# The targets at the end work without PostgreSQL, since they install it.
+PG_CONFIG ?= pg_config
+PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
+ifneq ($(PGXS),)
+include $(PGXS)
+else
+all install installcheck clean:
+	@echo 'PostgreSQL server development files not found by "$(PG_CONFIG)".' >&2
+	@echo 'Install them (on Debian: tools/packages build) or set PG_CONFIG.' >&2
+	@exit 1
+endif
+
+$(DATA_built): $(SQL_MODULES:%=sql/%.sql) Makefile
+	cat $(filter %.sql,$^) > $@
+
+$(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h)
+
+# The isolation tester looks for expected files below its output folder first.
+output_iso/expected:
+	mkdir -p $(@D)
+	ln -s ../expected $@
+
+demo:
+	demo/run
+
+test:
+	tools/test
+
+bench:
+	bench/run
+
+lint:
+	tools/lint
+
+# What installcheck is going to run, for tools/test to count.
+list-tests:
+	@echo $(REGRESS) $(ISOLATION) $(PROVE_TESTS)
+
+.PHONY: demo test bench lint list-tests

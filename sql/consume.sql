@@ -1,0 +1,102 @@
+-- Consuming and pull reading: see src/consume.c, settle.c and fetch.c for results
+-- and errors.
+CREATE TYPE iotmq.delivery AS (
+	lease_id bigint,
+	zone text,
+	msg_offset bigint,
+	device_id text,
+	tag text,
+	payload jsonb,
+	body bytea,
+	properties jsonb,
+	published_at timestamptz,
+	attempt int
+);
+COMMENT ON TYPE iotmq.delivery IS 'a message as it is delivered';
+
+CREATE FUNCTION iotmq.consume(topic text, consumer_group text, max_messages int DEFAULT 32,
+		invisible_for interval DEFAULT NULL, zone text DEFAULT NULL, wait interval DEFAULT NULL,
+		consumer text DEFAULT NULL) RETURNS SETOF iotmq.delivery
+	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 32
+	AS 'MODULE_PATHNAME', 'iotmq_consume';
+COMMENT ON FUNCTION iotmq.consume IS 'leases the next messages of one zone to the caller';
+
+CREATE FUNCTION iotmq.ack(lease_id bigint, msg_offsets bigint[] DEFAULT NULL) RETURNS int
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_ack';
+COMMENT ON FUNCTION iotmq.ack IS 'settles messages of a lease as done; returns how many';
+
+CREATE FUNCTION iotmq.nack(lease_id bigint, msg_offsets bigint[] DEFAULT NULL,
+		delay interval DEFAULT NULL, reason text DEFAULT NULL) RETURNS int
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_nack';
+COMMENT ON FUNCTION iotmq.nack IS 'settles messages of a lease as failed: they come again after a delay; returns how many';
+
+CREATE FUNCTION iotmq.reject(lease_id bigint, msg_offsets bigint[] DEFAULT NULL,
+		reason text DEFAULT NULL) RETURNS int
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_reject';
+COMMENT ON FUNCTION iotmq.reject IS 'settles messages of a lease as dead letters; returns how many';
+
+CREATE FUNCTION iotmq.extend(lease_id bigint, invisible_for interval) RETURNS timestamptz
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_extend';
+COMMENT ON FUNCTION iotmq.extend IS 'gives a lease more time, counted from now; returns the new deadline';
+
+CREATE FUNCTION iotmq.fetch(topic text, zone text, from_offset bigint, max_messages int DEFAULT 32)
+	RETURNS SETOF iotmq.delivery
+	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 32
+	AS 'MODULE_PATHNAME', 'iotmq_fetch';
+COMMENT ON FUNCTION iotmq.fetch IS 'reads messages of a zone from an offset on, without a lease';
+
+CREATE FUNCTION iotmq.commit_offset(topic text, consumer_group text, zone text, next_offset bigint)
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_commit_offset';
+COMMENT ON FUNCTION iotmq.commit_offset IS 'notes where a group that reads by fetch goes on';
+
+-- messages_of_device: what a device sent in since..until (exclusive), newest
+-- first, of one zone or all. Each segment is entered at its newest message of the
+-- device, so only what is returned is read (with the topic's device_index).
+-- Errors: 22004 an argument but zone NULL; 22023 bad max_messages; 42704.
+CREATE FUNCTION iotmq.messages_of_device(topic text, device_id text,
+		since timestamptz DEFAULT '-infinity', until timestamptz DEFAULT 'infinity',
+		max_messages int DEFAULT 64, zone text DEFAULT NULL) RETURNS SETOF iotmq.delivery
+	LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 64
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id int := iotmq.topic_id(topic);
+	missing text := CASE
+		WHEN device_id IS NULL THEN 'device_id' WHEN since IS NULL THEN 'since'
+		WHEN until IS NULL THEN 'until' WHEN max_messages IS NULL THEN 'max_messages' END;
+	zones text;
+BEGIN
+	IF missing IS NOT NULL THEN
+		RAISE EXCEPTION '% must not be NULL', missing USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	IF max_messages NOT BETWEEN 1 AND 10000 THEN
+		RAISE EXCEPTION 'max_messages must be between 1 and 10000, not %', max_messages
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF zone IS NOT NULL THEN
+		PERFORM iotmq.zone_id(topic, zone);
+	END IF;
+	SELECT string_agg(format('(SELECT * FROM %s
+			WHERE device_id = $1 AND published_at >= $2 AND published_at < $3
+			ORDER BY msg_offset DESC LIMIT $4)', z.table_name), ' UNION ALL ')
+	INTO zones
+	FROM iotmq.zone AS z
+	WHERE z.topic_id = id AND (messages_of_device.zone IS NULL OR z.zone = messages_of_device.zone);
+	IF zones IS NULL THEN
+		RETURN;
+	END IF;
+	RETURN QUERY EXECUTE format('
+		SELECT NULL::bigint, zone, msg_offset, device_id, tag, payload, body, properties,
+			published_at, 0
+		FROM (%s) AS message
+		ORDER BY published_at DESC, msg_offset DESC
+		LIMIT $4', zones) USING device_id, since, until, max_messages;
+END
+$$;
+COMMENT ON FUNCTION iotmq.messages_of_device IS 'the messages of a device, newest first';

@@ -1,0 +1,221 @@
+-- Consumer groups.
+
+-- group_id(topic, consumer_group): its id; raises 22004 or 42704.
+CREATE FUNCTION iotmq.group_id(topic text, consumer_group text) RETURNS int
+	LANGUAGE plpgsql STABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	topic_of_group int := iotmq.topic_id(topic);
+	id int;
+BEGIN
+	IF consumer_group IS NULL THEN
+		RAISE EXCEPTION 'consumer_group must not be NULL' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	SELECT g.group_id INTO id
+	FROM iotmq.consumer_group AS g
+	WHERE g.topic_id = topic_of_group AND g.consumer_group = group_id.consumer_group;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'consumer group "%" of topic "%" does not exist', consumer_group, topic
+			USING ERRCODE = 'undefined_object',
+				HINT = format('Create it: SELECT iotmq.create_group(%L, %L);', topic, consumer_group);
+	END IF;
+	RETURN id;
+END
+$$;
+COMMENT ON FUNCTION iotmq.group_id IS 'internal: the id of a consumer group';
+
+-- parse_tags('a || b'): the tags, NULL for '*'; raises 22023.
+CREATE FUNCTION iotmq.parse_tags(tags text) RETURNS text[]
+	LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	parts text[];
+BEGIN
+	SELECT array_agg(DISTINCT trim(part)) INTO parts FROM unnest(string_to_array(tags, '||')) AS part;
+	IF parts = '{*}' THEN
+		RETURN NULL;
+	END IF;
+	IF cardinality(parts) > 0 IS NOT TRUE OR parts && '{*,""}'
+		OR EXISTS (SELECT FROM unnest(parts) AS part WHERE octet_length(part) > 255) THEN
+		RAISE EXCEPTION 'invalid tags "%"', tags
+			USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'Name the tags, such as ''temperature || alarm'', or ''*'' for all.';
+	END IF;
+	RETURN parts;
+END
+$$;
+COMMENT ON FUNCTION iotmq.parse_tags IS 'internal: the tags in a list of tags';
+
+-- check_group(...): raises 22023 or 22004 unless these settings are legal.
+CREATE FUNCTION iotmq.check_group(mode text, invisible_for interval, max_retries int,
+		backoff interval[], max_delay interval, max_lag bigint) RETURNS void
+	LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF mode NOT IN ('concurrent', 'orderly') THEN
+		RAISE EXCEPTION 'invalid mode "%"', mode
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'Use ''concurrent'' or ''orderly''.';
+	END IF;
+	IF invisible_for <= interval '0' OR invisible_for > interval '30 days' THEN
+		RAISE EXCEPTION 'invisible_for must be more than 0 and at most 30 days'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF max_retries NOT BETWEEN 0 AND 1000 THEN
+		RAISE EXCEPTION 'max_retries must be between 0 and 1000'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF array_position(backoff, NULL) IS NOT NULL THEN
+		RAISE EXCEPTION 'backoff must not contain NULL' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	IF array_ndims(backoff) > 1 OR cardinality(backoff) NOT BETWEEN 1 AND 1000
+		OR EXISTS (SELECT FROM unnest(backoff) AS delay
+			WHERE delay < interval '0' OR delay > interval '365 days') THEN
+		RAISE EXCEPTION 'backoff must be a list of 1 to 1000 intervals between 0 and 365 days'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	PERFORM iotmq.check_positive('max_delay', max_delay);
+	IF max_lag < 0 THEN
+		RAISE EXCEPTION 'max_lag must not be negative' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION iotmq.check_group IS 'internal: raises an error unless these settings of a group are legal';
+
+-- offset_at(zone_id, at): the smallest offset such that no message published at
+-- or after that time lies below it; -infinity: the earliest, infinity: the end.
+CREATE FUNCTION iotmq.offset_at(zone_id int, at timestamptz) RETURNS bigint
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_offset_at';
+COMMENT ON FUNCTION iotmq.offset_at IS 'internal: the offset that belongs to a time';
+
+-- create_cursor, drop_cursor: where a group stands in a zone.
+CREATE FUNCTION iotmq.create_cursor(group_id int, zone_id int, next_offset bigint) RETURNS void
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	WITH new AS (
+		INSERT INTO iotmq.cursor (group_id, zone_id) VALUES (group_id, zone_id) RETURNING cursor_id
+	)
+	INSERT INTO iotmq.position (cursor_id, next_offset, stable_offset)
+	SELECT cursor_id, next_offset, 0 FROM new
+$$;
+COMMENT ON FUNCTION iotmq.create_cursor IS 'internal: lets a group read a zone from an offset on';
+
+CREATE FUNCTION iotmq.drop_cursor(cursor_id int) RETURNS void
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	DELETE FROM iotmq.position AS p WHERE p.cursor_id = drop_cursor.cursor_id;
+	DELETE FROM iotmq.lease AS l
+	WHERE l.lease_id >= drop_cursor.cursor_id::bigint << 43
+		AND l.lease_id < (drop_cursor.cursor_id + 1)::bigint << 43;
+	DELETE FROM iotmq.redelivery AS r WHERE r.cursor_id = drop_cursor.cursor_id;
+	DELETE FROM iotmq.dead_message AS d WHERE d.cursor_id = drop_cursor.cursor_id;
+	DELETE FROM iotmq.cursor AS c WHERE c.cursor_id = drop_cursor.cursor_id;
+$$;
+COMMENT ON FUNCTION iotmq.drop_cursor IS 'internal: a group reads a zone no longer';
+
+-- create_group: a group that reads the topic from start_from on.
+-- Errors: 22004 a required argument NULL; 42602 bad name; 42704 unknown topic;
+-- 42710 the group exists; 22023 bad value.
+CREATE FUNCTION iotmq.create_group(topic text, consumer_group text, mode text DEFAULT 'concurrent',
+		start_from timestamptz DEFAULT 'infinity', tags text DEFAULT '*',
+		filter jsonpath DEFAULT NULL, invisible_for interval DEFAULT '60 s',
+		max_retries int DEFAULT 16, backoff interval[] DEFAULT NULL,
+		max_delay interval DEFAULT NULL, max_lag bigint DEFAULT NULL) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	topic_of_group int := iotmq.topic_id(topic);
+	new_group int;
+	missing text := CASE
+		WHEN mode IS NULL THEN 'mode' WHEN start_from IS NULL THEN 'start_from'
+		WHEN tags IS NULL THEN 'tags' WHEN invisible_for IS NULL THEN 'invisible_for'
+		WHEN max_retries IS NULL THEN 'max_retries' END;
+BEGIN
+	PERFORM iotmq.check_name('consumer_group', consumer_group);
+	IF missing IS NOT NULL THEN
+		RAISE EXCEPTION '% must not be NULL', missing USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	PERFORM iotmq.check_group(mode, invisible_for, max_retries, backoff, max_delay, max_lag);
+	IF mode = 'orderly' THEN
+		RAISE EXCEPTION 'mode "orderly" is not supported yet' USING ERRCODE = 'feature_not_supported';
+	END IF;
+	-- zones must not come or go meanwhile
+	PERFORM FROM iotmq.topic AS t WHERE t.topic_id = topic_of_group FOR UPDATE;
+	BEGIN
+		-- RocketMQ's table of delays
+		INSERT INTO iotmq.consumer_group (topic_id, consumer_group, mode, tags, filter,
+			invisible_for, max_retries, backoff, max_delay, max_lag)
+		VALUES (topic_of_group, consumer_group, mode, iotmq.parse_tags(tags), filter,
+			invisible_for, max_retries,
+			coalesce(backoff, '{10s,30s,1m,2m,3m,4m,5m,6m,7m,8m,9m,10m,20m,30m,1h,2h}'),
+			max_delay, max_lag)
+		RETURNING group_id INTO new_group;
+	EXCEPTION WHEN unique_violation THEN
+		RAISE EXCEPTION 'consumer group "%" of topic "%" already exists', consumer_group, topic
+			USING ERRCODE = 'duplicate_object',
+				HINT = format('Change it: SELECT iotmq.alter_group(%L, %L, ...);', topic, consumer_group);
+	END;
+	PERFORM iotmq.create_cursor(new_group, z.zone_id, iotmq.offset_at(z.zone_id, start_from))
+	FROM iotmq.zone AS z
+	WHERE z.topic_id = topic_of_group
+	ORDER BY z.zone_id;
+END
+$$;
+COMMENT ON FUNCTION iotmq.create_group IS 'creates a consumer group, which reads all of a topic independently of others';
+
+-- alter_group: changes what is not NULL, for the next claim on. Errors: 42704
+-- unknown topic or group; 22023 bad value; 55006 another mode while messages are
+-- in flight or wait.
+CREATE FUNCTION iotmq.alter_group(topic text, consumer_group text, mode text DEFAULT NULL,
+		tags text DEFAULT NULL, filter jsonpath DEFAULT NULL, invisible_for interval DEFAULT NULL,
+		max_retries int DEFAULT NULL, backoff interval[] DEFAULT NULL,
+		max_delay interval DEFAULT NULL, max_lag bigint DEFAULT NULL) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id int := iotmq.group_id(topic, consumer_group);
+BEGIN
+	PERFORM iotmq.check_group(mode, invisible_for, max_retries, backoff, max_delay, max_lag);
+	IF mode = 'orderly' THEN
+		RAISE EXCEPTION 'mode "orderly" is not supported yet' USING ERRCODE = 'feature_not_supported';
+	END IF;
+	UPDATE iotmq.consumer_group AS g
+	SET mode = coalesce(alter_group.mode, g.mode),
+		tags = CASE WHEN alter_group.tags IS NULL THEN g.tags ELSE iotmq.parse_tags(alter_group.tags) END,
+		filter = coalesce(alter_group.filter, g.filter),
+		invisible_for = coalesce(alter_group.invisible_for, g.invisible_for),
+		max_retries = coalesce(alter_group.max_retries, g.max_retries),
+		backoff = coalesce(alter_group.backoff, g.backoff),
+		max_delay = coalesce(alter_group.max_delay, g.max_delay),
+		max_lag = coalesce(alter_group.max_lag, g.max_lag)
+	WHERE g.group_id = id;
+END
+$$;
+COMMENT ON FUNCTION iotmq.alter_group IS 'changes the settings of a consumer group; NULL leaves one unchanged';
+
+-- drop_group: the group with its position, leases, retries and dead letters.
+-- Errors: 42704. Waits for open transactions of its consumers.
+CREATE FUNCTION iotmq.drop_group(topic text, consumer_group text) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id int := iotmq.group_id(topic, consumer_group);
+BEGIN
+	PERFORM FROM iotmq.topic AS t WHERE t.topic = drop_group.topic FOR UPDATE;
+	PERFORM iotmq.drop_cursor(c.cursor_id) FROM iotmq.cursor AS c WHERE c.group_id = id;
+	DELETE FROM iotmq.consumer_group AS g WHERE g.group_id = id;
+END
+$$;
+COMMENT ON FUNCTION iotmq.drop_group IS 'drops a consumer group with its position, leases and dead letters';
+
+REVOKE EXECUTE ON FUNCTION iotmq.group_id, iotmq.parse_tags, iotmq.check_group, iotmq.offset_at,
+	iotmq.create_cursor, iotmq.drop_cursor, iotmq.create_group, iotmq.alter_group,
+	iotmq.drop_group FROM PUBLIC;

@@ -1,0 +1,172 @@
+-- iotmq: the message layer of an IoT pipeline inside PostgreSQL.
+-- This file: the schemas and the catalogs that everything else works on.
+\echo Use "CREATE EXTENSION iotmq" to load this file. \quit
+
+CREATE SCHEMA iotmq;
+COMMENT ON SCHEMA iotmq IS 'iotmq: functions, views and catalogs of the message layer';
+CREATE SCHEMA iotmq_topic;
+COMMENT ON SCHEMA iotmq_topic IS 'iotmq: one table a topic, with its zones and segments';
+GRANT USAGE ON SCHEMA iotmq, iotmq_topic TO PUBLIC;
+
+-- What create_topic was told. One row a topic.
+CREATE TABLE iotmq.topic (
+	topic_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	topic text COLLATE "C" NOT NULL UNIQUE,
+	table_name regclass NOT NULL,
+	retention interval NOT NULL,
+	segment_interval interval NOT NULL,
+	retention_policy text COLLATE "C" NOT NULL,
+	max_retention interval,
+	device_index boolean NOT NULL,
+	created_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE iotmq.topic IS 'one row per topic: its table and its retention';
+
+-- One row a zone. floor_time, floor_xid, seal_* belong to sealing (see segment.sql).
+CREATE TABLE iotmq.zone (
+	zone_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	topic_id int NOT NULL REFERENCES iotmq.topic,
+	zone text COLLATE "C" NOT NULL,
+	table_name regclass NOT NULL,
+	offset_sequence regclass NOT NULL,
+	earliest_offset bigint NOT NULL DEFAULT 1,
+	floor_time timestamptz NOT NULL DEFAULT '-infinity',
+	floor_xid xid8,
+	seal_xid xid8,
+	UNIQUE (topic_id, zone)
+);
+COMMENT ON TABLE iotmq.zone IS 'one row per zone of a topic: its table, its offset sequence, its earliest offset';
+
+-- One row a segment. first_offset and last_offset are known once it is sealed;
+-- both NULL in a sealed one: it is empty. No foreign key: a publisher in an old
+-- REPEATABLE READ snapshot may have to add a row.
+CREATE TABLE iotmq.segment (
+	zone_id int NOT NULL,
+	from_time timestamptz NOT NULL,
+	to_time timestamptz NOT NULL CHECK (from_time < to_time),
+	table_name regclass NOT NULL,
+	sealed boolean NOT NULL DEFAULT false,
+	first_offset bigint,
+	last_offset bigint,
+	PRIMARY KEY (zone_id, from_time)
+);
+COMMENT ON TABLE iotmq.segment IS 'one row per segment: a time slice of a zone, dropped whole by retention';
+
+CREATE TABLE iotmq.consumer_group (
+	group_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	topic_id int NOT NULL REFERENCES iotmq.topic,
+	consumer_group text COLLATE "C" NOT NULL,
+	mode text COLLATE "C" NOT NULL,
+	tags text[] COLLATE "C",
+	filter jsonpath,
+	invisible_for interval NOT NULL,
+	max_retries int NOT NULL,
+	backoff interval[] NOT NULL,
+	max_delay interval,
+	max_lag bigint,
+	created_at timestamptz NOT NULL DEFAULT now(),
+	UNIQUE (topic_id, consumer_group)
+);
+COMMENT ON TABLE iotmq.consumer_group IS 'one row per consumer group: what it reads and how failures are retried';
+COMMENT ON COLUMN iotmq.consumer_group.tags IS 'the tags delivered; NULL: all';
+
+-- Which cursor belongs to a group in a zone. The number is part of every lease id.
+CREATE TABLE iotmq.cursor (
+	cursor_id int GENERATED ALWAYS AS IDENTITY (MAXVALUE 1048575) PRIMARY KEY,
+	group_id int NOT NULL REFERENCES iotmq.consumer_group,
+	zone_id int NOT NULL REFERENCES iotmq.zone,
+	UNIQUE (zone_id, group_id)
+);
+COMMENT ON TABLE iotmq.cursor IS 'one row per group and zone: the number of its cursor';
+
+-- The moving part of a cursor, one row each, updated once a batch. Its index is
+-- not unique on purpose: a uniqueness check visits every dead version of the
+-- row, which a held-back xmin turns into thousands. New versions stay in the
+-- page (HOT) as long as it has room.
+CREATE TABLE iotmq.position (
+	cursor_id int NOT NULL,
+	next_offset bigint NOT NULL,
+	stable_offset bigint NOT NULL,
+	sample_offset bigint NOT NULL DEFAULT 0,
+	sample_xid xid8 NOT NULL DEFAULT '0',
+	last_lease bigint NOT NULL DEFAULT 0,
+	oldest_lease bigint NOT NULL DEFAULT 0,
+	next_expiry timestamptz NOT NULL DEFAULT 'infinity',
+	next_due timestamptz NOT NULL DEFAULT 'infinity',
+	last_consumed_at timestamptz NOT NULL DEFAULT '-infinity',
+	expired_unread bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 20);
+CREATE INDEX position_cursor_id ON iotmq.position (cursor_id);
+COMMENT ON TABLE iotmq.position IS 'where each cursor stands';
+COMMENT ON COLUMN iotmq.position.sample_offset IS 'with sample_xid, a sample that may settle: see stable.c; 0: none';
+COMMENT ON COLUMN iotmq.position.oldest_lease IS 'no open lease of this cursor has a smaller id';
+COMMENT ON COLUMN iotmq.position.next_expiry IS 'no lease of this cursor expires earlier';
+COMMENT ON COLUMN iotmq.position.next_due IS 'nothing in redelivery of this cursor is due earlier';
+
+-- A batch in flight: first to last without holes (offsets NULL), or a list.
+CREATE TABLE iotmq.lease (
+	lease_id bigint PRIMARY KEY,
+	first_offset bigint NOT NULL,
+	last_offset bigint NOT NULL,
+	leased_at timestamptz NOT NULL,
+	deadline timestamptz NOT NULL,
+	messages int NOT NULL,
+	consumer text,
+	offsets bigint[],
+	attempts int[],
+	settled bytea,
+	batch_limit int,
+	devices text[]
+) WITH (fillfactor = 80);
+COMMENT ON TABLE iotmq.lease IS 'one row per batch in flight';
+COMMENT ON COLUMN iotmq.lease.messages IS 'how many are still open';
+COMMENT ON COLUMN iotmq.lease.offsets IS 'NULL: all of first_offset to last_offset';
+COMMENT ON COLUMN iotmq.lease.attempts IS 'of each message; NULL: all 1';
+COMMENT ON COLUMN iotmq.lease.settled IS 'one bit a message, least significant first; NULL: none';
+COMMENT ON COLUMN iotmq.lease.batch_limit IS 'the largest lease these messages may come in; NULL: any';
+COMMENT ON COLUMN iotmq.lease.devices IS 'of each message, in an orderly group; else NULL';
+
+-- A message that waits for its next attempt: failed, expired or redriven.
+CREATE TABLE iotmq.redelivery (
+	cursor_id int NOT NULL,
+	due_at timestamptz NOT NULL,
+	msg_offset bigint NOT NULL,
+	attempt int NOT NULL,
+	batch_limit int,
+	device_id text COLLATE "C",
+	reason text
+) WITH (fillfactor = 80);
+CREATE INDEX redelivery_due ON iotmq.redelivery (cursor_id, due_at, msg_offset);
+COMMENT ON TABLE iotmq.redelivery IS 'one row per message that waits for its next attempt';
+COMMENT ON COLUMN iotmq.redelivery.attempt IS 'the number that its next delivery will have';
+
+-- The next statements make pg_dump keep the rows of the catalogs above.
+SELECT pg_catalog.pg_extension_config_dump('iotmq.topic', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.topic_topic_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.zone', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.zone_zone_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.segment', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.consumer_group', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.consumer_group_group_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.cursor', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.cursor_cursor_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.position', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.lease', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.redelivery', '');
+
+-- Backends keep the small catalogs in memory; any change to them says so.
+CREATE FUNCTION iotmq.catalog_changed() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME', 'iotmq_catalog_changed';
+COMMENT ON FUNCTION iotmq.catalog_changed() IS 'internal: tells every backend that a catalog of iotmq changed';
+REVOKE EXECUTE ON FUNCTION iotmq.catalog_changed() FROM PUBLIC;
+
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq.topic
+	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq.zone
+	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq.segment
+	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq.consumer_group
+	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq.cursor
+	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();

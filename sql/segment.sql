@@ -1,0 +1,152 @@
+-- Segments: how they are made and sealed. When is decided in src/segment.c, and
+-- by maintenance.
+
+-- ahead(segment_interval): how far ahead of time segments are made: half a day,
+-- but between 2 and 64 of them.
+CREATE FUNCTION iotmq.ahead(segment_interval interval) RETURNS interval
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+	RETURN least(greatest(interval '12 hours', segment_interval * 2), segment_interval * 64);
+COMMENT ON FUNCTION iotmq.ahead IS 'internal: how far ahead of time segments are made';
+
+-- publish_time(zone_id): now, as messages of that zone get it.
+CREATE FUNCTION iotmq.publish_time(zone_id int) RETURNS timestamptz
+	LANGUAGE C STABLE STRICT PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'iotmq_publish_time_default';
+COMMENT ON FUNCTION iotmq.publish_time IS 'internal: the default of published_at';
+
+CREATE FUNCTION iotmq.check_message(device_id text, tag text, payload jsonb, body bytea, properties jsonb)
+	RETURNS boolean
+	LANGUAGE C IMMUTABLE PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'iotmq_check_message';
+COMMENT ON FUNCTION iotmq.check_message IS 'internal: true, or the error that says what is wrong with the message';
+
+CREATE FUNCTION iotmq.before_publish() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME', 'iotmq_before_publish';
+COMMENT ON FUNCTION iotmq.before_publish IS 'internal: what a statement must do before it publishes by COPY or INSERT';
+
+-- make_segments(zone_id, at, until): makes the segments missing in that time and
+-- returns how many. Locks the zone's table against other makers of segments.
+CREATE FUNCTION iotmq.make_segments(zone_id int, at timestamptz, until timestamptz) RETURNS int
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_make_segments';
+COMMENT ON FUNCTION iotmq.make_segments IS 'internal: makes the segments that are missing in a time';
+
+-- create_segment: one segment; the caller has the lock and chose the bounds. Made
+-- apart and then attached, since that locks out nobody.
+CREATE FUNCTION iotmq.create_segment(zone_id int, zone_table regclass,
+		from_time timestamptz, to_time timestamptz) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	SET client_min_messages = warning
+	SET TimeZone = 'UTC'
+AS $$
+DECLARE
+	name text := format('iotmq_topic._zone_%s_p%s', zone_id, to_char(from_time, 'YYYYMMDD_HH24MISS'));
+BEGIN
+	EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING CONSTRAINTS INCLUDING COMPRESSION
+		INCLUDING STORAGE, PRIMARY KEY (msg_offset))', name, zone_table);
+	IF (SELECT t.device_index
+		FROM iotmq.zone AS z
+		JOIN iotmq.topic AS t USING (topic_id)
+		WHERE z.zone_id = create_segment.zone_id)
+	THEN
+		EXECUTE format('CREATE INDEX ON %s (device_id, msg_offset)', name);
+	END IF;
+	EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)',
+		zone_table, name, from_time, to_time);
+	INSERT INTO iotmq.segment (zone_id, from_time, to_time, table_name)
+	VALUES (zone_id, from_time, to_time, name::regclass);
+END
+$$;
+COMMENT ON FUNCTION iotmq.create_segment IS 'internal: makes one segment';
+
+-- Sealing. A segment whose time is over is sealed when nobody can write to it any
+-- more; then its first and last offset are final, and readers skip it by them.
+-- Three steps, each in a transaction of its own:
+--   1. floor_time := its end. Whoever begins to publish from the commit of this on
+--      puts nothing below it, even if the clock is set back.
+--   2. A sample of the zone's publishers (see stable.c): seal_xid.
+--   3. When every publisher of that sample has ended: first and last are read.
+CREATE FUNCTION iotmq.stable_sample(sequence regclass, OUT sample_offset bigint, OUT sample_xid xid8)
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_stable_sample';
+COMMENT ON FUNCTION iotmq.stable_sample IS 'internal: a sample of the publishers of a zone';
+
+CREATE FUNCTION iotmq.stable_settled(sequence regclass, sample_xid xid8) RETURNS boolean
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_stable_settled';
+COMMENT ON FUNCTION iotmq.stable_settled IS 'internal: whether the publishers of a sample have ended';
+
+-- seal_segments(zone_id, at): does the steps that can be done now; returns how
+-- many segments it sealed. Skips a zone that somebody else is sealing.
+CREATE FUNCTION iotmq.seal_segments(zone_id int, at timestamptz DEFAULT clock_timestamp()) RETURNS int
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	zone iotmq.zone;
+	past iotmq.segment;
+	new_floor timestamptz;
+	first_offset bigint;
+	last_offset bigint;
+	settled boolean;
+	sealed int := 0;
+BEGIN
+	SELECT z.* INTO zone
+	FROM iotmq.zone AS z
+	WHERE z.zone_id = seal_segments.zone_id
+	FOR NO KEY UPDATE SKIP LOCKED;
+	SELECT max(s.to_time) INTO new_floor
+	FROM iotmq.segment AS s
+	WHERE s.zone_id = seal_segments.zone_id AND NOT s.sealed
+		AND s.to_time <= least(at, clock_timestamp());
+	IF zone.zone_id IS NULL OR new_floor IS NULL THEN
+		RETURN 0;
+	END IF;
+
+	IF zone.seal_xid IS NULL AND zone.floor_time < new_floor THEN
+		UPDATE iotmq.zone AS z
+		SET floor_time = new_floor, floor_xid = pg_current_xact_id()
+		WHERE z.zone_id = seal_segments.zone_id;
+		RETURN 0;
+	END IF;
+	IF zone.seal_xid IS NULL AND zone.floor_xid <> pg_current_xact_id() THEN
+		SELECT s.sample_xid INTO zone.seal_xid FROM iotmq.stable_sample(zone.offset_sequence) AS s;
+		UPDATE iotmq.zone AS z
+		SET seal_xid = zone.seal_xid
+		WHERE z.zone_id = seal_segments.zone_id;
+	END IF;
+	settled := iotmq.stable_settled(zone.offset_sequence, zone.seal_xid);
+	IF settled IS NULL AND zone.seal_xid IS NOT NULL THEN
+		UPDATE iotmq.zone AS z SET seal_xid = NULL WHERE z.zone_id = seal_segments.zone_id;
+	END IF;
+	-- in the middle of PREPARE a publisher is in no list of holders
+	IF settled IS NOT TRUE
+		OR EXISTS (SELECT FROM pg_prepared_xacts AS p
+			WHERE p.database = current_database() AND age(p.transaction) >= age(zone.seal_xid::xid))
+	THEN
+		RETURN 0;
+	END IF;
+
+	FOR past IN
+		SELECT s.*
+		FROM iotmq.segment AS s
+		WHERE s.zone_id = seal_segments.zone_id AND NOT s.sealed AND s.to_time <= zone.floor_time
+		ORDER BY s.from_time
+	LOOP
+		EXECUTE format('SELECT min(msg_offset), max(msg_offset) FROM %s', past.table_name)
+			INTO first_offset, last_offset;
+		UPDATE iotmq.segment AS s
+		SET sealed = true, first_offset = seal_segments.first_offset, last_offset = seal_segments.last_offset
+		WHERE s.zone_id = seal_segments.zone_id AND s.from_time = past.from_time;
+		sealed := sealed + 1;
+	END LOOP;
+	UPDATE iotmq.zone AS z SET seal_xid = NULL WHERE z.zone_id = seal_segments.zone_id;
+	RETURN sealed;
+END
+$$;
+COMMENT ON FUNCTION iotmq.seal_segments IS 'internal: notes first and last offset of segments that are over';
+
+REVOKE EXECUTE ON FUNCTION iotmq.ahead, iotmq.before_publish, iotmq.make_segments,
+	iotmq.create_segment, iotmq.stable_sample, iotmq.stable_settled, iotmq.seal_segments FROM PUBLIC;

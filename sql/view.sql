@@ -1,0 +1,309 @@
+-- Views for operators. None scans messages: figures come from offsets and from
+-- the rows of cursors, leases and redeliveries.
+
+-- zone_offsets(zone_id): the first offset not yet decided and the next one to be
+-- assigned, as far as they are known now; known: a stable offset that a cursor
+-- of the zone remembers. On a standby nothing more is known.
+CREATE FUNCTION iotmq.zone_offsets(zone_id int, known bigint,
+		OUT stable_offset bigint, OUT end_offset bigint)
+	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
+	AS 'MODULE_PATHNAME', 'iotmq_zone_offsets';
+COMMENT ON FUNCTION iotmq.zone_offsets IS 'internal: stable and end offset of a zone';
+
+-- published_at(zone_id, msg_offset): when the first message at or after
+-- that offset was published; NULL: there is none.
+CREATE FUNCTION iotmq.published_at(zone_id int, msg_offset bigint) RETURNS timestamptz
+	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
+	AS 'MODULE_PATHNAME', 'iotmq_published_at';
+COMMENT ON FUNCTION iotmq.published_at IS 'internal: when the first message from an offset on was published';
+
+CREATE FUNCTION iotmq.newest_published_at(zone_id int) RETURNS timestamptz
+	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
+	AS 'MODULE_PATHNAME', 'iotmq_newest_published_at';
+COMMENT ON FUNCTION iotmq.newest_published_at IS 'internal: when the last message of a zone was published';
+
+CREATE FUNCTION iotmq.count_ready(cursor_id int) RETURNS bigint
+	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
+	AS 'MODULE_PATHNAME', 'iotmq_count_ready';
+COMMENT ON FUNCTION iotmq.count_ready IS 'internal: how many messages a group has not been delivered yet in a zone';
+
+-- zone_holders(): who holds the lock that publishers of a zone take, and has a
+-- transaction id; pid and since of a prepared transaction: NULL and when it was
+-- prepared.
+CREATE FUNCTION iotmq.zone_holders(OUT offset_sequence regclass, OUT pid int, OUT xid xid,
+		OUT since timestamptz, OUT application_name text) RETURNS SETOF record
+	LANGUAGE sql STABLE PARALLEL RESTRICTED
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT l.relation, a.pid, a.backend_xid, a.xact_start, a.application_name
+	FROM pg_locks AS l
+	JOIN pg_stat_activity AS a USING (pid)
+	WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted
+		AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+		AND l.relation IN (SELECT z.offset_sequence FROM iotmq.zone AS z)
+		AND a.backend_xid IS NOT NULL
+	UNION ALL
+	SELECT l.relation, NULL, p.transaction, p.prepared, NULL
+	FROM pg_locks AS l
+	JOIN pg_locks AS x ON x.virtualtransaction = l.virtualtransaction
+		AND x.pid IS NULL AND x.locktype = 'transactionid'
+	JOIN pg_prepared_xacts AS p ON p.transaction = x.transactionid
+	WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted AND l.pid IS NULL
+		AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+		AND l.relation IN (SELECT z.offset_sequence FROM iotmq.zone AS z)
+$$;
+COMMENT ON FUNCTION iotmq.zone_holders IS 'internal: the open transactions that published';
+
+-- count_lag: what a group has not settled, counted by reading: not yet delivered
+-- (filters applied), in flight, or waiting for a retry. Errors: 22004, 42704.
+CREATE FUNCTION iotmq.count_lag(topic text, consumer_group text) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id int := iotmq.group_id(topic, consumer_group);
+BEGIN
+	RETURN (
+		SELECT coalesce(sum(iotmq.count_ready(c.cursor_id)
+			+ (SELECT coalesce(sum(l.messages), 0)
+				FROM iotmq.lease AS l
+				WHERE l.lease_id >= c.cursor_id::bigint << 43
+					AND l.lease_id < (c.cursor_id + 1)::bigint << 43)
+			+ (SELECT count(*) FROM iotmq.redelivery AS r WHERE r.cursor_id = c.cursor_id)), 0)
+		FROM iotmq.cursor AS c
+		WHERE c.group_id = id);
+END
+$$;
+COMMENT ON FUNCTION iotmq.count_lag IS 'how many messages a group has not settled, counted exactly';
+
+REVOKE EXECUTE ON FUNCTION iotmq.zone_offsets, iotmq.published_at, iotmq.newest_published_at,
+	iotmq.count_ready, iotmq.zone_holders, iotmq.count_lag FROM PUBLIC;
+
+CREATE VIEW iotmq.in_flight AS
+SELECT
+	l.lease_id,
+	t.topic,
+	g.consumer_group,
+	z.zone,
+	l.consumer,
+	l.leased_at,
+	l.deadline,
+	l.messages,
+	coalesce((SELECT max(attempt) FROM unnest(l.attempts) AS attempt), 1) AS attempt
+FROM iotmq.lease AS l
+JOIN iotmq.cursor AS c ON c.cursor_id = l.lease_id >> 43
+JOIN iotmq.consumer_group AS g USING (group_id)
+JOIN iotmq.zone AS z USING (zone_id)
+JOIN iotmq.topic AS t ON t.topic_id = z.topic_id;
+COMMENT ON VIEW iotmq.in_flight IS 'the open leases of every group';
+COMMENT ON COLUMN iotmq.in_flight.lease_id IS 'the lease';
+COMMENT ON COLUMN iotmq.in_flight.topic IS 'the topic';
+COMMENT ON COLUMN iotmq.in_flight.consumer_group IS 'the consumer group';
+COMMENT ON COLUMN iotmq.in_flight.zone IS 'the zone';
+COMMENT ON COLUMN iotmq.in_flight.consumer IS 'who consumes, as told to consume';
+COMMENT ON COLUMN iotmq.in_flight.leased_at IS 'when the lease was given';
+COMMENT ON COLUMN iotmq.in_flight.deadline IS 'when it expires';
+COMMENT ON COLUMN iotmq.in_flight.messages IS 'messages in it that are still open';
+COMMENT ON COLUMN iotmq.in_flight.attempt IS 'the highest attempt among its messages';
+
+CREATE VIEW iotmq.consumer_lag AS
+WITH zone_offset AS MATERIALIZED (
+	SELECT z.zone_id, o.stable_offset, o.end_offset
+	FROM iotmq.zone AS z
+	CROSS JOIN LATERAL (
+		SELECT coalesce(max(p.stable_offset), 0) AS known
+		FROM iotmq.cursor AS c
+		JOIN iotmq.position AS p USING (cursor_id)
+		WHERE c.zone_id = z.zone_id
+	) AS k
+	CROSS JOIN LATERAL iotmq.zone_offsets(z.zone_id, k.known) AS o
+), inflight AS (
+	SELECT
+		(l.lease_id >> 43)::int AS cursor_id,
+		sum(l.messages) AS messages,
+		min(coalesce(l.offsets[1], l.first_offset)) AS first_offset
+	FROM iotmq.lease AS l
+	GROUP BY 1
+), retry AS (
+	SELECT
+		r.cursor_id,
+		count(*) AS messages,
+		count(DISTINCT r.device_id) AS devices,
+		min(r.msg_offset) AS first_offset
+	FROM iotmq.redelivery AS r
+	GROUP BY r.cursor_id
+), dead AS (
+	SELECT d.cursor_id, count(*) AS messages
+	FROM iotmq.dead_message AS d
+	WHERE NOT d.redriven
+	GROUP BY d.cursor_id
+), lag AS (
+	SELECT
+		t.topic,
+		g.consumer_group,
+		z.zone,
+		g.mode,
+		z.zone_id,
+		z.earliest_offset,
+		p.next_offset,
+		greatest(o.stable_offset, p.next_offset) AS stable_offset,
+		o.end_offset,
+		greatest(o.stable_offset - p.next_offset, 0) AS ready_messages,
+		coalesce(i.messages, 0)::bigint AS inflight_messages,
+		coalesce(r.messages, 0)::bigint AS retry_messages,
+		coalesce(r.devices, 0)::bigint AS blocked_devices,
+		coalesce(d.messages, 0)::bigint AS dead_letters,
+		p.expired_unread,
+		least(i.first_offset, r.first_offset,
+			CASE WHEN p.next_offset < o.stable_offset THEN p.next_offset END) AS oldest_offset,
+		nullif(p.last_consumed_at, '-infinity') AS last_consumed_at
+	FROM iotmq.cursor AS c
+	JOIN iotmq.position AS p USING (cursor_id)
+	JOIN iotmq.consumer_group AS g USING (group_id)
+	JOIN iotmq.zone AS z USING (zone_id)
+	JOIN iotmq.topic AS t ON t.topic_id = z.topic_id
+	JOIN zone_offset AS o USING (zone_id)
+	LEFT JOIN inflight AS i USING (cursor_id)
+	LEFT JOIN retry AS r USING (cursor_id)
+	LEFT JOIN dead AS d USING (cursor_id)
+)
+SELECT
+	topic,
+	consumer_group,
+	zone,
+	mode,
+	earliest_offset,
+	next_offset,
+	stable_offset,
+	end_offset,
+	ready_messages + inflight_messages + retry_messages AS lag_messages,
+	ready_messages,
+	inflight_messages,
+	retry_messages,
+	blocked_devices,
+	dead_letters,
+	expired_unread,
+	coalesce(greatest(clock_timestamp() - iotmq.published_at(zone_id, oldest_offset), interval '0'),
+		interval '0') AS lag_time,
+	NULL::interval AS time_to_loss,
+	last_consumed_at
+FROM lag;
+COMMENT ON VIEW iotmq.consumer_lag IS 'how far every group is behind, per zone';
+COMMENT ON COLUMN iotmq.consumer_lag.topic IS 'the topic';
+COMMENT ON COLUMN iotmq.consumer_lag.consumer_group IS 'the consumer group';
+COMMENT ON COLUMN iotmq.consumer_lag.zone IS 'the zone';
+COMMENT ON COLUMN iotmq.consumer_lag.mode IS 'concurrent or orderly';
+COMMENT ON COLUMN iotmq.consumer_lag.earliest_offset IS 'the lowest offset that the log may still hold';
+COMMENT ON COLUMN iotmq.consumer_lag.next_offset IS 'the next one to deliver';
+COMMENT ON COLUMN iotmq.consumer_lag.stable_offset IS 'the first one not yet decided';
+COMMENT ON COLUMN iotmq.consumer_lag.end_offset IS 'the next one to be assigned';
+COMMENT ON COLUMN iotmq.consumer_lag.lag_messages IS 'ready + inflight + retry';
+COMMENT ON COLUMN iotmq.consumer_lag.ready_messages IS 'decided and not yet delivered, before filters';
+COMMENT ON COLUMN iotmq.consumer_lag.inflight_messages IS 'delivered and not yet settled';
+COMMENT ON COLUMN iotmq.consumer_lag.retry_messages IS 'waiting for another attempt';
+COMMENT ON COLUMN iotmq.consumer_lag.blocked_devices IS 'devices that wait for a retry, in an orderly group';
+COMMENT ON COLUMN iotmq.consumer_lag.dead_letters IS 'given up';
+COMMENT ON COLUMN iotmq.consumer_lag.expired_unread IS 'dropped by retention before the group had settled them';
+COMMENT ON COLUMN iotmq.consumer_lag.lag_time IS 'age of the oldest message not settled';
+COMMENT ON COLUMN iotmq.consumer_lag.time_to_loss IS 'how long until retention drops an unsettled message';
+COMMENT ON COLUMN iotmq.consumer_lag.last_consumed_at IS 'when a consumer got its last lease or committed an offset';
+
+CREATE VIEW iotmq.group_lag AS
+SELECT
+	topic,
+	consumer_group,
+	mode,
+	sum(earliest_offset)::bigint AS earliest_offset,
+	sum(next_offset)::bigint AS next_offset,
+	sum(stable_offset)::bigint AS stable_offset,
+	sum(end_offset)::bigint AS end_offset,
+	sum(lag_messages)::bigint AS lag_messages,
+	sum(ready_messages)::bigint AS ready_messages,
+	sum(inflight_messages)::bigint AS inflight_messages,
+	sum(retry_messages)::bigint AS retry_messages,
+	sum(blocked_devices)::bigint AS blocked_devices,
+	sum(dead_letters)::bigint AS dead_letters,
+	sum(expired_unread)::bigint AS expired_unread,
+	max(lag_time) AS lag_time,
+	min(time_to_loss) AS time_to_loss,
+	max(last_consumed_at) AS last_consumed_at
+FROM iotmq.consumer_lag
+GROUP BY topic, consumer_group, mode;
+COMMENT ON VIEW iotmq.group_lag IS 'how far every group is behind, over all zones';
+COMMENT ON COLUMN iotmq.group_lag.topic IS 'the topic';
+COMMENT ON COLUMN iotmq.group_lag.consumer_group IS 'the consumer group';
+COMMENT ON COLUMN iotmq.group_lag.mode IS 'concurrent or orderly';
+COMMENT ON COLUMN iotmq.group_lag.earliest_offset IS 'the lowest offset that the log may still hold, summed over zones';
+COMMENT ON COLUMN iotmq.group_lag.next_offset IS 'the next one to deliver, summed over zones';
+COMMENT ON COLUMN iotmq.group_lag.stable_offset IS 'the first one not yet decided, summed over zones';
+COMMENT ON COLUMN iotmq.group_lag.end_offset IS 'the next one to be assigned, summed over zones';
+COMMENT ON COLUMN iotmq.group_lag.lag_messages IS 'ready + inflight + retry';
+COMMENT ON COLUMN iotmq.group_lag.ready_messages IS 'decided and not yet delivered, before filters';
+COMMENT ON COLUMN iotmq.group_lag.inflight_messages IS 'delivered and not yet settled';
+COMMENT ON COLUMN iotmq.group_lag.retry_messages IS 'waiting for another attempt';
+COMMENT ON COLUMN iotmq.group_lag.blocked_devices IS 'devices that wait for a retry, in an orderly group';
+COMMENT ON COLUMN iotmq.group_lag.dead_letters IS 'given up';
+COMMENT ON COLUMN iotmq.group_lag.expired_unread IS 'dropped by retention before the group had settled them';
+COMMENT ON COLUMN iotmq.group_lag.lag_time IS 'age of the oldest message not settled';
+COMMENT ON COLUMN iotmq.group_lag.time_to_loss IS 'how long until retention drops an unsettled message';
+COMMENT ON COLUMN iotmq.group_lag.last_consumed_at IS 'when a consumer got its last lease or committed an offset';
+
+CREATE VIEW iotmq.topic_stats AS
+SELECT
+	t.topic,
+	z.zone,
+	s.segments,
+	z.earliest_offset,
+	o.end_offset,
+	greatest(o.end_offset - z.earliest_offset, 0) AS messages_estimate,
+	s.bytes,
+	iotmq.published_at(z.zone_id, z.earliest_offset) AS oldest_published_at,
+	iotmq.newest_published_at(z.zone_id) AS newest_published_at
+FROM iotmq.topic AS t
+JOIN iotmq.zone AS z USING (topic_id)
+CROSS JOIN LATERAL iotmq.zone_offsets(z.zone_id, 0) AS o
+CROSS JOIN LATERAL (
+	SELECT count(*) AS segments, coalesce(sum(pg_total_relation_size(s.table_name)), 0)::bigint AS bytes
+	FROM iotmq.segment AS s
+	WHERE s.zone_id = z.zone_id
+) AS s;
+COMMENT ON VIEW iotmq.topic_stats IS 'what every topic holds, per zone';
+COMMENT ON COLUMN iotmq.topic_stats.topic IS 'the topic';
+COMMENT ON COLUMN iotmq.topic_stats.zone IS 'the zone';
+COMMENT ON COLUMN iotmq.topic_stats.segments IS 'number of segments';
+COMMENT ON COLUMN iotmq.topic_stats.earliest_offset IS 'the lowest offset that the log may still hold';
+COMMENT ON COLUMN iotmq.topic_stats.end_offset IS 'the next one to be assigned';
+COMMENT ON COLUMN iotmq.topic_stats.messages_estimate IS 'messages in the log, counting holes';
+COMMENT ON COLUMN iotmq.topic_stats.bytes IS 'size on disk with indexes';
+COMMENT ON COLUMN iotmq.topic_stats.oldest_published_at IS 'of the oldest message';
+COMMENT ON COLUMN iotmq.topic_stats.newest_published_at IS 'of the newest message';
+
+CREATE VIEW iotmq.held_back AS
+SELECT
+	t.topic,
+	z.zone,
+	o.stable_offset,
+	o.end_offset,
+	h.pid,
+	h.xid,
+	h.since,
+	h.application_name
+FROM iotmq.zone_holders() AS h
+JOIN iotmq.zone AS z ON z.offset_sequence = h.offset_sequence
+JOIN iotmq.topic AS t USING (topic_id)
+CROSS JOIN LATERAL (
+	SELECT coalesce(max(p.stable_offset), 0) AS known
+	FROM iotmq.cursor AS c
+	JOIN iotmq.position AS p USING (cursor_id)
+	WHERE c.zone_id = z.zone_id
+) AS k
+CROSS JOIN LATERAL iotmq.zone_offsets(z.zone_id, k.known) AS o;
+COMMENT ON VIEW iotmq.held_back IS 'the open transactions that published to a zone and hold its stable offset back';
+COMMENT ON COLUMN iotmq.held_back.topic IS 'the topic';
+COMMENT ON COLUMN iotmq.held_back.zone IS 'the zone';
+COMMENT ON COLUMN iotmq.held_back.stable_offset IS 'the first one not yet decided';
+COMMENT ON COLUMN iotmq.held_back.end_offset IS 'the next one to be assigned';
+COMMENT ON COLUMN iotmq.held_back.pid IS 'backend; NULL: a prepared transaction';
+COMMENT ON COLUMN iotmq.held_back.xid IS 'transaction id';
+COMMENT ON COLUMN iotmq.held_back.since IS 'when its transaction began or was prepared';
+COMMENT ON COLUMN iotmq.held_back.application_name IS 'of that backend';

@@ -1,0 +1,131 @@
+/*
+ * append.c - writing messages to the end of a zone.
+ *
+ * The one way into the log for the publishing functions: p1 to p3 of stable.c in
+ * that order, then plain heap and index inserts into the segment of the present.
+ * Nothing that publishers share is written but the sequence.
+ *
+ * Locks, to the end of the transaction: RowExclusiveLock on the sequence, then
+ * on the segment.
+ */
+#include "iotmq.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "commands/sequence.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+
+#define INSERT_AT_ONCE 500		/* rows handed to the table in one piece */
+
+static Relation open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at);
+static void insert(ResultRelInfo *rri, EState *estate, TupleTableSlot **slots, int n);
+
+/*
+ * Appends n checked messages, as columns of a topic table (0-based; zone,
+ * msg_offset and published_at are filled in here), and tells their offsets.
+ */
+void
+iotmq_append(int32 zone_id, Datum **values, bool **isnull, int n, int64 *offsets)
+{
+	Topic	   *topic;
+	Zone	   *zone;
+	TimestampTz at;
+	Relation	segment = open_present(zone_id, &topic, &zone, &at);
+	Oid			sequence = zone->sequence;
+	Datum		zone_name = CStringGetTextDatum(zone->name);
+	EState	   *estate = CreateExecutorState();
+	ResultRelInfo *rri = makeNode(ResultRelInfo);
+	int			nslots = Min(n, INSERT_AT_ONCE);
+	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * nslots);
+
+	InitResultRelInfo(rri, segment, 0, NULL, 0);
+	ExecOpenIndices(rri, false);
+	for (int i = 0; i < nslots; i++)
+		slots[i] = table_slot_create(segment, NULL);
+
+	for (int done = 0; done < n; done += nslots)
+	{
+		int			now = Min(nslots, n - done);
+
+		CHECK_FOR_INTERRUPTS();
+		for (int i = 0; i < now; i++)
+		{
+			TupleTableSlot *slot = slots[i];
+			Datum	   *row = values[done + i];
+
+			ExecClearTuple(slot);
+			offsets[done + i] = nextval_internal(sequence, false);
+			row[Anum_zone - 1] = zone_name;
+			row[Anum_msg_offset - 1] = Int64GetDatum(offsets[done + i]);
+			row[Anum_published_at - 1] = TimestampTzGetDatum(at);
+			memcpy(slot->tts_values, row, sizeof(Datum) * Natts_message);
+			memcpy(slot->tts_isnull, isnull[done + i], sizeof(bool) * Natts_message);
+			ExecStoreVirtualTuple(slot);
+		}
+		insert(rri, estate, slots, now);
+	}
+
+	for (int i = 0; i < nslots; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+	ExecCloseIndices(rri);
+	FreeExecutorState(estate);
+	table_close(segment, NoLock);
+	iotmq_segment_keep_ahead(topic, zone, at);
+}
+
+/* Opens the segment of the present for writing; makes it if it is missing. */
+static Relation
+open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at)
+{
+	(void) GetTopTransactionId();	/* p1 */
+	if (iotmq_zone_by_id(zone_id, topic, zone))
+		LockRelationOid((*zone)->sequence, RowExclusiveLock);	/* p2 */
+
+	for (;;)
+	{
+		const Segment *segment;
+		uint64		changes;
+		Relation	rel;
+
+		/* what sealing closed must be read after p2, and still hold after the lock */
+		if (!iotmq_zone_by_id(zone_id, topic, zone))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("zone was dropped while publishing to it")));
+		changes = iotmq_catalog_changes();
+		*at = iotmq_publish_time(*zone);
+		segment = iotmq_segment_at(*zone, *at);
+		if (segment == NULL)
+		{
+			iotmq_segment_make(zone_id, *at, *at + 2 * (*topic)->segment_interval);
+			continue;
+		}
+		rel = try_relation_open(segment->relid, RowExclusiveLock);
+		if (rel != NULL && changes == iotmq_catalog_changes())
+			return rel;
+		if (rel != NULL)
+			relation_close(rel, NoLock);
+	}
+}
+
+static void
+insert(ResultRelInfo *rri, EState *estate, TupleTableSlot **slots, int n)
+{
+	CommandId	cid = GetCurrentCommandId(true);
+	Relation	segment = rri->ri_RelationDesc;
+
+	if (n == 1)
+		table_tuple_insert(segment, slots[0], cid, 0, NULL);
+	else
+		table_multi_insert(segment, slots, n, cid, 0, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		ResetPerTupleExprContext(estate);
+		(void) INSERT_INDEX_TUPLES(rri, slots[i], estate);
+	}
+}

@@ -1,0 +1,210 @@
+/*
+ * consume.c - consume: one lease from one of the zones.
+ *
+ * Goes over the zones, beginning with a random one so that none starves, until
+ * a claim delivers. Where every zone that has messages is busy with another
+ * consumer of the group, it tries again for a moment before it reports that
+ * there is nothing. With wait it polls, about every millisecond.
+ */
+#include "iotmq.h"
+
+#include "access/xact.h"
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define POLL_MS 1
+#define BUSY_US (50 * 1000)		/* how long to try when all are busy */
+#define MAX_WAIT_US (5 * USECS_PER_MINUTE)
+#define MAX_INVISIBLE_US (30 * USECS_PER_DAY)
+#define CONSUMER_BYTES 255
+
+typedef struct ConsumeCall
+{
+	char	   *topic;
+	char	   *group;
+	char	   *zone;			/* NULL: any */
+	ClaimRequest request;
+	int			nlooks;
+	ClaimLook  *looks;			/* of each zone of the topic */
+} ConsumeCall;
+
+static ConsumeCall read_args(FunctionCallInfo fcinfo, int64 *wait);
+static ClaimResult claim_any(ConsumeCall *call, DeliverySet *set);
+static ClaimResult claim_zone(ConsumeCall *call, Topic *topic, ConsumerGroup *group, int z,
+							  DeliverySet *set);
+static void sleep_until_next_look(void);
+
+/*
+ * consume(topic text, consumer_group text, max_messages int, invisible_for
+ * interval, zone text, wait interval, consumer text) RETURNS SETOF delivery: one
+ * lease of 1 to max_messages messages of one zone in offset order, or no row.
+ * invisible_for NULL: the group's; zone NULL: any; wait NULL: don't; consumer
+ * NULL: unnamed.
+ * Errors: 22004 topic, consumer_group or max_messages NULL; 22023 bad value;
+ * 42704 unknown topic, group or zone; 42501 not allowed; 25001 above READ
+ * COMMITTED; 25006 on a standby.
+ */
+PG_FUNCTION_INFO_V1(iotmq_consume);
+Datum
+iotmq_consume(PG_FUNCTION_ARGS)
+{
+	int64		wait;
+	ConsumeCall call;
+	DeliverySet set;
+	TimestampTz start = GetCurrentTimestamp();
+	MemoryContext look_context;
+	MemoryContext caller_context;
+
+	iotmq_require_primary("consume()");
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("consume() cannot run in a transaction of isolation level %s",
+						XactIsoLevel == XACT_SERIALIZABLE ? "SERIALIZABLE" : "REPEATABLE READ"),
+				 errhint("Consume in a READ COMMITTED transaction of its own, then do the work and ack() in yours.")));
+	call = read_args(fcinfo, &wait);
+	set = iotmq_delivery_begin(fcinfo);
+	look_context = AllocSetContextCreate(CurrentMemoryContext, "iotmq look", ALLOCSET_DEFAULT_SIZES);
+
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		ClaimResult result;
+
+		call.request.last_look = now >= start + wait;
+		iotmq_commit_before_claim();
+		caller_context = MemoryContextSwitchTo(look_context);
+		result = claim_any(&call, &set);
+		MemoryContextSwitchTo(caller_context);
+		MemoryContextReset(look_context);
+		iotmq_commit_after_claim();
+
+		if (result == CLAIM_DELIVERED ||
+			(call.request.last_look &&
+			 (result == CLAIM_EMPTY || now >= start + wait + BUSY_US)))
+			break;
+		sleep_until_next_look();
+	}
+	MemoryContextDelete(look_context);
+	return (Datum) 0;
+}
+
+static ConsumeCall
+read_args(FunctionCallInfo fcinfo, int64 *wait)
+{
+	ConsumeCall call = {0};
+
+	call.topic = iotmq_name_arg(fcinfo, 0, "topic");
+	call.group = iotmq_name_arg(fcinfo, 1, "consumer_group");
+	iotmq_require_arg(fcinfo, 2, "max_messages");
+	call.request.max_messages = PG_GETARG_INT32(2);
+	if (call.request.max_messages < 1 || call.request.max_messages > BATCH_MESSAGES)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_messages must be between 1 and %d, not %d",
+						BATCH_MESSAGES, call.request.max_messages)));
+	if (!PG_ARGISNULL(3))
+		call.request.invisible_for = iotmq_invisible_for(PG_GETARG_INTERVAL_P(3));
+	if (!PG_ARGISNULL(4))
+		call.zone = text_to_cstring(PG_GETARG_TEXT_PP(4));
+	*wait = 0;
+	if (!PG_ARGISNULL(5))
+	{
+		*wait = iotmq_interval_us(PG_GETARG_INTERVAL_P(5));
+		if (*wait < 0 || *wait > MAX_WAIT_US)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("wait must be between 0 and 5 minutes")));
+	}
+	if (!PG_ARGISNULL(6))
+	{
+		call.request.consumer = PG_GETARG_TEXT_P_COPY(6);
+		if (VARSIZE_ANY_EXHDR(call.request.consumer) > CONSUMER_BYTES)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("consumer must be at most %d bytes long", CONSUMER_BYTES)));
+	}
+	return call;
+}
+
+/* How long a lease is to last, in us; 22023 unless it is more than 0 and at most 30 days. */
+int64
+iotmq_invisible_for(Interval *interval)
+{
+	int64		us = iotmq_interval_us(interval);
+
+	if (us <= 0 || us > MAX_INVISIBLE_US)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invisible_for must be more than 0 and at most 30 days")));
+	return us;
+}
+
+/* One look at the zones: all of them, or the one asked for. */
+static ClaimResult
+claim_any(ConsumeCall *call, DeliverySet *set)
+{
+	Topic	   *topic = iotmq_topic(call->topic);
+	ConsumerGroup *group = iotmq_group(topic, call->group);
+	ClaimResult result = CLAIM_EMPTY;
+	uint32		first;
+	int			nzones = topic->nzones;
+
+	iotmq_require_consume(topic, group);
+	if (call->nlooks != nzones)
+	{
+		call->nlooks = nzones;
+		call->looks = MemoryContextAllocZero(MemoryContextGetParent(CurrentMemoryContext),
+											 sizeof(ClaimLook) * Max(nzones, 1));
+	}
+	if (call->zone != NULL)
+		return claim_zone(call, topic, group, iotmq_zone(topic, call->zone) - topic->zones, set);
+
+	first = nzones > 1 ? pg_prng_uint32(&pg_global_prng_state) % nzones : 0;
+	for (int i = 0; i < nzones; i++)
+	{
+		ClaimResult one = claim_zone(call, topic, group, (first + i) % nzones, set);
+
+		if (one == CLAIM_DELIVERED)
+			return one;
+		if (one == CLAIM_BUSY)
+			result = CLAIM_BUSY;
+	}
+	return result;
+}
+
+/* One look at zone z. After a delivery the topic may not be used any more. */
+static ClaimResult
+claim_zone(ConsumeCall *call, Topic *topic, ConsumerGroup *group, int z, DeliverySet *set)
+{
+	Cursor		cursor = {group->cursors[z], topic, group, &topic->zones[z]};
+	int32		zone_id = cursor.zone->zone_id;
+	ClaimResult result;
+	TimestampTz now;
+
+	if (cursor.cursor_id == 0)
+		return CLAIM_EMPTY;
+	result = iotmq_claim(&cursor, &call->request, &call->looks[z], set);
+	if (result == CLAIM_DELIVERED && iotmq_zone_by_id(zone_id, &cursor.topic, &cursor.zone))
+	{
+		now = GetCurrentTimestamp();
+		iotmq_segment_seal(cursor.zone, now);
+		if (iotmq_zone_by_id(zone_id, &cursor.topic, &cursor.zone))
+			iotmq_segment_keep_ahead(cursor.topic, cursor.zone, now);
+	}
+	return result;
+}
+
+static void
+sleep_until_next_look(void)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 POLL_MS, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}

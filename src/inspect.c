@@ -1,0 +1,176 @@
+/*
+ * inspect.c - what views and administration ask of a zone.
+ *
+ * Answers come from a few index probes, whatever the number of messages; only
+ * iotmq_offset_at and iotmq_count_ready read along the log.
+ */
+#include "iotmq.h"
+
+#include "access/htup_details.h"
+#include "access/xlog.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#define SETTLE_LOOKS 5			/* at a sample that doesn't settle */
+#define SETTLE_US 500
+#define PROBE_ROWS 1000			/* to look along for the first undecided offset */
+#define OFFSET_AT_LOOKS 2000	/* one second */
+
+static Zone *zone_arg(FunctionCallInfo fcinfo, int argno);
+static int64 settle(const Zone *zone, int64 last, int looks);
+
+/*
+ * zone_offsets(zone_id int, known bigint, OUT stable_offset bigint, OUT end_offset
+ * bigint): the first offset not yet decided, at least known, and the next one to
+ * be assigned.
+ */
+PG_FUNCTION_INFO_V1(iotmq_zone_offsets);
+Datum
+iotmq_zone_offsets(PG_FUNCTION_ARGS)
+{
+	Zone	   *zone = zone_arg(fcinfo, 0);
+	int64		stable = Max(PG_GETARG_INT64(1), zone->earliest_offset);
+	int64		last = iotmq_sequence_last(zone->sequence);
+	TupleDesc	desc;
+	Datum		values[2];
+	bool		isnull[2] = {false, false};
+
+	if (!RecoveryInProgress())
+	{
+		iotmq_stable_merge(iotmq_stable_state(zone->sequence), stable, 0, InvalidFullTransactionId);
+		stable = settle(zone, last, SETTLE_LOOKS);
+		if (stable <= last)
+		{
+			ZoneScan   *scan = iotmq_scan_begin(zone, stable, last);
+
+			for (int i = 0; i < PROBE_ROWS && iotmq_scan_next(scan) != NULL; i++)
+				;
+			stable = scan->position;
+			iotmq_scan_end(scan);
+		}
+	}
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	values[0] = Int64GetDatum(Min(stable, last + 1));
+	values[1] = Int64GetDatum(last + 1);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, isnull)));
+}
+
+/*
+ * published_at(zone_id int, msg_offset bigint) RETURNS timestamptz: of the first
+ * committed message from that offset on; NULL if there is none.
+ */
+PG_FUNCTION_INFO_V1(iotmq_published_at);
+Datum
+iotmq_published_at(PG_FUNCTION_ARGS)
+{
+	Zone	   *zone = zone_arg(fcinfo, 0);
+	int64		from = Max(PG_GETARG_INT64(1), zone->earliest_offset);
+	ZoneScan   *scan;
+	TupleTableSlot *slot;
+	bool		isnull = true;
+	Datum		result = (Datum) 0;
+
+	scan = iotmq_scan_begin(zone, from, iotmq_sequence_last(zone->sequence));
+	slot = RecoveryInProgress() ? iotmq_scan_one(scan, from) : iotmq_scan_next(scan);
+	if (slot != NULL)
+		result = slot_getattr(slot, Anum_published_at, &isnull);
+	iotmq_scan_end(scan);
+	if (isnull)
+		PG_RETURN_NULL();
+	return result;
+}
+
+/*
+ * newest_published_at(zone_id int) RETURNS timestamptz: of the last committed
+ * message; NULL if there is none.
+ */
+PG_FUNCTION_INFO_V1(iotmq_newest_published_at);
+Datum
+iotmq_newest_published_at(PG_FUNCTION_ARGS)
+{
+	TimestampTz newest = iotmq_scan_newest(zone_arg(fcinfo, 0));
+
+	if (newest == DT_NOBEGIN)
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(newest);
+}
+
+/*
+ * offset_at(zone_id int, at timestamptz) RETURNS bigint: the smallest offset such
+ * that no message published at or after that time lies below it. Messages whose
+ * transaction is open count; for offsets that are drawn but not yet written it
+ * waits up to a second.
+ */
+PG_FUNCTION_INFO_V1(iotmq_offset_at);
+Datum
+iotmq_offset_at(PG_FUNCTION_ARGS)
+{
+	Zone	   *zone = zone_arg(fcinfo, 0);
+	TimestampTz at = PG_GETARG_TIMESTAMPTZ(1);
+	int64		last = iotmq_sequence_last(zone->sequence);
+
+	if (TIMESTAMP_IS_NOBEGIN(at))
+		PG_RETURN_INT64(zone->earliest_offset);
+	if (TIMESTAMP_IS_NOEND(at))
+		PG_RETURN_INT64(last + 1);
+	(void) settle(zone, last, OFFSET_AT_LOOKS);
+	PG_RETURN_INT64(Min(iotmq_scan_since(zone, at), last + 1));
+}
+
+/*
+ * count_ready(cursor_id int) RETURNS bigint: how many messages the group has not
+ * been delivered yet in a zone, filters applied, up to the first undecided offset.
+ */
+PG_FUNCTION_INFO_V1(iotmq_count_ready);
+Datum
+iotmq_count_ready(PG_FUNCTION_ARGS)
+{
+	Cursor		cursor;
+	Position	position;
+	ZoneScan   *scan;
+	TupleTableSlot *slot;
+	int64		n = 0;
+	int64		last;
+
+	if (!iotmq_cursor_by_id(PG_GETARG_INT32(0), &cursor) ||
+		!iotmq_position_peek(cursor.cursor_id, &position))
+		PG_RETURN_INT64(0);
+	last = iotmq_sequence_last(cursor.zone->sequence);
+	(void) settle(cursor.zone, last, SETTLE_LOOKS);
+	scan = iotmq_scan_begin(cursor.zone, position.next_offset, last);
+	while ((slot = iotmq_scan_next(scan)) != NULL)
+		if (iotmq_filter_accepts(cursor.group, slot))
+			n++;
+	iotmq_scan_end(scan);
+	PG_RETURN_INT64(n);
+}
+
+static Zone *
+zone_arg(FunctionCallInfo fcinfo, int argno)
+{
+	Topic	   *topic;
+	Zone	   *zone;
+
+	if (!iotmq_zone_by_id(PG_GETARG_INT32(argno), &topic, &zone))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("zone %d does not exist", PG_GETARG_INT32(argno))));
+	return zone;
+}
+
+/* Waits a moment for the publishers of offsets up to last; returns the stable offset. */
+static int64
+settle(const Zone *zone, int64 last, int looks)
+{
+	StableState *stable = iotmq_stable_state(zone->sequence);
+
+	while (iotmq_stable_refresh(stable) <= last && --looks > 0)
+	{
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(SETTLE_US);
+	}
+	return stable->stable_offset;
+}

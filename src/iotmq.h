@@ -1,0 +1,372 @@
+/*
+ * iotmq.h - the one header: what the modules know of each other.
+ *
+ * Calls go downwards only:
+ *   publish, consume, settle, fetch, inspect  SQL entry points
+ *   append, claim, redeliver, deadletter      one step of theirs
+ *   message, filter, delivery, scan,          one kind of thing,
+ *     lease, position                           checked, read or written
+ *   segment, stable, access, catalog, commit  what everything stands on
+ *   row                                       hot rows, found and locked
+ */
+#ifndef IOTMQ_H
+#define IOTMQ_H
+
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/relscan.h"
+#include "access/transam.h"
+#include "datatype/timestamp.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "utils/rel.h"
+#include "utils/snapshot.h"
+
+#include "pg_compat.h"
+
+#define NAME_BYTES 48				/* topics, zones, groups */
+#define DEVICE_BYTES 255			/* device ids and tags */
+#define MESSAGE_BYTES (4 * 1024 * 1024) /* all of one message */
+#define BATCH_MESSAGES 10000		/* one publish_batch, one lease */
+
+/* Columns of a topic table. */
+enum
+{
+	Anum_zone = 1,
+	Anum_msg_offset,
+	Anum_published_at,
+	Anum_device_id,
+	Anum_tag,
+	Anum_payload,
+	Anum_body,
+	Anum_properties,
+	Natts_message = Anum_properties
+};
+
+/* ---- catalog.c: topics, zones, segments, groups, kept in memory ---- */
+
+typedef struct Segment
+{
+	Oid			relid;
+	TimestampTz from_time;
+	TimestampTz to_time;		/* exclusive */
+	bool		sealed;			/* first and last are final */
+	int64		first_offset;	/* sealed only */
+	int64		last_offset;	/* below first_offset: sealed and empty */
+} Segment;
+
+typedef struct StableState
+{
+	Oid			sequence;		/* hash key */
+	int64		stable_offset;	/* all below is decided; 0: nothing known */
+	int64		sample_offset;	/* H of a sample not yet settled; 0: none */
+	FullTransactionId sample_xid;	/* F of that sample */
+	Oid			last_segment;	/* where a row was found last: look there first */
+} StableState;
+
+typedef struct Zone
+{
+	int32		zone_id;
+	char		name[NAME_BYTES + 1];
+	Oid			relid;			/* partitioned by time */
+	Oid			sequence;
+	int64		earliest_offset;
+	TimestampTz floor_time;		/* no message is published below it any more */
+	int			nsegments;
+	Segment    *segments;		/* by from_time */
+} Zone;
+
+typedef struct ConsumerGroup
+{
+	int32		group_id;
+	char		name[NAME_BYTES + 1];
+	bool		orderly;
+	int			ntags;			/* 0: all */
+	struct varlena **tags;		/* text */
+	struct varlena *filter;		/* jsonpath; NULL: none */
+	int64		invisible_for;	/* us */
+	int			max_retries;
+	int			nbackoff;
+	int64	   *backoff;		/* us; the last repeats */
+	int32	   *cursors;		/* of each zone of the topic; 0: none */
+} ConsumerGroup;
+
+typedef struct Topic
+{
+	char		name[NAME_BYTES + 1];	/* hash key */
+	int32		topic_id;
+	Oid			relid;
+	int64		segment_interval;	/* us */
+	int			nzones;
+	Zone	   *zones;			/* by name */
+	int			ngroups;
+	ConsumerGroup	   *groups;			/* by name */
+} Topic;
+
+/* One cursor: what a lease id leads to. */
+typedef struct Cursor
+{
+	int32		cursor_id;		/* hash key */
+	Topic	   *topic;
+	ConsumerGroup	   *group;
+	Zone	   *zone;
+} Cursor;
+
+typedef enum Catalog
+{
+	CATALOG_TOPIC,
+	CATALOG_ZONE,
+	CATALOG_SEGMENT,
+	CATALOG_GROUP,
+	CATALOG_CURSOR,
+	CATALOG_CACHED = CATALOG_CURSOR,	/* up to here: changes invalidate */
+	CATALOG_POSITION,
+	CATALOG_LEASE,
+	CATALOG_REDELIVERY,
+	CATALOG_DEAD_MESSAGE,
+	CATALOGS
+} Catalog;
+
+typedef enum CatalogIndex
+{
+	INDEX_POSITION,
+	INDEX_LEASE,
+	INDEX_REDELIVERY,
+	INDEX_DEAD_MESSAGE,
+	CATALOG_INDEXES
+} CatalogIndex;
+
+extern void iotmq_catalog_init(void);
+extern Topic *iotmq_topic(const char *name);
+extern Zone *iotmq_zone(Topic *topic, const char *name);
+extern Zone *iotmq_zone_or_only(Topic *topic, text *name);
+extern ConsumerGroup *iotmq_group(Topic *topic, const char *name);
+extern bool iotmq_zone_by_id(int32 zone_id, Topic **topic, Zone **zone);
+extern bool iotmq_cursor_by_id(int32 cursor_id, Cursor *cursor);
+extern Oid	iotmq_catalog_relid(Catalog catalog);
+extern Oid	iotmq_catalog_index(CatalogIndex index);
+extern Oid	iotmq_schema(void);
+extern uint64 iotmq_catalog_changes(void);
+extern char *iotmq_name_arg(FunctionCallInfo fcinfo, int argno, const char *argname);
+extern void iotmq_require_arg(FunctionCallInfo fcinfo, int argno, const char *argname);
+extern int64 iotmq_interval_us(Interval *interval);
+
+/* ---- access.c: who may do what ---- */
+
+typedef enum Right
+{
+	RIGHT_PUBLISH,				/* on a zone */
+	RIGHT_CONSUME,				/* on a group */
+	RIGHT_READ					/* on a topic */
+} Right;
+
+typedef struct OwnerContext
+{
+	Oid			user;
+	int			security;
+} OwnerContext;
+
+extern void iotmq_require_publish(const Topic *topic, const Zone *zone);
+extern void iotmq_require_consume(const Topic *topic, const ConsumerGroup *group);
+extern void iotmq_require_read(const Topic *topic, const Zone *zone);
+extern bool iotmq_is_admin(void);
+extern OwnerContext iotmq_become_owner(void);
+extern void iotmq_restore_user(OwnerContext saved);
+extern void iotmq_require_primary(const char *what);
+
+/* ---- stable.c: up to where every offset is decided ---- */
+
+extern int64 iotmq_sequence_last(Oid sequence);
+extern StableState *iotmq_stable_state(Oid sequence);
+extern void iotmq_stable_merge(StableState *state, int64 stable_offset,
+							   int64 sample_offset, FullTransactionId sample_xid);
+extern int64 iotmq_stable_refresh(StableState *state);
+
+/* ---- segment.c: the segment for a moment ---- */
+
+extern const Segment *iotmq_segment_at(const Zone *zone, TimestampTz at);
+extern TimestampTz iotmq_publish_time(const Zone *zone);
+extern int	iotmq_segment_make(int32 zone_id, TimestampTz at, TimestampTz until);
+extern void iotmq_segment_keep_ahead(const Topic *topic, const Zone *zone, TimestampTz at);
+extern void iotmq_segment_seal(const Zone *zone, TimestampTz at);
+
+/* ---- row.c: hot rows ---- */
+
+typedef enum RowResult
+{
+	ROW_OK,
+	ROW_LOCKED,					/* by another transaction (no wait) */
+	ROW_GONE
+} RowResult;
+
+extern RowResult iotmq_row_lock(Relation rel, Oid index, ScanKey keys, int nkeys,
+								bool wait, TupleTableSlot *slot);
+extern bool iotmq_row_peek(Relation rel, Oid index, ScanKey keys, int nkeys,
+						   TupleTableSlot *slot);
+
+/* ---- position.c: where a cursor stands ---- */
+
+typedef struct Position			/* the columns of iotmq.position, in order */
+{
+	int32		cursor_id;
+	int64		next_offset;
+	int64		stable_offset;
+	int64		sample_offset;
+	FullTransactionId sample_xid;
+	int64		last_lease;
+	int64		oldest_lease;
+	TimestampTz next_expiry;
+	TimestampTz next_due;
+	TimestampTz last_consumed_at;
+	int64		expired_unread;
+} Position;
+
+extern bool iotmq_position_peek(int32 cursor_id, Position *position);
+extern RowResult iotmq_position_lock(int32 cursor_id, bool wait, Position *position,
+									 ItemPointer tid);
+extern void iotmq_position_store(const Position *position, ItemPointer tid);
+extern void iotmq_position_note_stable(Position *position, const StableState *stable);
+
+/* ---- scan.c: the messages of a zone in offset order ---- */
+
+typedef struct SegmentScan
+{
+	Relation	heap;			/* NULL: dropped or still empty */
+	Relation	index;
+	IndexScanDesc scan;
+	SnapshotData snapshot;		/* dirty: also sees who is still inserting */
+	TupleTableSlot *slot;		/* the next row */
+	int64		offset;			/* of that row; PG_INT64_MAX: none */
+} SegmentScan;
+
+typedef struct ZoneScan
+{
+	const Zone *zone;
+	StableState *stable;
+	int64		position;		/* all below was returned or is known to be nothing */
+	int64		last;			/* the last offset assigned when the scan began */
+	int64		limit;			/* decided when the segments were positioned */
+	SegmentScan **segments;		/* as in zone; NULL: not opened */
+	SegmentScan *current;		/* the one read last */
+} ZoneScan;
+
+extern ZoneScan *iotmq_scan_begin(const Zone *zone, int64 from, int64 last);
+extern TupleTableSlot *iotmq_scan_next(ZoneScan *scan);
+extern TupleTableSlot *iotmq_scan_one(ZoneScan *scan, int64 msg_offset);
+extern void iotmq_scan_end(ZoneScan *scan);
+extern int64 iotmq_scan_since(const Zone *zone, TimestampTz at);
+extern TimestampTz iotmq_scan_newest(const Zone *zone);
+
+/* ---- filter.c: what a group wants ---- */
+
+extern bool iotmq_filter_accepts(const ConsumerGroup *group, TupleTableSlot *slot);
+
+/* ---- message.c: what a message may be ---- */
+
+extern void iotmq_message_check(const Datum *values, const bool *isnull);
+
+/* ---- append.c: writing to the log ---- */
+
+extern void iotmq_append(int32 zone_id, Datum **values, bool **isnull, int n, int64 *offsets);
+
+/* ---- delivery.c: rows of type delivery ---- */
+
+typedef struct DeliverySet
+{
+	struct Tuplestorestate *store;
+	TupleDesc	desc;
+	int64		rows;
+} DeliverySet;
+
+extern DeliverySet iotmq_delivery_begin(FunctionCallInfo fcinfo);
+extern void iotmq_delivery_add(DeliverySet *set, int64 lease_id, TupleTableSlot *slot, int attempt);
+
+/* ---- lease.c: batches in flight ---- */
+
+typedef struct Lease
+{
+	int64		lease_id;
+	int64		first_offset;
+	int64		last_offset;
+	TimestampTz leased_at;
+	TimestampTz deadline;
+	int32		messages;		/* still open */
+	text	   *consumer;		/* NULL: unnamed */
+	int			n;				/* messages it was made with */
+	int64	   *offsets;		/* NULL: first_offset to last_offset */
+	int32	   *attempts;		/* NULL: all 1 */
+	bits8	   *settled;		/* NULL: none */
+	int32		batch_limit;	/* 0: any */
+	text	  **devices;		/* NULL: not orderly */
+} Lease;
+
+#define LEASE_TIME_BITS 43
+#define LEASE_CURSOR(lease_id) ((int32) ((lease_id) >> LEASE_TIME_BITS))
+
+extern int64 iotmq_lease_next_id(int32 cursor_id, int64 last_lease, TimestampTz now);
+extern void iotmq_lease_insert(const Lease *lease);
+extern RowResult iotmq_lease_lock(int64 lease_id, bool wait, Lease *lease, ItemPointer tid);
+extern void iotmq_lease_update(const Lease *lease, ItemPointer tid);
+extern void iotmq_lease_delete(ItemPointer tid);
+extern bool iotmq_lease_next(int32 cursor_id, int64 from, int64 *lease_id, TimestampTz *deadline);
+extern int64 iotmq_lease_offset(const Lease *lease, int i);
+extern int	iotmq_lease_find(const Lease *lease, int64 msg_offset);
+extern bool iotmq_lease_is_settled(const Lease *lease, int i);
+extern void iotmq_lease_settle(Lease *lease, int i);
+
+/* ---- redeliver.c: messages that wait for another attempt ---- */
+
+extern void iotmq_redeliver_fail(const Cursor *cursor, int64 msg_offset, int attempt,
+								 int batch_limit, TimestampTz due_at, text *reason,
+								 Position *position);
+extern void iotmq_redeliver_bury(const Cursor *cursor, int64 msg_offset, int attempts,
+								 text *reason, Position *position);
+extern void iotmq_redeliver_expired(const Cursor *cursor, Position *position, TimestampTz now);
+extern void iotmq_redeliver_due(const Cursor *cursor, Position *position, TimestampTz now,
+								int max_messages, Lease *lease);
+extern void iotmq_redeliver_fetch(const Cursor *cursor, Lease *lease, Position *position,
+								  DeliverySet *set);
+
+/* ---- deadletter.c: messages given up ---- */
+
+extern void iotmq_dead_letter_insert(const Cursor *cursor, TupleTableSlot *slot,
+									 int attempts, text *reason);
+
+/* ---- claim.c: one lease out of one zone ---- */
+
+typedef struct ClaimRequest
+{
+	int			max_messages;
+	int64		invisible_for;	/* us; 0: the group's */
+	text	   *consumer;		/* NULL: unnamed */
+	bool		last_look;		/* this call won't look again: save what was learnt */
+} ClaimRequest;
+
+typedef struct ClaimLook		/* what the looks of one call have found in a zone */
+{
+	int64		from;			/* nothing wanted from here */
+	int64		to;				/* to here, exclusive */
+} ClaimLook;
+
+typedef enum ClaimResult
+{
+	CLAIM_DELIVERED,
+	CLAIM_EMPTY,
+	CLAIM_BUSY					/* another consumer has the cursor */
+} ClaimResult;
+
+extern ClaimResult iotmq_claim(const Cursor *cursor, const ClaimRequest *request,
+							   ClaimLook *look, DeliverySet *set);
+
+/* ---- consume.c: what others share of its arguments ---- */
+
+extern int64 iotmq_invisible_for(Interval *interval);
+
+/* ---- commit.c: claims need not wait for the disk ---- */
+
+extern void iotmq_commit_init(void);
+extern void iotmq_commit_before_claim(void);
+extern void iotmq_commit_after_claim(void);
+
+#endif

@@ -1,0 +1,302 @@
+/*
+ * lease.c - batches in flight: one row of iotmq.lease each.
+ *
+ * A lease id is the cursor's number, then a time in steps of 100 us since 2026
+ * (or the cursor's last one + 1, if that is higher): it leads to group and zone
+ * without a search, grows per cursor, and doesn't come again after a rollback
+ * or a crash that forgot the last ones.
+ *
+ * Whoever settles, extends or takes over a lease locks its row to the end of
+ * the transaction; a deleted row means: ended, taken over or voided.
+ */
+#include "iotmq.h"
+
+#include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_type_d.h"
+#include "utils/array.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+enum
+{
+	Anum_lease_id = 1, Anum_first_offset, Anum_last_offset, Anum_leased_at, Anum_deadline,
+	Anum_messages, Anum_consumer, Anum_offsets, Anum_attempts, Anum_settled,
+	Anum_batch_limit, Anum_devices, Natts_lease = Anum_devices
+};
+
+/* 2026-01-01 00:00 UTC, in PostgreSQL's microseconds since 2000. */
+#define LEASE_EPOCH (INT64CONST(9497) * USECS_PER_DAY)
+#define LEASE_STEP 100			/* us */
+
+static HeapTuple form_tuple(Relation rel, const Lease *lease);
+static void read_tuple(Relation rel, TupleTableSlot *slot, Lease *lease);
+static Datum array_of_int64(const int64 *elements, int n);
+static Datum array_of_int32(const int32 *elements, int n);
+static Datum array_of_text(text **elements, int n);
+
+/* The id of the cursor's next lease. */
+int64
+iotmq_lease_next_id(int32 cursor_id, int64 last_lease, TimestampTz now)
+{
+	int64		first = (int64) cursor_id << LEASE_TIME_BITS;
+
+	return Max(last_lease + 1, first + (now - LEASE_EPOCH) / LEASE_STEP);
+}
+
+void
+iotmq_lease_insert(const Lease *lease)
+{
+	Relation	rel = table_open(iotmq_catalog_relid(CATALOG_LEASE), RowExclusiveLock);
+	HeapTuple	tuple = form_tuple(rel, lease);
+
+	CatalogTupleInsert(rel, tuple);
+	heap_freetuple(tuple);
+	table_close(rel, NoLock);
+}
+
+/* Locks the lease to the end of the transaction and reads it. */
+RowResult
+iotmq_lease_lock(int64 lease_id, bool wait, Lease *lease, ItemPointer tid)
+{
+	Relation	rel = table_open(iotmq_catalog_relid(CATALOG_LEASE), RowExclusiveLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	ScanKeyData key;
+	RowResult	result;
+
+	ScanKeyInit(&key, Anum_lease_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(lease_id));
+	result = iotmq_row_lock(rel, iotmq_catalog_index(INDEX_LEASE), &key, 1, wait, slot);
+	if (result == ROW_OK)
+	{
+		read_tuple(rel, slot, lease);
+		*tid = slot->tts_tid;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+	return result;
+}
+
+void
+iotmq_lease_update(const Lease *lease, ItemPointer tid)
+{
+	Relation	rel = table_open(iotmq_catalog_relid(CATALOG_LEASE), RowExclusiveLock);
+	HeapTuple	tuple = form_tuple(rel, lease);
+
+	CatalogTupleUpdate(rel, tid, tuple);
+	CommandCounterIncrement();
+	heap_freetuple(tuple);
+	table_close(rel, NoLock);
+}
+
+void
+iotmq_lease_delete(ItemPointer tid)
+{
+	Relation	rel = table_open(iotmq_catalog_relid(CATALOG_LEASE), RowExclusiveLock);
+
+	CatalogTupleDelete(rel, tid);
+	CommandCounterIncrement();
+	table_close(rel, NoLock);
+}
+
+/*
+ * The cursor's first open lease with an id >= from, as committed or ours, not
+ * locked: its id and deadline. False: there is none.
+ */
+bool
+iotmq_lease_next(int32 cursor_id, int64 from, int64 *lease_id, TimestampTz *deadline)
+{
+	Relation	rel = table_open(iotmq_catalog_relid(CATALOG_LEASE), AccessShareLock);
+	Relation	index = index_open(iotmq_catalog_index(INDEX_LEASE), AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	IndexScanDesc scan = INDEX_BEGINSCAN(rel, index, SnapshotSelf, 2);
+	ScanKeyData keys[2];
+	bool		isnull;
+	bool		found;
+
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum(Max(from, (int64) cursor_id << LEASE_TIME_BITS)));
+	ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_INT8LT,
+				Int64GetDatum((int64) (cursor_id + 1) << LEASE_TIME_BITS));
+	index_rescan(scan, keys, 2, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, slot);
+	if (found)
+	{
+		*lease_id = DatumGetInt64(slot_getattr(slot, Anum_lease_id, &isnull));
+		*deadline = DatumGetTimestampTz(slot_getattr(slot, Anum_deadline, &isnull));
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/* The offset of message i. */
+int64
+iotmq_lease_offset(const Lease *lease, int i)
+{
+	return lease->offsets != NULL ? lease->offsets[i] : lease->first_offset + i;
+}
+
+/* Which message has that offset; -1: none. */
+int
+iotmq_lease_find(const Lease *lease, int64 msg_offset)
+{
+	int			low = 0;
+	int			high = lease->n - 1;
+
+	while (low <= high)
+	{
+		int			middle = (low + high) / 2;
+		int64		other = iotmq_lease_offset(lease, middle);
+
+		if (other == msg_offset)
+			return middle;
+		if (other < msg_offset)
+			low = middle + 1;
+		else
+			high = middle - 1;
+	}
+	return -1;
+}
+
+bool
+iotmq_lease_is_settled(const Lease *lease, int i)
+{
+	return lease->settled != NULL && (lease->settled[i / 8] & (1 << (i % 8))) != 0;
+}
+
+/* Marks message i, which is open. */
+void
+iotmq_lease_settle(Lease *lease, int i)
+{
+	if (lease->settled == NULL)
+		lease->settled = palloc0((lease->n + 7) / 8);
+	lease->settled[i / 8] |= 1 << (i % 8);
+	lease->messages--;
+}
+
+static HeapTuple
+form_tuple(Relation rel, const Lease *lease)
+{
+	Datum		values[Natts_lease] = {0};
+	bool		isnull[Natts_lease] = {false};
+
+	values[Anum_lease_id - 1] = Int64GetDatum(lease->lease_id);
+	values[Anum_first_offset - 1] = Int64GetDatum(lease->first_offset);
+	values[Anum_last_offset - 1] = Int64GetDatum(lease->last_offset);
+	values[Anum_leased_at - 1] = TimestampTzGetDatum(lease->leased_at);
+	values[Anum_deadline - 1] = TimestampTzGetDatum(lease->deadline);
+	values[Anum_messages - 1] = Int32GetDatum(lease->messages);
+
+	isnull[Anum_consumer - 1] = lease->consumer == NULL;
+	values[Anum_consumer - 1] = PointerGetDatum(lease->consumer);
+	isnull[Anum_offsets - 1] = lease->offsets == NULL;
+	if (lease->offsets != NULL)
+		values[Anum_offsets - 1] = array_of_int64(lease->offsets, lease->n);
+	isnull[Anum_attempts - 1] = lease->attempts == NULL;
+	if (lease->attempts != NULL)
+		values[Anum_attempts - 1] = array_of_int32(lease->attempts, lease->n);
+	isnull[Anum_settled - 1] = lease->settled == NULL;
+	if (lease->settled != NULL)
+	{
+		int			size = (lease->n + 7) / 8;
+		bytea	   *settled = palloc(VARHDRSZ + size);
+
+		SET_VARSIZE(settled, VARHDRSZ + size);
+		memcpy(VARDATA(settled), lease->settled, size);
+		values[Anum_settled - 1] = PointerGetDatum(settled);
+	}
+	isnull[Anum_batch_limit - 1] = lease->batch_limit == 0;
+	values[Anum_batch_limit - 1] = Int32GetDatum(lease->batch_limit);
+	isnull[Anum_devices - 1] = lease->devices == NULL;
+	if (lease->devices != NULL)
+		values[Anum_devices - 1] = array_of_text(lease->devices, lease->n);
+	return heap_form_tuple(RelationGetDescr(rel), values, isnull);
+}
+
+static void
+read_tuple(Relation rel, TupleTableSlot *slot, Lease *lease)
+{
+	Datum	   *values;
+	bool	   *isnull;
+	Datum	   *elements;
+
+	slot_getallattrs(slot);
+	values = slot->tts_values;
+	isnull = slot->tts_isnull;
+	memset(lease, 0, sizeof(Lease));
+	lease->lease_id = DatumGetInt64(values[Anum_lease_id - 1]);
+	lease->first_offset = DatumGetInt64(values[Anum_first_offset - 1]);
+	lease->last_offset = DatumGetInt64(values[Anum_last_offset - 1]);
+	lease->leased_at = DatumGetTimestampTz(values[Anum_leased_at - 1]);
+	lease->deadline = DatumGetTimestampTz(values[Anum_deadline - 1]);
+	lease->messages = DatumGetInt32(values[Anum_messages - 1]);
+	lease->n = lease->last_offset - lease->first_offset + 1;
+	if (!isnull[Anum_consumer - 1])
+		lease->consumer = DatumGetTextPCopy(values[Anum_consumer - 1]);
+	if (!isnull[Anum_offsets - 1])
+	{
+		deconstruct_array(DatumGetArrayTypeP(values[Anum_offsets - 1]), INT8OID, sizeof(int64),
+						  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &elements, NULL, &lease->n);
+		lease->offsets = palloc(sizeof(int64) * lease->n);
+		for (int i = 0; i < lease->n; i++)
+			lease->offsets[i] = DatumGetInt64(elements[i]);
+	}
+	if (!isnull[Anum_attempts - 1])
+	{
+		deconstruct_array(DatumGetArrayTypeP(values[Anum_attempts - 1]), INT4OID, sizeof(int32),
+						  true, TYPALIGN_INT, &elements, NULL, &lease->n);
+		lease->attempts = palloc(sizeof(int32) * lease->n);
+		for (int i = 0; i < lease->n; i++)
+			lease->attempts[i] = DatumGetInt32(elements[i]);
+	}
+	if (!isnull[Anum_settled - 1])
+		lease->settled = (bits8 *) VARDATA(DatumGetByteaPCopy(values[Anum_settled - 1]));
+	if (!isnull[Anum_batch_limit - 1])
+		lease->batch_limit = DatumGetInt32(values[Anum_batch_limit - 1]);
+	if (!isnull[Anum_devices - 1])
+	{
+		deconstruct_array(DatumGetArrayTypePCopy(values[Anum_devices - 1]), TEXTOID, -1,
+						  false, TYPALIGN_INT, &elements, NULL, &lease->n);
+		lease->devices = palloc(sizeof(text *) * lease->n);
+		for (int i = 0; i < lease->n; i++)
+			lease->devices[i] = DatumGetTextP(elements[i]);
+	}
+}
+
+static Datum
+array_of_int64(const int64 *elements, int n)
+{
+	Datum	   *datums = palloc(sizeof(Datum) * n);
+
+	for (int i = 0; i < n; i++)
+		datums[i] = Int64GetDatum(elements[i]);
+	return PointerGetDatum(construct_array(datums, n, INT8OID, sizeof(int64),
+										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+static Datum
+array_of_int32(const int32 *elements, int n)
+{
+	Datum	   *datums = palloc(sizeof(Datum) * n);
+
+	for (int i = 0; i < n; i++)
+		datums[i] = Int32GetDatum(elements[i]);
+	return PointerGetDatum(construct_array(datums, n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+}
+
+static Datum
+array_of_text(text **elements, int n)
+{
+	Datum	   *datums = palloc(sizeof(Datum) * n);
+
+	for (int i = 0; i < n; i++)
+		datums[i] = PointerGetDatum(elements[i]);
+	return PointerGetDatum(construct_array(datums, n, TEXTOID, -1, false, TYPALIGN_INT));
+}

@@ -1,0 +1,97 @@
+/*
+ * message.c - what a message may be.
+ *
+ * The same rules for every way of publishing: publish and publish_batch call
+ * iotmq_message_check, rows that come by COPY or INSERT meet it as the CHECK
+ * constraint of the zone's table.
+ */
+#include "iotmq.h"
+
+#include "access/detoast.h"
+#include "utils/builtins.h"
+
+static void check_tag(text *tag);
+static int64 size_of(const Datum *values, const bool *isnull);
+
+/* Checks one message, as the columns of a topic table (0-based). */
+void
+iotmq_message_check(const Datum *values, const bool *isnull)
+{
+	int64		size;
+
+	if (isnull[Anum_device_id - 1])
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("device_id must not be NULL")));
+	size = VARSIZE_ANY_EXHDR(DatumGetTextPP(values[Anum_device_id - 1]));
+	if (size < 1 || size > DEVICE_BYTES)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("device_id must be 1 to %d bytes long, not " INT64_FORMAT,
+						DEVICE_BYTES, size)));
+	if (!isnull[Anum_tag - 1])
+		check_tag(DatumGetTextPP(values[Anum_tag - 1]));
+	if (isnull[Anum_payload - 1] && isnull[Anum_body - 1])
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("payload and body must not both be NULL"),
+				 errhint("Give a payload (jsonb), a body (bytea), or both.")));
+	size = size_of(values, isnull);
+	if (size > MESSAGE_BYTES)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("message of " INT64_FORMAT " bytes exceeds the limit of %d bytes",
+						size, MESSAGE_BYTES),
+				 errhint("Store the large part elsewhere and publish a reference to it.")));
+}
+
+/*
+ * check_message(device_id text, tag text, payload jsonb, body bytea, properties
+ * jsonb) RETURNS boolean: true, or the error that publish would raise.
+ */
+PG_FUNCTION_INFO_V1(iotmq_check_message);
+Datum
+iotmq_check_message(PG_FUNCTION_ARGS)
+{
+	Datum		values[Natts_message] = {0};
+	bool		isnull[Natts_message] = {false};
+
+	for (int i = 0; i < 5; i++)
+	{
+		values[Anum_device_id - 1 + i] = PG_GETARG_DATUM(i);
+		isnull[Anum_device_id - 1 + i] = PG_ARGISNULL(i);
+	}
+	iotmq_message_check(values, isnull);
+	PG_RETURN_BOOL(true);
+}
+
+/* A tag must be writable in a group's list of tags: 'a || b'. */
+static void
+check_tag(text *tag)
+{
+	const char *data = VARDATA_ANY(tag);
+	int			size = VARSIZE_ANY_EXHDR(tag);
+	bool		bad = size < 1 || size > DEVICE_BYTES ||
+		data[0] == ' ' || data[size - 1] == ' ' || (size == 1 && data[0] == '*');
+
+	for (int i = 0; i + 1 < size && !bad; i++)
+		bad = data[i] == '|' && data[i + 1] == '|';
+	if (bad)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid tag \"%s\"", text_to_cstring(tag)),
+				 errdetail("A tag has 1 to %d bytes, does not begin or end with a space, is not \"*\", and has no \"||\" in it.",
+						   DEVICE_BYTES)));
+}
+
+/* All of it, uncompressed. */
+static int64
+size_of(const Datum *values, const bool *isnull)
+{
+	int64		size = 0;
+
+	for (int i = Anum_device_id - 1; i < Natts_message; i++)
+		if (!isnull[i])
+			size += toast_raw_datum_size(values[i]) - VARHDRSZ;
+	return size;
+}

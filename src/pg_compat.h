@@ -1,0 +1,40 @@
+/*
+ * pg_compat.h - all that differs between PostgreSQL 15, 16, 17 and 18.
+ */
+#ifndef IOTMQ_PG_COMPAT_H
+#define IOTMQ_PG_COMPAT_H
+
+#if PG_VERSION_NUM < 150000
+#error "iotmq needs PostgreSQL 15 or newer"
+#endif
+
+/* The PGPROC that a virtual transaction id names, and the transaction it runs. */
+#if PG_VERSION_NUM >= 170000
+#define VXID_PROC(vxid) ProcNumberGetProc((vxid).procNumber)
+#define PROC_LXID(proc) ((proc)->vxid.lxid)
+#else
+#define VXID_PROC(vxid) BackendIdGetProc((vxid).backendId)
+#define PROC_LXID(proc) ((proc)->lxid)
+#endif
+
+/* 16 added onlySummarizing. */
+#if PG_VERSION_NUM >= 160000
+#define INSERT_INDEX_TUPLES(rri, slot, estate) \
+	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL, false)
+#else
+#define INSERT_INDEX_TUPLES(rri, slot, estate) \
+	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL)
+#endif
+
+/* 18 added an instrumentation argument, and asks whether deferrable keys count. */
+#if PG_VERSION_NUM >= 180000
+#define PRIMARY_KEY_INDEX(rel) RelationGetPrimaryKeyIndex(rel, false)
+#define INDEX_BEGINSCAN(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, NULL, nkeys, 0)
+#else
+#define PRIMARY_KEY_INDEX(rel) RelationGetPrimaryKeyIndex(rel)
+#define INDEX_BEGINSCAN(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, nkeys, 0)
+#endif
+
+#endif

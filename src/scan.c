@@ -1,0 +1,385 @@
+/*
+ * scan.c - the messages of a zone, in offset order, across its segments.
+ *
+ * Offsets and time agree only roughly: two publishers that meet a segment's
+ * edge may put a higher offset into the older segment. So a scan merges the
+ * segments by offset. It opens one of them and stays there as long as the
+ * offsets are dense (an offset is unique in its zone, so what is found there
+ * can't be elsewhere); only at a gap does it look into every other segment that
+ * may hold the missing offset: the unsealed ones, and of the sealed ones those
+ * whose first and last offset say so. Clocks decide where to look first, never
+ * whether something is found.
+ *
+ * A row is returned when its transaction is committed. At a row whose
+ * transaction is open, or our own, the scan ends. Past a gap it goes only where
+ * the missing offsets were decided (see stable.c) before the segments were
+ * read; if more of them became decided since, the segments are read again.
+ *
+ * Rows are read with a dirty snapshot: the newest state, whatever the caller's
+ * isolation level, and no snapshot to be taken per call.
+ *
+ * Locks: AccessShareLock on a segment and its index, from its first use to
+ * iotmq_scan_end: nothing here makes retention wait for a transaction's end.
+ */
+#include "iotmq.h"
+
+#include "access/heapam.h"
+#include "access/relation.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/fmgroids.h"
+#include "utils/relcache.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#define NO_ROW PG_INT64_MAX
+
+static bool resolve_gap(ZoneScan *scan, const SegmentScan *next);
+static SegmentScan *lowest(ZoneScan *scan);
+static SegmentScan *guess(ZoneScan *scan);
+static bool may_hold(const Segment *segment, int64 msg_offset);
+static SegmentScan *open_segment(ZoneScan *scan, int i);
+static bool open_index(SegmentScan *s);
+static void seek_segment(SegmentScan *s, int64 from);
+static void step_segment(SegmentScan *s);
+static bool is_decided(SegmentScan *s);
+
+/*
+ * Begins at the offset from. The caller has read last, the last offset assigned,
+ * before; nothing above it is returned. The zone must stay unchanged in memory
+ * until the scan ends (no lookup in the catalog).
+ */
+ZoneScan *
+iotmq_scan_begin(const Zone *zone, int64 from, int64 last)
+{
+	ZoneScan   *scan = palloc0(sizeof(ZoneScan));
+
+	scan->zone = zone;
+	scan->stable = iotmq_stable_state(zone->sequence);
+	scan->position = from;
+	scan->last = last;
+	scan->limit = scan->stable->stable_offset;
+	scan->segments = palloc0(sizeof(SegmentScan *) * zone->nsegments);
+	return scan;
+}
+
+/* The next committed message, good until the next call; NULL: none for now. */
+TupleTableSlot *
+iotmq_scan_next(ZoneScan *scan)
+{
+	SegmentScan *s = scan->current;
+
+	if (s != NULL && s->offset < scan->position)
+		step_segment(s);
+	while (scan->position <= scan->last)
+	{
+		if (s == NULL)
+			s = guess(scan);
+		if (s == NULL || s->offset != scan->position)
+			s = lowest(scan);
+		if (s == NULL || s->offset != scan->position)
+		{
+			if (!resolve_gap(scan, s))
+				return NULL;
+			s = scan->current;
+			continue;
+		}
+		if (!is_decided(s))
+			return NULL;
+		scan->current = s;
+		scan->position++;
+		return s->slot;
+	}
+	return NULL;
+}
+
+/* The message with that offset, which is known to be decided; NULL: no such. */
+TupleTableSlot *
+iotmq_scan_one(ZoneScan *scan, int64 msg_offset)
+{
+	SegmentScan *s;
+
+	scan->position = msg_offset;
+	s = scan->current ? scan->current : guess(scan);
+	if (s != NULL)
+	{
+		seek_segment(s, msg_offset);
+		if (s->offset == msg_offset)
+			return s->slot;
+	}
+	for (int i = 0; i < scan->zone->nsegments; i++)
+	{
+		if (!may_hold(&scan->zone->segments[i], msg_offset))
+			continue;
+		s = open_segment(scan, i);
+		seek_segment(s, msg_offset);
+		if (s->offset == msg_offset)
+		{
+			scan->current = s;
+			return s->slot;
+		}
+	}
+	return NULL;
+}
+
+void
+iotmq_scan_end(ZoneScan *scan)
+{
+	if (scan->current != NULL && scan->current->heap != NULL)
+		scan->stable->last_segment = RelationGetRelid(scan->current->heap);
+	for (int i = 0; i < scan->zone->nsegments; i++)
+	{
+		SegmentScan *s = scan->segments[i];
+
+		if (s == NULL || s->heap == NULL)
+			continue;
+		if (s->index != NULL)
+		{
+			ExecDropSingleTupleTableSlot(s->slot);
+			index_endscan(s->scan);
+			index_close(s->index, AccessShareLock);
+		}
+		table_close(s->heap, AccessShareLock);
+	}
+	pfree(scan->segments);
+	pfree(scan);
+}
+
+/*
+ * The lowest offset of a message published at or after the time, committed or
+ * not; PG_INT64_MAX: there is none. Reads along the one segment that the time
+ * lies in.
+ */
+int64
+iotmq_scan_since(const Zone *zone, TimestampTz at)
+{
+	ZoneScan   *scan = iotmq_scan_begin(zone, PG_INT64_MIN, PG_INT64_MAX);
+	int64		lowest = NO_ROW;
+
+	for (int i = 0; i < zone->nsegments; i++)
+	{
+		SegmentScan *s;
+		bool		isnull;
+
+		if (zone->segments[i].to_time <= at)
+			continue;
+		if (zone->segments[i].sealed && zone->segments[i].from_time >= at)
+		{
+			if (zone->segments[i].first_offset <= zone->segments[i].last_offset)
+				lowest = Min(lowest, zone->segments[i].first_offset);
+			continue;
+		}
+		s = open_segment(scan, i);
+		while (s->offset < lowest &&
+			   DatumGetTimestampTz(slot_getattr(s->slot, Anum_published_at, &isnull)) < at)
+			step_segment(s);
+		lowest = Min(lowest, s->offset);
+	}
+	iotmq_scan_end(scan);
+	return lowest;
+}
+
+/* When the committed message with the highest offset was published; DT_NOBEGIN: none. */
+TimestampTz
+iotmq_scan_newest(const Zone *zone)
+{
+	ZoneScan   *scan = iotmq_scan_begin(zone, PG_INT64_MIN, PG_INT64_MAX);
+	int64		newest_offset = PG_INT64_MIN;
+	TimestampTz newest = DT_NOBEGIN;
+
+	for (int i = zone->nsegments - 1; i >= 0; i--)
+	{
+		const Segment *segment = &zone->segments[i];
+		SegmentScan *s;
+		bool		isnull;
+
+		if (segment->sealed && segment->last_offset <= newest_offset)
+			continue;
+		s = open_segment(scan, i);
+		if (s->index == NULL)
+			continue;
+		index_rescan(s->scan, NULL, 0, NULL, 0);
+		while (index_getnext_slot(s->scan, BackwardScanDirection, s->slot))
+			if (is_decided(s))
+			{
+				int64		msg_offset = DatumGetInt64(slot_getattr(s->slot, Anum_msg_offset, &isnull));
+
+				if (msg_offset > newest_offset)
+				{
+					newest_offset = msg_offset;
+					newest = DatumGetTimestampTz(slot_getattr(s->slot, Anum_published_at, &isnull));
+				}
+				break;
+			}
+	}
+	iotmq_scan_end(scan);
+	return newest;
+}
+
+/*
+ * No row at the scan's position; the next one is in next (NULL: there is none).
+ * Moves the position over what is decided to be nothing and says whether to go
+ * on looking there.
+ */
+static bool
+resolve_gap(ZoneScan *scan, const SegmentScan *next)
+{
+	int64		end = next == NULL ? scan->last + 1 : next->offset;
+
+	if (scan->position >= scan->limit)
+	{
+		int64		stable = iotmq_stable_refresh(scan->stable);
+
+		if (stable <= scan->position)
+			return false;
+		scan->limit = stable;
+		for (int i = 0; i < scan->zone->nsegments; i++)
+			if (scan->segments[i] != NULL)
+				seek_segment(scan->segments[i], scan->position);
+		return true;
+	}
+	scan->position = Min(end, scan->limit);
+	return true;
+}
+
+/* The segment whose next row has the lowest offset; NULL: none has any. */
+static SegmentScan *
+lowest(ZoneScan *scan)
+{
+	const Zone *zone = scan->zone;
+	int64		best_offset = NO_ROW;
+	int			best = -1;
+
+	for (int i = 0; i < zone->nsegments; i++)
+	{
+		const Segment *segment = &zone->segments[i];
+		int64		msg_offset;
+
+		if (segment->sealed && segment->last_offset < scan->position)
+			continue;
+		if (segment->sealed && segment->first_offset > scan->position &&
+			scan->segments[i] == NULL)
+			msg_offset = segment->first_offset;
+		else
+		{
+			SegmentScan *s = open_segment(scan, i);
+
+			while (s->offset < scan->position)
+				step_segment(s);
+			msg_offset = s->offset;
+		}
+		if (msg_offset < best_offset)
+		{
+			best_offset = msg_offset;
+			best = i;
+		}
+	}
+	return best < 0 ? NULL : open_segment(scan, best);
+}
+
+/* The segment to look into first; NULL: no idea. */
+static SegmentScan *
+guess(ZoneScan *scan)
+{
+	const Zone *zone = scan->zone;
+	TimestampTz now = GetCurrentTimestamp();
+	int			best = -1;
+
+	for (int i = 0; i < zone->nsegments; i++)
+	{
+		const Segment *segment = &zone->segments[i];
+
+		if (!may_hold(segment, scan->position))
+			continue;
+		if (segment->sealed || segment->relid == scan->stable->last_segment)
+			return open_segment(scan, i);
+		if (segment->from_time <= now && now < segment->to_time)
+			best = i;
+	}
+	return best < 0 ? NULL : open_segment(scan, best);
+}
+
+static bool
+may_hold(const Segment *segment, int64 msg_offset)
+{
+	return !segment->sealed ||
+		(segment->first_offset <= msg_offset && msg_offset <= segment->last_offset);
+}
+
+/* Opens segment i, once, at the scan's position. */
+static SegmentScan *
+open_segment(ZoneScan *scan, int i)
+{
+	SegmentScan *s = scan->segments[i];
+
+	if (s != NULL)
+		return s;
+	s = palloc0(sizeof(SegmentScan));
+	scan->segments[i] = s;
+	s->heap = try_relation_open(scan->zone->segments[i].relid, AccessShareLock);
+	seek_segment(s, scan->position);
+	return s;
+}
+
+/* Opens the index of a segment that has rows; false if it has none, or was dropped. */
+static bool
+open_index(SegmentScan *s)
+{
+	Oid			index;
+
+	if (s->index != NULL)
+		return true;
+	if (s->heap == NULL || RelationGetNumberOfBlocks(s->heap) == 0)
+		return false;
+	index = PRIMARY_KEY_INDEX(s->heap);
+	if (!OidIsValid(index))
+		elog(ERROR, "segment %s has no primary key", RelationGetRelationName(s->heap));
+	s->index = index_open(index, AccessShareLock);
+	InitDirtySnapshot(s->snapshot);
+	s->slot = table_slot_create(s->heap, NULL);
+	s->scan = INDEX_BEGINSCAN(s->heap, s->index, &s->snapshot, 1);
+	return true;
+}
+
+/* Reads the segment again, from that offset on. */
+static void
+seek_segment(SegmentScan *s, int64 from)
+{
+	ScanKeyData key;
+
+	s->offset = NO_ROW;
+	if (!open_index(s))
+		return;
+	ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
+	index_rescan(s->scan, &key, 1, NULL, 0);
+	step_segment(s);
+}
+
+static void
+step_segment(SegmentScan *s)
+{
+	bool		isnull;
+
+	CHECK_FOR_INTERRUPTS();
+	if (s->index != NULL && index_getnext_slot(s->scan, ForwardScanDirection, s->slot))
+		s->offset = DatumGetInt64(slot_getattr(s->slot, Anum_msg_offset, &isnull));
+	else
+		s->offset = NO_ROW;
+}
+
+/* Is the next row committed, by somebody else than this transaction? */
+static bool
+is_decided(SegmentScan *s)
+{
+	bool		isnull;
+	TransactionId xmin;
+
+	if (TransactionIdIsValid(s->snapshot.xmin))
+		return false;
+	xmin = DatumGetTransactionId(slot_getsysattr(s->slot, MinTransactionIdAttributeNumber, &isnull));
+	return !TransactionIdIsCurrentTransactionId(xmin);
+}

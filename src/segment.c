@@ -1,0 +1,256 @@
+/*
+ * segment.c - the segment for a moment, and what publishers do before they write.
+ *
+ * Segments are made ahead of time: by create_topic and maintenance, by a
+ * publisher or consumer that notices that the last one has begun, and on demand
+ * by a publisher that finds none. Width and place come from here, the tables
+ * themselves from iotmq.create_segment (sql/segment.sql).
+ *
+ * A statement that writes to the zone's table itself (COPY, INSERT) can't make
+ * a segment: PostgreSQL attaches no partition to a table that the same session
+ * is writing to. It finds those made ahead.
+ *
+ * Locks: whoever makes segments takes ShareUpdateExclusiveLock on the zone's
+ * table, which ATTACH PARTITION wants anyway, to the end of the transaction. It
+ * excludes other makers only, not publishers and readers.
+ */
+#include "iotmq.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_type_d.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+static void make_one(const Topic *topic, const Zone *zone, TimestampTz at);
+static void run_as_owner(const char *command, int nargs, Oid *types, Datum *values);
+static Zone *zone_arg(FunctionCallInfo fcinfo, int argno, Topic **topic);
+
+/* The segment that covers the moment; NULL: there is none. */
+const Segment *
+iotmq_segment_at(const Zone *zone, TimestampTz at)
+{
+	int			low = 0;
+	int			high = zone->nsegments;
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+
+		if (zone->segments[middle].to_time <= at)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low < zone->nsegments && zone->segments[low].from_time <= at)
+		return &zone->segments[low];
+	return NULL;
+}
+
+/* The server's clock, but not below what sealing has closed. */
+TimestampTz
+iotmq_publish_time(const Zone *zone)
+{
+	return Max(GetCurrentTimestamp(), zone->floor_time);
+}
+
+/*
+ * Makes the segments that are missing from the moment at up to (not including)
+ * until. Returns how many it made.
+ */
+int
+iotmq_segment_make(int32 zone_id, TimestampTz at, TimestampTz until)
+{
+	Topic	   *topic;
+	Zone	   *zone;
+	int			made = 0;
+
+	if (!iotmq_zone_by_id(zone_id, &topic, &zone))
+		return 0;
+	LockRelationOid(zone->relid, ShareUpdateExclusiveLock);
+	while (at < until)
+	{
+		const Segment *segment;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!iotmq_zone_by_id(zone_id, &topic, &zone))
+			return made;		/* dropped while we waited for the lock */
+		segment = iotmq_segment_at(zone, at);
+		if (segment != NULL)
+		{
+			at = segment->to_time;
+			continue;
+		}
+		make_one(topic, zone, at);
+		made++;
+	}
+	return made;
+}
+
+/*
+ * Called by those who can make segments, at a moment of theirs: makes the next
+ * ones when the last has begun, unless somebody else is at it or this session
+ * is using the zone's table. Lookups in the catalog become stale.
+ */
+void
+iotmq_segment_keep_ahead(const Topic *topic, const Zone *zone, TimestampTz at)
+{
+	int32		zone_id = zone->zone_id;
+	int64		ahead = topic->segment_interval * 2;
+	Relation	rel;
+	bool		in_use;
+
+	if (zone->nsegments > 0 && zone->segments[zone->nsegments - 1].from_time > at)
+		return;
+	if (!ConditionalLockRelationOid(zone->relid, ShareUpdateExclusiveLock))
+		return;
+	rel = RelationIdGetRelation(zone->relid);
+	if (!RelationIsValid(rel))
+		return;
+	in_use = rel->rd_refcnt > 1;
+	RelationClose(rel);
+	if (!in_use)
+		iotmq_segment_make(zone_id, at, at + ahead);
+}
+
+/* Lets iotmq.seal_segments do its next step when several past segments are unsealed. */
+void
+iotmq_segment_seal(const Zone *zone, TimestampTz at)
+{
+	static TimestampTz last_try = 0;
+	int			unsealed = 0;
+
+	for (int i = 0; i < zone->nsegments; i++)
+		if (!zone->segments[i].sealed && zone->segments[i].to_time <= at)
+			unsealed++;
+	if (unsealed < 3 || (at >= last_try && at < last_try + USECS_PER_SEC))
+		return;
+	last_try = at;
+	run_as_owner("SELECT iotmq.seal_segments($1)", 1, (Oid[]) {INT4OID},
+				 (Datum[]) {Int32GetDatum(zone->zone_id)});
+}
+
+/*
+ * make_segments(zone_id int, at timestamptz, until timestamptz) RETURNS int:
+ * makes those that are missing in that time, returns how many.
+ */
+PG_FUNCTION_INFO_V1(iotmq_make_segments);
+Datum
+iotmq_make_segments(PG_FUNCTION_ARGS)
+{
+	TimestampTz at = PG_GETARG_TIMESTAMPTZ(1);
+	TimestampTz until = PG_GETARG_TIMESTAMPTZ(2);
+
+	if (TIMESTAMP_NOT_FINITE(at) || TIMESTAMP_NOT_FINITE(until))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("segments need a finite time")));
+	PG_RETURN_INT32(iotmq_segment_make(PG_GETARG_INT32(0), at, until));
+}
+
+/*
+ * publish_time(zone_id int) RETURNS timestamptz: the default of published_at
+ * where rows are written by COPY or INSERT. Declared STABLE, although the clock
+ * moves from row to row: COPY gives up its multi-insert for volatile defaults.
+ */
+PG_FUNCTION_INFO_V1(iotmq_publish_time_default);
+Datum
+iotmq_publish_time_default(PG_FUNCTION_ARGS)
+{
+	Topic	   *topic;
+
+	PG_RETURN_TIMESTAMPTZ(iotmq_publish_time(zone_arg(fcinfo, 0, &topic)));
+}
+
+/*
+ * before_publish(zone_id) RETURNS trigger, before a statement that writes to a
+ * zone's table: does what stable.c expects of a publisher before it draws an
+ * offset, and sees that there is a segment.
+ */
+PG_FUNCTION_INFO_V1(iotmq_before_publish);
+Datum
+iotmq_before_publish(PG_FUNCTION_ARGS)
+{
+	int32		zone_id;
+	Topic	   *topic;
+	Zone	   *zone;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		elog(ERROR, "before_publish was not called as a trigger");
+	zone_id = pg_strtoint32(((TriggerData *) fcinfo->context)->tg_trigger->tgargs[0]);
+	if (!iotmq_zone_by_id(zone_id, &topic, &zone))
+		elog(ERROR, "zone %d does not exist", zone_id);
+
+	(void) GetTopTransactionId();	/* p1 */
+	LockRelationOid(zone->sequence, RowExclusiveLock);	/* p2 */
+	if (!iotmq_zone_by_id(zone_id, &topic, &zone))
+		elog(ERROR, "zone %d does not exist", zone_id);
+	if (iotmq_segment_at(zone, iotmq_publish_time(zone)) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("zone \"%s\" of topic \"%s\" has no segment for the present",
+						zone->name, topic->name),
+				 errdetail("A statement that writes to the zone's table can't make one."),
+				 errhint("Make one, and schedule maintenance: CALL iotmq.run_maintenance();")));
+	return PointerGetDatum(NULL);
+}
+
+/* Makes the segment for that moment: aligned to its width, cut at its neighbours. */
+static void
+make_one(const Topic *topic, const Zone *zone, TimestampTz at)
+{
+	int64		width = topic->segment_interval;
+	TimestampTz from = at - ((at % width) + width) % width;
+	TimestampTz to = from + width;
+
+	if (to < at)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("no segment can be made for %s", timestamptz_to_str(at))));
+	for (int i = 0; i < zone->nsegments; i++)
+	{
+		const Segment *other = &zone->segments[i];
+
+		if (other->to_time <= at)
+			from = Max(from, other->to_time);
+		else
+			to = Min(to, other->from_time);
+	}
+	run_as_owner("SELECT iotmq.create_segment($1, $2, $3, $4)", 4,
+				 (Oid[]) {INT4OID, REGCLASSOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
+				 (Datum[]) {
+					 Int32GetDatum(zone->zone_id), ObjectIdGetDatum(zone->relid),
+					 TimestampTzGetDatum(from), TimestampTzGetDatum(to)
+				 });
+}
+
+/* Runs one of our own SQL functions as the extension's owner. */
+static void
+run_as_owner(const char *command, int nargs, Oid *types, Datum *values)
+{
+	OwnerContext saved = iotmq_become_owner();
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args(command, nargs, types, values, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not run %s", command);
+	SPI_finish();
+	iotmq_restore_user(saved);
+}
+
+static Zone *
+zone_arg(FunctionCallInfo fcinfo, int argno, Topic **topic)
+{
+	Zone	   *zone;
+
+	if (!iotmq_zone_by_id(PG_GETARG_INT32(argno), topic, &zone))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("zone %d does not exist", PG_GETARG_INT32(argno))));
+	return zone;
+}

@@ -1,0 +1,263 @@
+/*
+ * settle.c - ack, nack, reject, extend: what a consumer says of its lease.
+ *
+ * All four lock the lease's row first; a lease that is not there ended, was
+ * taken over, or was voided: 55000, and nothing changes. An expired lease that
+ * nobody took over yet is there. They work at every isolation level. nack, reject
+ * and a shortening extend then lock the cursor's row, since they tell it that
+ * something will be due; ack touches nothing but the lease.
+ */
+#include "iotmq.h"
+
+#include "catalog/pg_type_d.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+typedef enum Verdict
+{
+	VERDICT_ACK,
+	VERDICT_NACK,
+	VERDICT_REJECT
+} Verdict;
+
+typedef struct Settlement
+{
+	Verdict		verdict;
+	int64		delay;			/* us; -1: the group's backoff */
+	text	   *reason;			/* NULL: none */
+} Settlement;
+
+static int	settle(FunctionCallInfo fcinfo, const Settlement *settlement);
+static void open_lease(FunctionCallInfo fcinfo, Cursor *cursor, Lease *lease, ItemPointer tid);
+static bool *choose(FunctionCallInfo fcinfo, const Lease *lease, int *n);
+static void fail(const Cursor *cursor, const Lease *lease, const bool *chosen,
+				 const Settlement *settlement);
+static int64 backoff(const ConsumerGroup *group, int attempt);
+static void lock_position(const Cursor *cursor, Position *position, ItemPointer tid);
+
+/*
+ * ack(lease_id bigint, msg_offsets bigint[]) RETURNS int: these messages (NULL:
+ * all still open) are done; how many of them were settled by this call.
+ * Errors: 22004 lease_id or an offset NULL; 22023 an offset that the lease
+ * doesn't hold; 55000 the lease is gone; 42501 not allowed; 25006 on a standby.
+ */
+PG_FUNCTION_INFO_V1(iotmq_ack);
+Datum
+iotmq_ack(PG_FUNCTION_ARGS)
+{
+	iotmq_require_primary("ack()");
+	PG_RETURN_INT32(settle(fcinfo, &(Settlement) {VERDICT_ACK}));
+}
+
+/*
+ * nack(lease_id bigint, msg_offsets bigint[], delay interval, reason text)
+ * RETURNS int: these messages (NULL: all still open) failed; each comes again
+ * after delay (NULL: the group's backoff for that attempt) or, after the last
+ * retry, becomes a dead letter with that reason. Errors as of ack; 22023 delay
+ * below 0.
+ */
+PG_FUNCTION_INFO_V1(iotmq_nack);
+Datum
+iotmq_nack(PG_FUNCTION_ARGS)
+{
+	Settlement	settlement = {VERDICT_NACK, -1, PG_ARGISNULL(3) ? NULL : PG_GETARG_TEXT_PP(3)};
+
+	iotmq_require_primary("nack()");
+	if (!PG_ARGISNULL(2))
+	{
+		settlement.delay = iotmq_interval_us(PG_GETARG_INTERVAL_P(2));
+		if (settlement.delay < 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("delay must not be negative")));
+	}
+	PG_RETURN_INT32(settle(fcinfo, &settlement));
+}
+
+/*
+ * reject(lease_id bigint, msg_offsets bigint[], reason text) RETURNS int: these
+ * messages (NULL: all still open) become dead letters now. Errors as of ack.
+ */
+PG_FUNCTION_INFO_V1(iotmq_reject);
+Datum
+iotmq_reject(PG_FUNCTION_ARGS)
+{
+	iotmq_require_primary("reject()");
+	PG_RETURN_INT32(settle(fcinfo, &(Settlement) {
+		VERDICT_REJECT, -1, PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2)
+	}));
+}
+
+/*
+ * extend(lease_id bigint, invisible_for interval) RETURNS timestamptz: the new
+ * deadline, that long from now. Errors as of ack; 22004 or 22023 for a bad
+ * invisible_for.
+ */
+PG_FUNCTION_INFO_V1(iotmq_extend);
+Datum
+iotmq_extend(PG_FUNCTION_ARGS)
+{
+	Cursor		cursor;
+	Lease		lease;
+	ItemPointerData tid;
+	TimestampTz deadline;
+	int64		invisible_for;
+
+	iotmq_require_primary("extend()");
+	iotmq_require_arg(fcinfo, 1, "invisible_for");
+	invisible_for = iotmq_invisible_for(PG_GETARG_INTERVAL_P(1));
+	open_lease(fcinfo, &cursor, &lease, &tid);
+	deadline = GetCurrentTimestamp() + invisible_for;
+	if (deadline < lease.deadline)
+	{
+		Position	position;
+		ItemPointerData position_tid;
+
+		lock_position(&cursor, &position, &position_tid);
+		if (deadline < position.next_expiry)
+		{
+			position.next_expiry = deadline;
+			iotmq_position_store(&position, &position_tid);
+		}
+	}
+	lease.deadline = deadline;
+	iotmq_lease_update(&lease, &tid);
+	PG_RETURN_TIMESTAMPTZ(deadline);
+}
+
+/* Settles the messages that argument 1 names; returns how many were open. */
+static int
+settle(FunctionCallInfo fcinfo, const Settlement *settlement)
+{
+	Cursor		cursor;
+	Lease		lease;
+	ItemPointerData tid;
+	int			n;
+	bool	   *chosen;
+
+	open_lease(fcinfo, &cursor, &lease, &tid);
+	chosen = choose(fcinfo, &lease, &n);
+	if (n == 0)
+		return 0;
+	if (settlement->verdict != VERDICT_ACK)
+		fail(&cursor, &lease, chosen, settlement);
+	if (n == lease.messages)
+	{
+		iotmq_lease_delete(&tid);
+		return n;
+	}
+	for (int i = 0; i < lease.n; i++)
+		if (chosen[i])
+			iotmq_lease_settle(&lease, i);
+	iotmq_lease_update(&lease, &tid);
+	return n;
+}
+
+/* Locks the lease that argument 0 names, if the current user may settle it. */
+static void
+open_lease(FunctionCallInfo fcinfo, Cursor *cursor, Lease *lease, ItemPointer tid)
+{
+	int64		lease_id;
+
+	iotmq_require_arg(fcinfo, 0, "lease_id");
+	lease_id = PG_GETARG_INT64(0);
+	if (lease_id > 0 && iotmq_cursor_by_id(LEASE_CURSOR(lease_id), cursor))
+	{
+		iotmq_require_consume(cursor->topic, cursor->group);
+		if (iotmq_lease_lock(lease_id, true, lease, tid) == ROW_OK)
+			return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("lease " INT64_FORMAT " does not exist", lease_id),
+			 errdetail("It ended, expired and was taken over, was voided by a seek, or never was."),
+			 errhint("Roll back what was done for its messages; those not settled come again with consume().")));
+}
+
+/* Which messages of the lease argument 1 means and are open; n: how many. */
+static bool *
+choose(FunctionCallInfo fcinfo, const Lease *lease, int *n)
+{
+	bool	   *chosen = palloc0(sizeof(bool) * lease->n);
+	Datum	   *elements;
+	bool	   *nulls;
+	int			count;
+
+	*n = 0;
+	if (PG_ARGISNULL(1))
+	{
+		for (int i = 0; i < lease->n; i++)
+			chosen[i] = !iotmq_lease_is_settled(lease, i);
+		*n = lease->messages;
+		return chosen;
+	}
+
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+					  TYPALIGN_DOUBLE, &elements, &nulls, &count);
+	for (int e = 0; e < count; e++)
+	{
+		int			i;
+
+		if (nulls[e])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("msg_offsets must not contain NULL")));
+		i = iotmq_lease_find(lease, DatumGetInt64(elements[e]));
+		if (i < 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("lease " INT64_FORMAT " does not hold offset " INT64_FORMAT,
+							lease->lease_id, DatumGetInt64(elements[e]))));
+		if (!chosen[i] && !iotmq_lease_is_settled(lease, i))
+		{
+			chosen[i] = true;
+			(*n)++;
+		}
+	}
+	return chosen;
+}
+
+/* Puts the chosen messages where they wait for their retry, or among the dead letters. */
+static void
+fail(const Cursor *cursor, const Lease *lease, const bool *chosen, const Settlement *settlement)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Position	position;
+	ItemPointerData tid;
+
+	lock_position(cursor, &position, &tid);
+	for (int i = 0; i < lease->n; i++)
+	{
+		int			attempt = lease->attempts != NULL ? lease->attempts[i] : 1;
+		int64		delay = settlement->delay >= 0 ? settlement->delay :
+			backoff(cursor->group, attempt);
+
+		if (!chosen[i])
+			continue;
+		if (settlement->verdict == VERDICT_REJECT)
+			iotmq_redeliver_bury(cursor, iotmq_lease_offset(lease, i), attempt,
+								 settlement->reason, &position);
+		else
+			iotmq_redeliver_fail(cursor, iotmq_lease_offset(lease, i), attempt,
+								 lease->batch_limit, now + delay, settlement->reason, &position);
+	}
+	iotmq_position_store(&position, &tid);
+}
+
+/* How long to wait after that attempt failed, in us. */
+static int64
+backoff(const ConsumerGroup *group, int attempt)
+{
+	return group->backoff[Min(attempt, group->nbackoff) - 1];
+}
+
+static void
+lock_position(const Cursor *cursor, Position *position, ItemPointer tid)
+{
+	if (iotmq_position_lock(cursor->cursor_id, true, position, tid) != ROW_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("consumer group \"%s\" of topic \"%s\" was dropped",
+						cursor->group->name, cursor->topic->name)));
+}
