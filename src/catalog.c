@@ -93,7 +93,7 @@ static void invalidate(Datum arg, Oid relid);
 static void refresh(void);
 static HTAB *make_hash(const char *name, Size keysize, Size entrysize, int flags);
 static Topic *load_topic(Datum key, AttrNumber column, RegProcedure eq, const char *index);
-static void load_zones(Topic *topic);
+static void load_zones(Topic *topic, uint64 changes_before);
 static void load_segments(Zone *zone);
 static void load_groups(Topic *topic);
 static void load_group(ConsumerGroup *group, HeapTuple tuple, TupleDesc desc);
@@ -428,7 +428,7 @@ load_topic(Datum key, AttrNumber column, RegProcedure eq, const char *index)
 		return NULL;
 	}
 
-	load_zones(&topic);
+	load_zones(&topic, changes_before);
 	load_groups(&topic);
 
 	entry = hash_search(topics, topic.name, HASH_ENTER, NULL);
@@ -446,7 +446,7 @@ load_topic(Datum key, AttrNumber column, RegProcedure eq, const char *index)
 }
 
 static void
-load_zones(Topic *topic)
+load_zones(Topic *topic, uint64 changes_before)
 {
 	CatalogScan s;
 	HeapTuple	tuple;
@@ -475,6 +475,7 @@ load_zones(Topic *topic)
 		zone->relid = DatumGetObjectId(values[Anum_zone_table - 1]);
 		zone->sequence = DatumGetObjectId(values[Anum_zone_sequence - 1]);
 		zone->earliest_offset = DatumGetInt64(values[Anum_zone_earliest - 1]);
+		zone->changes = changes_before;
 		zone->floor_time = DatumGetTimestampTz(values[Anum_zone_floor_time - 1]);
 	}
 	scan_end(&s);

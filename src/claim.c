@@ -54,6 +54,8 @@ iotmq_claim(const Cursor *cursor, const ClaimRequest *request, ClaimLook *look, 
 	}
 
 	last = iotmq_sequence_last(cursor->zone->sequence);
+	if (last < 0)
+		return CLAIM_BUSY;		/* dropped meanwhile */
 	if (position.next_offset > last)
 		return CLAIM_EMPTY;
 	iotmq_stable_merge(stable, position.stable_offset, position.sample_offset, position.sample_xid);
@@ -64,9 +66,13 @@ iotmq_claim(const Cursor *cursor, const ClaimRequest *request, ClaimLook *look, 
 	slot = next_wanted(scan, cursor->group, &budget);
 	if (slot == NULL)
 	{
+		bool		stale = scan->stale;
+
 		look->from = position.next_offset;
 		look->to = scan->position;
 		iotmq_scan_end(scan);
+		if (stale)
+			return CLAIM_BUSY;
 		if (request->last_look)
 			remember(cursor, look->from, look->to);
 		return CLAIM_EMPTY;
@@ -91,6 +97,8 @@ iotmq_claim(const Cursor *cursor, const ClaimRequest *request, ClaimLook *look, 
 			}
 			if (slot != NULL)
 				result = claim_new(cursor, request, scan, slot, &position, &tid, set);
+			else if (scan->stale)
+				result = CLAIM_BUSY;
 			break;
 	}
 	iotmq_scan_end(scan);

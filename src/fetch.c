@@ -10,8 +10,11 @@
 
 #define SETTLE_LOOKS 5			/* at a sample, before fetch reports that there is nothing */
 #define SETTLE_US 500
+#define PROOF_ROWS 100000		/* to read in order to show that from_offset is stable */
 
-static Zone *zone_arg(FunctionCallInfo fcinfo, int argno, Topic *topic);
+static bool read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages,
+					  DeliverySet *set);
+static void learn_from_cursors(const Topic *topic, const Zone *zone, StableState *stable);
 
 /*
  * fetch(topic text, zone text, from_offset bigint, max_messages int) RETURNS
@@ -24,46 +27,77 @@ PG_FUNCTION_INFO_V1(iotmq_fetch);
 Datum
 iotmq_fetch(PG_FUNCTION_ARGS)
 {
-	Topic	   *topic = iotmq_topic(iotmq_name_arg(fcinfo, 0, "topic"));
-	Zone	   *zone = zone_arg(fcinfo, 1, topic);
-	int64		from;
+	char	   *topic_name = iotmq_name_arg(fcinfo, 0, "topic");
+	char	   *zone_name = iotmq_name_arg(fcinfo, 1, "zone");
+	Topic	   *topic = iotmq_topic(topic_name);
 	int			max_messages;
 	DeliverySet set;
 
 	iotmq_require_primary("fetch()");
 	iotmq_require_arg(fcinfo, 2, "from_offset");
 	iotmq_require_arg(fcinfo, 3, "max_messages");
-	iotmq_require_read(topic, zone);
+	iotmq_require_read(topic, iotmq_zone(topic, zone_name));
 	max_messages = PG_GETARG_INT32(3);
 	if (max_messages < 1 || max_messages > BATCH_MESSAGES)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("max_messages must be between 1 and %d, not %d",
 						BATCH_MESSAGES, max_messages)));
-	from = Max(PG_GETARG_INT64(2), zone->earliest_offset);
 	set = iotmq_delivery_begin(fcinfo);
 
 	/* nothing yet, but a publisher is about to end: it mostly takes a moment */
-	for (int look = 0; look < SETTLE_LOOKS && set.rows == 0; look++)
+	for (int look = 0; look < SETTLE_LOOKS; look++)
 	{
-		ZoneScan   *scan;
-		TupleTableSlot *slot;
-		bool		waiting;
-
 		if (look > 0)
 		{
 			CHECK_FOR_INTERRUPTS();
 			pg_usleep(SETTLE_US);
 		}
-		scan = iotmq_scan_begin(zone, from, iotmq_sequence_last(zone->sequence));
-		while (set.rows < max_messages && (slot = iotmq_scan_next(scan)) != NULL)
-			iotmq_delivery_add(&set, 0, slot, 0);
-		waiting = scan->position <= scan->last;
-		iotmq_scan_end(scan);
-		if (!waiting)
+		topic = iotmq_topic(topic_name);
+		if (read_once(topic, iotmq_zone(topic, zone_name), PG_GETARG_INT64(2), max_messages, &set))
 			break;
 	}
 	return (Datum) 0;
+}
+
+/* One look; false if another one may bring more. */
+static bool
+read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages, DeliverySet *set)
+{
+	StableState *stable = iotmq_stable_state(zone->sequence);
+	int64		from = Max(from_offset, zone->earliest_offset);
+	int64		last = iotmq_sequence_last(zone->sequence);
+	int			budget = max_messages + PROOF_ROWS;
+	ZoneScan   *scan;
+	TupleTableSlot *slot;
+	bool		waiting;
+
+	if (stable->stable_offset < from)
+		learn_from_cursors(topic, zone, stable);
+	if (stable->stable_offset < from)
+		(void) iotmq_stable_refresh(stable);
+
+	/* whether from is below the stable offset shows on the way there */
+	scan = iotmq_scan_begin(zone, Min(from, Max(stable->stable_offset, zone->earliest_offset)), last);
+	while (set->rows < max_messages && budget-- > 0 && (slot = iotmq_scan_next(scan)) != NULL)
+		if (scan->position > from)
+			iotmq_delivery_add(set, 0, slot, 0);
+	waiting = scan->position <= last || last < 0;
+	iotmq_scan_end(scan);
+	return set->rows > 0 || !waiting;
+}
+
+static void
+learn_from_cursors(const Topic *topic, const Zone *zone, StableState *stable)
+{
+	for (int g = 0; g < topic->ngroups; g++)
+	{
+		Position	position;
+
+		if (iotmq_position_peek(topic->groups[g].cursors[zone - topic->zones], &position))
+			iotmq_stable_merge(stable, position.stable_offset, position.sample_offset,
+							   position.sample_xid);
+	}
 }
 
 /*
@@ -78,7 +112,7 @@ iotmq_commit_offset(PG_FUNCTION_ARGS)
 {
 	Topic	   *topic = iotmq_topic(iotmq_name_arg(fcinfo, 0, "topic"));
 	ConsumerGroup *group = iotmq_group(topic, iotmq_name_arg(fcinfo, 1, "consumer_group"));
-	Zone	   *zone = zone_arg(fcinfo, 2, topic);
+	Zone	   *zone = iotmq_zone(topic, iotmq_name_arg(fcinfo, 2, "zone"));
 	int64		next_offset;
 	int64		end_offset;
 	Position	position;
@@ -103,10 +137,4 @@ iotmq_commit_offset(PG_FUNCTION_ARGS)
 	position.last_consumed_at = GetCurrentTimestamp();
 	iotmq_position_store(&position, &tid);
 	PG_RETURN_VOID();
-}
-
-static Zone *
-zone_arg(FunctionCallInfo fcinfo, int argno, Topic *topic)
-{
-	return iotmq_zone(topic, iotmq_name_arg(fcinfo, argno, "zone"));
 }

@@ -130,21 +130,28 @@ iotmq_count_ready(PG_FUNCTION_ARGS)
 {
 	Cursor		cursor;
 	Position	position;
-	ZoneScan   *scan;
-	TupleTableSlot *slot;
-	int64		n = 0;
-	int64		last;
+	int64		n;
+	bool		stale;
 
-	if (!iotmq_cursor_by_id(PG_GETARG_INT32(0), &cursor) ||
-		!iotmq_position_peek(cursor.cursor_id, &position))
-		PG_RETURN_INT64(0);
-	last = iotmq_sequence_last(cursor.zone->sequence);
-	(void) settle(cursor.zone, last, SETTLE_LOOKS);
-	scan = iotmq_scan_begin(cursor.zone, position.next_offset, last);
-	while ((slot = iotmq_scan_next(scan)) != NULL)
-		if (iotmq_filter_accepts(cursor.group, slot))
-			n++;
-	iotmq_scan_end(scan);
+	do
+	{
+		ZoneScan   *scan;
+		TupleTableSlot *slot;
+		int64		last;
+
+		n = 0;
+		if (!iotmq_cursor_by_id(PG_GETARG_INT32(0), &cursor) ||
+			!iotmq_position_peek(cursor.cursor_id, &position))
+			break;
+		last = iotmq_sequence_last(cursor.zone->sequence);
+		(void) settle(cursor.zone, last, SETTLE_LOOKS);
+		scan = iotmq_scan_begin(cursor.zone, position.next_offset, last);
+		while ((slot = iotmq_scan_next(scan)) != NULL)
+			if (iotmq_filter_accepts(cursor.group, slot))
+				n++;
+		stale = scan->stale;
+		iotmq_scan_end(scan);
+	} while (stale);
 	PG_RETURN_INT64(n);
 }
 

@@ -73,6 +73,7 @@ typedef struct Zone
 	Oid			sequence;
 	int64		earliest_offset;
 	TimestampTz floor_time;		/* no message is published below it any more */
+	uint64		changes;		/* iotmq_catalog_changes() when it was loaded */
 	int			nsegments;
 	Segment    *segments;		/* by from_time */
 } Zone;
@@ -247,6 +248,8 @@ typedef struct ZoneScan
 	int64		position;		/* all below was returned or is known to be nothing */
 	int64		last;			/* the last offset assigned when the scan began */
 	int64		limit;			/* decided when the segments were positioned */
+	bool		proves;			/* all below its beginning was decided: so is all it passes */
+	bool		stale;			/* ended since the zone in memory is out of date */
 	SegmentScan **segments;		/* as in zone; NULL: not opened */
 	SegmentScan *current;		/* the one read last */
 } ZoneScan;
@@ -353,7 +356,7 @@ typedef enum ClaimResult
 {
 	CLAIM_DELIVERED,
 	CLAIM_EMPTY,
-	CLAIM_BUSY					/* another consumer has the cursor */
+	CLAIM_BUSY					/* another consumer has the cursor, or look again */
 } ClaimResult;
 
 extern ClaimResult iotmq_claim(const Cursor *cursor, const ClaimRequest *request,

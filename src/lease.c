@@ -46,7 +46,7 @@ iotmq_lease_next_id(int32 cursor_id, int64 last_lease, TimestampTz now)
 {
 	int64		first = (int64) cursor_id << LEASE_TIME_BITS;
 
-	return Max(last_lease + 1, first + (now - LEASE_EPOCH) / LEASE_STEP);
+	return Max(last_lease + 1, first + Max(now - LEASE_EPOCH, 0) / LEASE_STEP);
 }
 
 void

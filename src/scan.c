@@ -13,7 +13,9 @@
  * A row is returned when its transaction is committed. At a row whose
  * transaction is open, or our own, the scan ends. Past a gap it goes only where
  * the missing offsets were decided (see stable.c) before the segments were
- * read; if more of them became decided since, the segments are read again.
+ * read; if more of them became decided since, the segments are read again. And
+ * only if the segments in memory are all there are: a publisher announces a new
+ * segment before it releases the lock by which stable.c sees it open.
  *
  * Rows are read with a dirty snapshot: the newest state, whatever the caller's
  * isolation level, and no snapshot to be taken per call.
@@ -32,6 +34,7 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -63,6 +66,7 @@ iotmq_scan_begin(const Zone *zone, int64 from, int64 last)
 	scan->position = from;
 	scan->last = last;
 	scan->limit = scan->stable->stable_offset;
+	scan->proves = from <= Max(scan->limit, zone->earliest_offset);
 	scan->segments = palloc0(sizeof(SegmentScan *) * zone->nsegments);
 	return scan;
 }
@@ -103,6 +107,7 @@ iotmq_scan_one(ZoneScan *scan, int64 msg_offset)
 {
 	SegmentScan *s;
 
+	scan->proves = false;
 	scan->position = msg_offset;
 	s = scan->current ? scan->current : guess(scan);
 	if (s != NULL)
@@ -129,6 +134,8 @@ iotmq_scan_one(ZoneScan *scan, int64 msg_offset)
 void
 iotmq_scan_end(ZoneScan *scan)
 {
+	if (scan->proves)
+		scan->stable->stable_offset = Max(scan->stable->stable_offset, scan->position);
 	if (scan->current != NULL && scan->current->heap != NULL)
 		scan->stable->last_segment = RelationGetRelid(scan->current->heap);
 	for (int i = 0; i < scan->zone->nsegments; i++)
@@ -160,6 +167,7 @@ iotmq_scan_since(const Zone *zone, TimestampTz at)
 	ZoneScan   *scan = iotmq_scan_begin(zone, PG_INT64_MIN, PG_INT64_MAX);
 	int64		lowest = NO_ROW;
 
+	scan->proves = false;
 	for (int i = 0; i < zone->nsegments; i++)
 	{
 		SegmentScan *s;
@@ -229,13 +237,19 @@ static bool
 resolve_gap(ZoneScan *scan, const SegmentScan *next)
 {
 	int64		end = next == NULL ? scan->last + 1 : next->offset;
+	int64		stable = scan->limit;
 
 	if (scan->position >= scan->limit)
-	{
-		int64		stable = iotmq_stable_refresh(scan->stable);
+		stable = iotmq_stable_refresh(scan->stable);
+	if (stable <= scan->position)
+		return false;
 
-		if (stable <= scan->position)
-			return false;
+	AcceptInvalidationMessages();
+	scan->stale = iotmq_catalog_changes() != scan->zone->changes;
+	if (scan->stale)
+		return false;
+	if (stable > scan->limit)
+	{
 		scan->limit = stable;
 		for (int i = 0; i < scan->zone->nsegments; i++)
 			if (scan->segments[i] != NULL)

@@ -70,17 +70,20 @@ static FullTransactionId oldest_holder(Oid sequence);
 static TransactionId holder_xid(VirtualTransactionId vxid);
 static FullTransactionId widen(TransactionId xid, FullTransactionId next);
 
-/* H: the last offset assigned, 0 if none was. */
+/* H: the last offset assigned, 0 if none was; -1: the zone was dropped. */
 int64
 iotmq_sequence_last(Oid sequence)
 {
-	Relation	rel = relation_open(sequence, AccessShareLock);
-	Buffer		buffer = ReadBuffer(rel, 0);
+	Relation	rel = try_relation_open(sequence, AccessShareLock);
+	Buffer		buffer;
 	Page		page;
 	HeapTupleData tuple;
 	Form_pg_sequence_data data;
 	int64		last;
 
+	if (rel == NULL)
+		return -1;
+	buffer = ReadBuffer(rel, 0);
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	page = BufferGetPage(buffer);
 	tuple.t_data = (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, FirstOffsetNumber));
