@@ -108,6 +108,11 @@ CREATE FUNCTION iotmq.drop_cursor(cursor_id int) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
+	-- who settles has the lease and waits for the position: so leases come first,
+	-- and then those that were made until the position was locked
+	DELETE FROM iotmq.lease AS l
+	WHERE l.lease_id >= drop_cursor.cursor_id::bigint << 43
+		AND l.lease_id < (drop_cursor.cursor_id + 1)::bigint << 43;
 	DELETE FROM iotmq.position AS p WHERE p.cursor_id = drop_cursor.cursor_id;
 	DELETE FROM iotmq.lease AS l
 	WHERE l.lease_id >= drop_cursor.cursor_id::bigint << 43
@@ -142,9 +147,6 @@ BEGIN
 		RAISE EXCEPTION '% must not be NULL', missing USING ERRCODE = 'null_value_not_allowed';
 	END IF;
 	PERFORM iotmq.check_group(mode, invisible_for, max_retries, backoff, max_delay, max_lag);
-	IF mode = 'orderly' THEN
-		RAISE EXCEPTION 'mode "orderly" is not supported yet' USING ERRCODE = 'feature_not_supported';
-	END IF;
 	-- zones must not come or go meanwhile
 	PERFORM FROM iotmq.topic AS t WHERE t.topic_id = topic_of_group FOR UPDATE;
 	BEGIN
@@ -183,8 +185,24 @@ DECLARE
 	id int := iotmq.group_id(topic, consumer_group);
 BEGIN
 	PERFORM iotmq.check_group(mode, invisible_for, max_retries, backoff, max_delay, max_lag);
-	IF mode = 'orderly' THEN
-		RAISE EXCEPTION 'mode "orderly" is not supported yet' USING ERRCODE = 'feature_not_supported';
+	IF mode <> (SELECT g.mode FROM iotmq.consumer_group AS g WHERE g.group_id = id FOR UPDATE) THEN
+		-- nobody claims from here on
+		PERFORM FROM iotmq.position AS p
+		WHERE p.cursor_id IN (SELECT c.cursor_id FROM iotmq.cursor AS c WHERE c.group_id = id)
+		ORDER BY p.cursor_id
+		FOR UPDATE;
+		IF EXISTS (SELECT FROM iotmq.cursor AS c
+			WHERE c.group_id = id
+				AND (EXISTS (SELECT FROM iotmq.redelivery AS r WHERE r.cursor_id = c.cursor_id)
+					OR EXISTS (SELECT FROM iotmq.lease AS l
+						WHERE l.lease_id >= c.cursor_id::bigint << 43
+							AND l.lease_id < (c.cursor_id + 1)::bigint << 43)))
+		THEN
+			RAISE EXCEPTION 'consumer group "%" of topic "%" has messages in flight or waiting for a retry',
+					consumer_group, topic
+				USING ERRCODE = 'object_in_use',
+					HINT = 'Stop its consumers, settle what iotmq.in_flight shows, and change the mode then.';
+		END IF;
 	END IF;
 	UPDATE iotmq.consumer_group AS g
 	SET mode = coalesce(alter_group.mode, g.mode),

@@ -94,7 +94,11 @@ CREATE TABLE iotmq.position (
 	next_expiry timestamptz NOT NULL DEFAULT 'infinity',
 	next_due timestamptz NOT NULL DEFAULT 'infinity',
 	last_consumed_at timestamptz NOT NULL DEFAULT '-infinity',
-	expired_unread bigint NOT NULL DEFAULT 0
+	expired_unread bigint NOT NULL DEFAULT 0,
+	waiting bigint NOT NULL DEFAULT 0,
+	delivered_total bigint NOT NULL DEFAULT 0,
+	retried_total bigint NOT NULL DEFAULT 0,
+	dead_total bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 20);
 CREATE INDEX position_cursor_id ON iotmq.position (cursor_id);
 COMMENT ON TABLE iotmq.position IS 'where each cursor stands';
@@ -102,6 +106,10 @@ COMMENT ON COLUMN iotmq.position.sample_offset IS 'with sample_xid, a sample tha
 COMMENT ON COLUMN iotmq.position.oldest_lease IS 'no open lease of this cursor has a smaller id';
 COMMENT ON COLUMN iotmq.position.next_expiry IS 'no lease of this cursor expires earlier';
 COMMENT ON COLUMN iotmq.position.next_due IS 'nothing in redelivery of this cursor is due earlier';
+COMMENT ON COLUMN iotmq.position.waiting IS 'how many messages of this cursor are in redelivery';
+COMMENT ON COLUMN iotmq.position.delivered_total IS 'deliveries by lease since the group was made, repeated ones too';
+COMMENT ON COLUMN iotmq.position.retried_total IS 'failed attempts that led to another one, since the group was made';
+COMMENT ON COLUMN iotmq.position.dead_total IS 'messages that became dead letters since the group was made';
 
 -- A batch in flight: first to last without holes (offsets NULL), or a list.
 CREATE TABLE iotmq.lease (
@@ -111,6 +119,7 @@ CREATE TABLE iotmq.lease (
 	leased_at timestamptz NOT NULL,
 	deadline timestamptz NOT NULL,
 	messages int NOT NULL,
+	redriven boolean NOT NULL,
 	consumer text,
 	offsets bigint[],
 	attempts int[],
@@ -120,25 +129,36 @@ CREATE TABLE iotmq.lease (
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE iotmq.lease IS 'one row per batch in flight';
 COMMENT ON COLUMN iotmq.lease.messages IS 'how many are still open';
+COMMENT ON COLUMN iotmq.lease.redriven IS 'some of them were dead letters: their content is in dead_message';
 COMMENT ON COLUMN iotmq.lease.offsets IS 'NULL: all of first_offset to last_offset';
 COMMENT ON COLUMN iotmq.lease.attempts IS 'of each message; NULL: all 1';
 COMMENT ON COLUMN iotmq.lease.settled IS 'one bit a message, least significant first; NULL: none';
 COMMENT ON COLUMN iotmq.lease.batch_limit IS 'the largest lease these messages may come in; NULL: any';
 COMMENT ON COLUMN iotmq.lease.devices IS 'of each message, in an orderly group; else NULL';
 
--- A message that waits for its next attempt: failed, expired or redriven.
+-- A message that waits for its next attempt: failed, expired or redriven; in an
+-- orderly group also one that waits for an earlier one of its device. Of a device,
+-- only the first one has a due_at; those behind it have infinity.
 CREATE TABLE iotmq.redelivery (
 	cursor_id int NOT NULL,
-	due_at timestamptz NOT NULL,
-	msg_offset bigint NOT NULL,
 	attempt int NOT NULL,
+	due_at timestamptz NOT NULL,
+	not_before timestamptz NOT NULL,
+	msg_offset bigint NOT NULL,
+	redriven boolean NOT NULL,
 	batch_limit int,
 	device_id text COLLATE "C",
 	reason text
 ) WITH (fillfactor = 80);
 CREATE INDEX redelivery_due ON iotmq.redelivery (cursor_id, due_at, msg_offset);
+CREATE INDEX redelivery_device ON iotmq.redelivery (cursor_id, device_id, msg_offset);
 COMMENT ON TABLE iotmq.redelivery IS 'one row per message that waits for its next attempt';
 COMMENT ON COLUMN iotmq.redelivery.attempt IS 'the number that its next delivery will have';
+COMMENT ON COLUMN iotmq.redelivery.due_at IS 'when it may be delivered; infinity: after another one of its device';
+COMMENT ON COLUMN iotmq.redelivery.not_before IS 'its own delay';
+COMMENT ON COLUMN iotmq.redelivery.redriven IS 'it was a dead letter: its content is in dead_message';
+COMMENT ON COLUMN iotmq.redelivery.batch_limit IS 'the largest lease it may come in; NULL: any';
+COMMENT ON COLUMN iotmq.redelivery.device_id IS 'its device, in an orderly group; else NULL';
 
 -- The next statements make pg_dump keep the rows of the catalogs above.
 SELECT pg_catalog.pg_extension_config_dump('iotmq.topic', '');

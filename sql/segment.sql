@@ -88,8 +88,8 @@ DECLARE
 	zone iotmq.zone;
 	past iotmq.segment;
 	new_floor timestamptz;
-	first_offset bigint;
-	last_offset bigint;
+	lowest bigint;
+	highest bigint;
 	settled boolean;
 	sealed int := 0;
 BEGIN
@@ -136,9 +136,9 @@ BEGIN
 		ORDER BY s.from_time
 	LOOP
 		EXECUTE format('SELECT min(msg_offset), max(msg_offset) FROM %s', past.table_name)
-			INTO first_offset, last_offset;
+			INTO lowest, highest;
 		UPDATE iotmq.segment AS s
-		SET sealed = true, first_offset = seal_segments.first_offset, last_offset = seal_segments.last_offset
+		SET sealed = true, first_offset = lowest, last_offset = highest
 		WHERE s.zone_id = seal_segments.zone_id AND s.from_time = past.from_time;
 		sealed := sealed + 1;
 	END LOOP;

@@ -214,13 +214,16 @@ DECLARE
 	groups text;
 	zone text;
 BEGIN
+	IF force IS NULL THEN
+		RAISE EXCEPTION 'force must not be NULL' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
 	SELECT string_agg(format('"%s"', g.consumer_group), ', ' ORDER BY g.consumer_group) INTO groups
 	FROM iotmq.consumer_group AS g
 	WHERE g.topic_id = id;
-	IF groups IS NOT NULL AND force IS NOT TRUE THEN
+	IF groups IS NOT NULL AND NOT force THEN
 		RAISE EXCEPTION 'topic "%" still has consumer groups', topic
 			USING ERRCODE = 'object_in_use',
-				DETAIL = format('They are %s.', groups),
+				DETAIL = format('Its groups: %s.', groups),
 				HINT = format('Drop them too: SELECT iotmq.drop_topic(%L, force => true);', topic);
 	END IF;
 	PERFORM iotmq.drop_group(topic, g.consumer_group)
@@ -298,6 +301,9 @@ DECLARE
 	old_table regclass;
 	reader text;
 BEGIN
+	IF force IS NULL THEN
+		RAISE EXCEPTION 'force must not be NULL' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
 	PERFORM FROM iotmq.topic AS t WHERE t.topic = drop_zone.topic FOR UPDATE;
 	SELECT z.table_name INTO old_table FROM iotmq.zone AS z WHERE z.zone_id = id;
 	IF old_table IS NULL THEN
@@ -305,7 +311,7 @@ BEGIN
 	END IF;
 	-- nobody publishes from here on
 	EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', old_table);
-	IF force IS NOT TRUE THEN
+	IF NOT force THEN
 		SELECT l.consumer_group INTO reader
 		FROM iotmq.consumer_lag AS l
 		WHERE l.topic = drop_zone.topic AND l.zone = drop_zone.zone

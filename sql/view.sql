@@ -121,14 +121,20 @@ WITH zone_offset AS MATERIALIZED (
 	SELECT
 		(l.lease_id >> 43)::int AS cursor_id,
 		sum(l.messages) AS messages,
-		min(coalesce(l.offsets[1], l.first_offset)) AS first_offset
+		min(coalesce(l.offsets[o.i + 1], l.first_offset + o.i)) AS first_offset
 	FROM iotmq.lease AS l
+	CROSS JOIN LATERAL (
+		-- the first message that is still open
+		SELECT coalesce(min(i), 0) AS i
+		FROM generate_series(0, octet_length(l.settled) * 8 - 1) AS i
+		WHERE get_bit(l.settled, i) = 0
+	) AS o
 	GROUP BY 1
 ), retry AS (
 	SELECT
 		r.cursor_id,
 		count(*) AS messages,
-		count(DISTINCT r.device_id) AS devices,
+		count(r.device_id) FILTER (WHERE r.due_at < 'infinity') AS devices,
 		min(r.msg_offset) AS first_offset
 	FROM iotmq.redelivery AS r
 	GROUP BY r.cursor_id
@@ -183,7 +189,7 @@ SELECT
 	blocked_devices,
 	dead_letters,
 	expired_unread,
-	coalesce(greatest(clock_timestamp() - iotmq.published_at(zone_id, oldest_offset), interval '0'),
+	coalesce(greatest(statement_timestamp() - iotmq.published_at(zone_id, oldest_offset), interval '0'),
 		interval '0') AS lag_time,
 	NULL::interval AS time_to_loss,
 	last_consumed_at
@@ -201,7 +207,7 @@ COMMENT ON COLUMN iotmq.consumer_lag.lag_messages IS 'ready + inflight + retry';
 COMMENT ON COLUMN iotmq.consumer_lag.ready_messages IS 'decided and not yet delivered, before filters';
 COMMENT ON COLUMN iotmq.consumer_lag.inflight_messages IS 'delivered and not yet settled';
 COMMENT ON COLUMN iotmq.consumer_lag.retry_messages IS 'waiting for another attempt';
-COMMENT ON COLUMN iotmq.consumer_lag.blocked_devices IS 'devices that wait for a retry, in an orderly group';
+COMMENT ON COLUMN iotmq.consumer_lag.blocked_devices IS 'devices with waiting messages, in an orderly group';
 COMMENT ON COLUMN iotmq.consumer_lag.dead_letters IS 'given up';
 COMMENT ON COLUMN iotmq.consumer_lag.expired_unread IS 'dropped by retention before the group had settled them';
 COMMENT ON COLUMN iotmq.consumer_lag.lag_time IS 'age of the oldest message not settled';
@@ -241,7 +247,7 @@ COMMENT ON COLUMN iotmq.group_lag.lag_messages IS 'ready + inflight + retry';
 COMMENT ON COLUMN iotmq.group_lag.ready_messages IS 'decided and not yet delivered, before filters';
 COMMENT ON COLUMN iotmq.group_lag.inflight_messages IS 'delivered and not yet settled';
 COMMENT ON COLUMN iotmq.group_lag.retry_messages IS 'waiting for another attempt';
-COMMENT ON COLUMN iotmq.group_lag.blocked_devices IS 'devices that wait for a retry, in an orderly group';
+COMMENT ON COLUMN iotmq.group_lag.blocked_devices IS 'devices with waiting messages, in an orderly group';
 COMMENT ON COLUMN iotmq.group_lag.dead_letters IS 'given up';
 COMMENT ON COLUMN iotmq.group_lag.expired_unread IS 'dropped by retention before the group had settled them';
 COMMENT ON COLUMN iotmq.group_lag.lag_time IS 'age of the oldest message not settled';

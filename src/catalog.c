@@ -69,7 +69,8 @@ static const char *const catalog_names[CATALOGS] = {
 };
 
 static const char *const index_names[CATALOG_INDEXES] = {
-	"position_cursor_id", "lease_pkey", "redelivery_due", "dead_message_origin"
+	"position_cursor_id", "lease_pkey", "redelivery_due", "redelivery_device",
+	"dead_message_origin"
 };
 
 typedef struct ZoneId			/* entry of zones_by_id */
@@ -181,10 +182,13 @@ iotmq_zone_or_only(Topic *topic, text *name)
 	if (topic->nzones != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("zone must be given: topic \"%s\" has %d zones",
+				 errmsg("zone must not be NULL: topic \"%s\" has %d zones",
 						topic->name, topic->nzones),
+				 topic->nzones == 0 ?
+				 errhint("Add one: SELECT iotmq.add_zone(%s, 'default');",
+						 quote_literal_cstr(topic->name)) :
 				 errhint("Name one of its zones: zone => %s.",
-						 topic->nzones > 0 ? quote_literal_cstr(topic->zones[0].name) : "...")));
+						 quote_literal_cstr(topic->zones[0].name))));
 	return &topic->zones[0];
 }
 

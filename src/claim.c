@@ -6,80 +6,60 @@
  * something to deliver (or, at the last look, something worth remembering), so
  * a consumer that found nothing holds nothing.
  *
+ * In an orderly group a message whose device is in flight, or has something
+ * waiting, goes behind it into redelivery; other devices are not held up.
+ *
  * Locks: the cursor's row, skipped when another has it; then the rows of expired
  * leases, skipped likewise.
  */
 #include "iotmq.h"
 
-#include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
 #define SCAN_LIMIT 1000000		/* messages one look filters before it saves its position */
+#define PARK_LIMIT 10000		/* messages one look puts behind others of their device */
 
+typedef struct Finding			/* new messages, looked for without a lock */
+{
+	int64		next_offset;	/* of the cursor then */
+	ZoneScan   *scan;
+	TupleTableSlot *slot;		/* the first wanted one */
+} Finding;
+
+static ClaimResult look_ahead(const Cursor *cursor, const ClaimRequest *request,
+							  const Position *position, ClaimLook *look, Finding *finding);
 static TupleTableSlot *next_wanted(ZoneScan *scan, const ConsumerGroup *group, int *budget);
 static void remember(const Cursor *cursor, int64 from, int64 to);
-static ClaimResult claim_due(const Cursor *cursor, const ClaimRequest *request,
-							 DeliverySet *set, TimestampTz now);
-static ClaimResult claim_new(const Cursor *cursor, const ClaimRequest *request, ZoneScan *scan,
-							 TupleTableSlot *slot, Position *position, ItemPointer tid,
-							 DeliverySet *set);
-static void grant(const Cursor *cursor, const ClaimRequest *request, Lease *lease,
-				  TimestampTz now, Position *position);
+static ClaimResult fill(const Cursor *cursor, const ClaimRequest *request, Finding *finding,
+						Position *position, DeliverySet *set);
+static bool take_new(const Cursor *cursor, Finding *finding, Position *position,
+					 DeviceSet *in_flight, Batch *batch);
+static bool is_blocked(const Cursor *cursor, DeviceSet *in_flight, const Position *position,
+					   TupleTableSlot *slot);
+static void park(const Cursor *cursor, TupleTableSlot *slot, int64 msg_offset, TimestampTz now,
+				 Position *position);
 
 /* Tries to deliver one lease of the cursor's zone into set. */
 ClaimResult
 iotmq_claim(const Cursor *cursor, const ClaimRequest *request, ClaimLook *look, DeliverySet *set)
 {
-	StableState *stable = iotmq_stable_state(cursor->zone->sequence);
 	TimestampTz now = GetCurrentTimestamp();
-	int			budget = SCAN_LIMIT;
+	Finding		finding = {0};
+	ClaimResult result = CLAIM_EMPTY;
 	Position	position;
+	Position	before;
 	ItemPointerData tid;
-	int64		from;
-	int64		last;
-	ZoneScan   *scan;
-	TupleTableSlot *slot;
-	ClaimResult result;
 
 	if (!iotmq_position_peek(cursor->cursor_id, &position))
 		return CLAIM_EMPTY;
-	if (position.next_expiry <= now || position.next_due <= now)
+	if (position.next_expiry > now && !iotmq_redeliver_ready(cursor, &position, now))
 	{
-		result = claim_due(cursor, request, set, now);
-		if (result != CLAIM_EMPTY)
+		result = look_ahead(cursor, request, &position, look, &finding);
+		if (finding.slot == NULL)
 			return result;
-		if (!iotmq_position_peek(cursor->cursor_id, &position))
-			return CLAIM_EMPTY;
 	}
 
-	last = iotmq_sequence_last(cursor->zone->sequence);
-	if (last < 0)
-		return CLAIM_BUSY;		/* dropped meanwhile */
-	if (position.next_offset > last)
-		return CLAIM_EMPTY;
-	iotmq_stable_merge(stable, position.stable_offset, position.sample_offset, position.sample_xid);
-	from = position.next_offset;
-	if (look->from <= from && from < look->to)
-		from = look->to;
-	scan = iotmq_scan_begin(cursor->zone, from, last);
-	slot = next_wanted(scan, cursor->group, &budget);
-	if (slot == NULL)
-	{
-		bool		stale = scan->stale;
-
-		look->from = position.next_offset;
-		look->to = scan->position;
-		iotmq_scan_end(scan);
-		if (stale)
-			return CLAIM_BUSY;
-		if (request->last_look)
-			remember(cursor, look->from, look->to);
-		return CLAIM_EMPTY;
-	}
-
-	from = position.next_offset;
-	result = CLAIM_EMPTY;
 	switch (iotmq_position_lock(cursor->cursor_id, false, &position, &tid))
 	{
 		case ROW_LOCKED:
@@ -88,21 +68,51 @@ iotmq_claim(const Cursor *cursor, const ClaimRequest *request, ClaimLook *look, 
 		case ROW_GONE:
 			break;
 		case ROW_OK:
-			if (position.next_offset != from)
-			{
-				/* somebody was faster: begin where he stopped */
-				iotmq_scan_end(scan);
-				scan = iotmq_scan_begin(cursor->zone, position.next_offset, last);
-				slot = next_wanted(scan, cursor->group, &budget);
-			}
-			if (slot != NULL)
-				result = claim_new(cursor, request, scan, slot, &position, &tid, set);
-			else if (scan->stale)
-				result = CLAIM_BUSY;
+			before = position;
+			result = fill(cursor, request, &finding, &position, set);
+			if (memcmp(&before, &position, sizeof(Position)) != 0)
+				iotmq_position_store(&position, &tid);
 			break;
 	}
-	iotmq_scan_end(scan);
+	if (finding.scan != NULL)
+		iotmq_scan_end(finding.scan);
 	return result;
+}
+
+/* Looks for new messages; finding has a slot if there are any, else no open scan. */
+static ClaimResult
+look_ahead(const Cursor *cursor, const ClaimRequest *request, const Position *position,
+		   ClaimLook *look, Finding *finding)
+{
+	int64		last = iotmq_sequence_last(cursor->zone->sequence);
+	int64		from = position->next_offset;
+	int			budget = SCAN_LIMIT;
+	bool		stale;
+
+	if (last < 0)
+		return CLAIM_BUSY;		/* dropped meanwhile */
+	if (from > last)
+		return CLAIM_EMPTY;
+	iotmq_stable_merge(iotmq_stable_state(cursor->zone->sequence), position->stable_offset,
+					   position->sample_offset, position->sample_xid);
+	if (look->from <= from && from < look->to)
+		from = look->to;
+	finding->next_offset = position->next_offset;
+	finding->scan = iotmq_scan_begin(cursor->zone, from, last);
+	finding->slot = next_wanted(finding->scan, cursor->group, &budget);
+	if (finding->slot != NULL)
+		return CLAIM_EMPTY;
+
+	look->from = position->next_offset;
+	look->to = finding->scan->position;
+	stale = finding->scan->stale;
+	iotmq_scan_end(finding->scan);
+	finding->scan = NULL;
+	if (stale)
+		return CLAIM_BUSY;
+	if (request->last_look)
+		remember(cursor, look->from, look->to);
+	return CLAIM_EMPTY;
 }
 
 /* The next message that the group wants; NULL: none, or the budget is used up. */
@@ -142,96 +152,92 @@ remember(const Cursor *cursor, int64 from, int64 to)
 	iotmq_position_store(&position, &tid);
 }
 
-/* Delivers what is due again, after taking over what expired. */
+/* Makes a lease of what is due again and of new messages; the position is locked. */
 static ClaimResult
-claim_due(const Cursor *cursor, const ClaimRequest *request, DeliverySet *set, TimestampTz now)
-{
-	Position	position;
-	Position	before;
-	ItemPointerData tid;
-	Lease		lease = {0};
-
-	switch (iotmq_position_lock(cursor->cursor_id, false, &position, &tid))
-	{
-		case ROW_LOCKED:
-			return CLAIM_BUSY;
-		case ROW_GONE:
-			return CLAIM_EMPTY;
-		case ROW_OK:
-			break;
-	}
-	before = position;
-	if (position.next_expiry <= now)
-		iotmq_redeliver_expired(cursor, &position, now);
-	if (position.next_due <= now)
-		iotmq_redeliver_due(cursor, &position, now, request->max_messages, &lease);
-	if (lease.n > 0)
-	{
-		grant(cursor, request, &lease, now, &position);
-		iotmq_redeliver_fetch(cursor, &lease, &position, set);
-	}
-	if (lease.messages > 0)
-		iotmq_lease_insert(&lease);
-	if (memcmp(&before, &position, sizeof(Position)) != 0)
-		iotmq_position_store(&position, &tid);
-	return lease.messages > 0 ? CLAIM_DELIVERED : CLAIM_EMPTY;
-}
-
-/* Delivers new messages, from the one in slot on; the cursor is locked at tid. */
-static ClaimResult
-claim_new(const Cursor *cursor, const ClaimRequest *request, ZoneScan *scan,
-		  TupleTableSlot *slot, Position *position, ItemPointer tid, DeliverySet *set)
+fill(const Cursor *cursor, const ClaimRequest *request, Finding *finding, Position *position,
+	 DeliverySet *set)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int			budget = SCAN_LIMIT;
-	int			room = Min(request->max_messages, 256);
-	int64	   *offsets = palloc(sizeof(int64) * room);
-	Lease		lease = {0};
+	DeviceSet  *in_flight = NULL;
+	bool		look_again = false;
+	Batch		batch;
 
-	lease.lease_id = iotmq_lease_next_id(cursor->cursor_id, position->last_lease, now);
-	do
-	{
-		if (lease.n == room)
-		{
-			room = Min(request->max_messages, room * 4);
-			offsets = repalloc(offsets, sizeof(int64) * room);
-		}
-		/* the scan's position is one past the row that it returned last */
-		offsets[lease.n++] = scan->position - 1;
-		iotmq_delivery_add(set, lease.lease_id, slot, 1);
-	} while (lease.n < request->max_messages &&
-			 (slot = next_wanted(scan, cursor->group, &budget)) != NULL);
-
-	lease.first_offset = offsets[0];
-	lease.last_offset = offsets[lease.n - 1];
-	if (lease.last_offset - lease.first_offset + 1 != lease.n)
-		lease.offsets = offsets;
-	grant(cursor, request, &lease, now, position);
-	iotmq_lease_insert(&lease);
-
-	position->next_offset = scan->position;
-	iotmq_position_note_stable(position, scan->stable);
-	iotmq_position_store(position, tid);
+	if (position->next_expiry <= now)
+		iotmq_take_over_expired(cursor, position, now);
+	if (cursor->group->orderly)
+		in_flight = iotmq_devices_in_flight(position);
+	iotmq_batch_begin(&batch, cursor, position, request->max_messages, now, set);
+	if (position->next_due <= now)
+		iotmq_redeliver(cursor, position, now, in_flight, &batch);
+	if (batch.lease.batch_limit == 0 && batch.lease.n < batch.limit)
+		look_again = !take_new(cursor, finding, position, in_flight, &batch);
+	if (batch.lease.n == 0)
+		return look_again ? CLAIM_BUSY : CLAIM_EMPTY;
+	iotmq_batch_grant(&batch, cursor, request->invisible_for, request->consumer, position);
 	return CLAIM_DELIVERED;
 }
 
-/* Fills in what every lease has and notes it in the position. */
-static void
-grant(const Cursor *cursor, const ClaimRequest *request, Lease *lease, TimestampTz now,
-	  Position *position)
+/* Adds new messages and moves the position; false: there may be more right now. */
+static bool
+take_new(const Cursor *cursor, Finding *finding, Position *position, DeviceSet *in_flight,
+		 Batch *batch)
 {
-	int64		invisible_for = request->invisible_for != 0 ?
-		request->invisible_for : cursor->group->invisible_for;
+	int			budget = SCAN_LIMIT;
+	int			parked = 0;
 
-	if (lease->lease_id == 0)
-		lease->lease_id = iotmq_lease_next_id(cursor->cursor_id, position->last_lease, now);
-	lease->leased_at = now;
-	lease->deadline = now + invisible_for;
-	lease->messages = lease->n;
-	lease->consumer = request->consumer;
-	position->last_lease = lease->lease_id;
-	if (position->oldest_lease == 0)
-		position->oldest_lease = lease->lease_id;
-	position->next_expiry = Min(position->next_expiry, lease->deadline);
-	position->last_consumed_at = now;
+	if (finding->scan == NULL || finding->next_offset != position->next_offset)
+	{
+		/* nobody looked yet, or somebody was faster */
+		int64		last = iotmq_sequence_last(cursor->zone->sequence);
+
+		if (finding->scan != NULL)
+			iotmq_scan_end(finding->scan);
+		finding->scan = iotmq_scan_begin(cursor->zone, position->next_offset, last);
+		finding->slot = next_wanted(finding->scan, cursor->group, &budget);
+	}
+	while (finding->slot != NULL)
+	{
+		/* the scan's position is one past the row that it returned last */
+		int64		msg_offset = finding->scan->position - 1;
+
+		if (in_flight == NULL || !is_blocked(cursor, in_flight, position, finding->slot))
+			iotmq_batch_add(batch, finding->slot, msg_offset, 1);
+		else
+		{
+			park(cursor, finding->slot, msg_offset, batch->lease.leased_at, position);
+			parked++;
+		}
+		if (batch->lease.n >= batch->limit || parked >= PARK_LIMIT)
+			break;
+		finding->slot = next_wanted(finding->scan, cursor->group, &budget);
+	}
+	position->next_offset = finding->scan->position;
+	iotmq_position_note_stable(position, finding->scan->stable);
+	return !finding->scan->stale && parked < PARK_LIMIT && budget > 0;
+}
+
+/* Must the message wait for an earlier one of its device? */
+static bool
+is_blocked(const Cursor *cursor, DeviceSet *in_flight, const Position *position,
+		   TupleTableSlot *slot)
+{
+	bool		isnull;
+	text	   *device = DatumGetTextPP(slot_getattr(slot, Anum_device_id, &isnull));
+
+	return iotmq_device_is_in_flight(in_flight, device) ||
+		(position->waiting > 0 && iotmq_waiting_has_device(cursor->cursor_id, device));
+}
+
+/* Puts the message behind the earlier ones of its device. */
+static void
+park(const Cursor *cursor, TupleTableSlot *slot, int64 msg_offset, TimestampTz now,
+	 Position *position)
+{
+	bool		isnull;
+	Failure		waiting = {
+		.msg_offset = msg_offset, .not_before = now,
+		.device = DatumGetTextPP(slot_getattr(slot, Anum_device_id, &isnull))
+	};
+
+	iotmq_wait(cursor, &waiting, 1, position);
 }

@@ -40,7 +40,9 @@ iotmq_zone_offsets(PG_FUNCTION_ARGS)
 	if (!RecoveryInProgress())
 	{
 		iotmq_stable_merge(iotmq_stable_state(zone->sequence), stable, 0, InvalidFullTransactionId);
-		stable = settle(zone, last, SETTLE_LOOKS);
+		/* a publisher itself must come upon its own open rows */
+		if (!iotmq_stable_is_publisher(zone->sequence))
+			stable = Max(stable, settle(zone, last, SETTLE_LOOKS));
 		if (stable <= last)
 		{
 			ZoneScan   *scan = iotmq_scan_begin(zone, stable, last);
@@ -102,7 +104,7 @@ iotmq_newest_published_at(PG_FUNCTION_ARGS)
  * offset_at(zone_id int, at timestamptz) RETURNS bigint: the smallest offset such
  * that no message published at or after that time lies below it. Messages whose
  * transaction is open count; for offsets that are drawn but not yet written it
- * waits up to a second.
+ * waits up to a second, and then begins below them.
  */
 PG_FUNCTION_INFO_V1(iotmq_offset_at);
 Datum
@@ -111,13 +113,23 @@ iotmq_offset_at(PG_FUNCTION_ARGS)
 	Zone	   *zone = zone_arg(fcinfo, 0);
 	TimestampTz at = PG_GETARG_TIMESTAMPTZ(1);
 	int64		last = iotmq_sequence_last(zone->sequence);
+	int64		undecided;
 
 	if (TIMESTAMP_IS_NOBEGIN(at))
 		PG_RETURN_INT64(zone->earliest_offset);
 	if (TIMESTAMP_IS_NOEND(at))
 		PG_RETURN_INT64(last + 1);
-	(void) settle(zone, last, OFFSET_AT_LOOKS);
-	PG_RETURN_INT64(Min(iotmq_scan_since(zone, at), last + 1));
+	undecided = settle(zone, last, OFFSET_AT_LOOKS);
+	if (undecided <= last)
+	{
+		ZoneScan   *scan = iotmq_scan_begin(zone, Max(undecided, zone->earliest_offset), last);
+
+		while (iotmq_scan_next(scan) != NULL)
+			;
+		undecided = scan->position;
+		iotmq_scan_end(scan);
+	}
+	PG_RETURN_INT64(Min(iotmq_scan_since(zone, at), Min(undecided, last + 1)));
 }
 
 /*

@@ -3,9 +3,10 @@
  *
  * Calls go downwards only:
  *   publish, consume, settle, fetch, inspect  SQL entry points
- *   append, claim, redeliver, deadletter      one step of theirs
- *   message, filter, delivery, scan,          one kind of thing,
- *     lease, position                           checked, read or written
+ *   append, claim, redeliver, fail            one step of theirs
+ *   message, filter, delivery, batch, device, one kind of thing,
+ *     scan, lease, position, waiting,           checked, read or written
+ *     deadletter
  *   segment, stable, access, catalog, commit  what everything stands on
  *   row                                       hot rows, found and locked
  */
@@ -133,7 +134,8 @@ typedef enum CatalogIndex
 {
 	INDEX_POSITION,
 	INDEX_LEASE,
-	INDEX_REDELIVERY,
+	INDEX_REDELIVERY_DUE,
+	INDEX_REDELIVERY_DEVICE,
 	INDEX_DEAD_MESSAGE,
 	CATALOG_INDEXES
 } CatalogIndex;
@@ -183,6 +185,7 @@ extern StableState *iotmq_stable_state(Oid sequence);
 extern void iotmq_stable_merge(StableState *state, int64 stable_offset,
 							   int64 sample_offset, FullTransactionId sample_xid);
 extern int64 iotmq_stable_refresh(StableState *state);
+extern bool iotmq_stable_is_publisher(Oid sequence);
 
 /* ---- segment.c: the segment for a moment ---- */
 
@@ -206,6 +209,17 @@ extern RowResult iotmq_row_lock(Relation rel, Oid index, ScanKey keys, int nkeys
 extern bool iotmq_row_peek(Relation rel, Oid index, ScanKey keys, int nkeys,
 						   TupleTableSlot *slot);
 
+typedef struct RowScan			/* of a catalog, by one of its indexes */
+{
+	Relation	rel;
+	Relation	index;
+	TupleTableSlot *slot;
+	IndexScanDesc scan;
+} RowScan;
+
+extern RowScan iotmq_row_scan(Catalog catalog, CatalogIndex index, ScanKey keys, int nkeys);
+extern void iotmq_row_scan_end(RowScan *scan);
+
 /* ---- position.c: where a cursor stands ---- */
 
 typedef struct Position			/* the columns of iotmq.position, in order */
@@ -221,6 +235,10 @@ typedef struct Position			/* the columns of iotmq.position, in order */
 	TimestampTz next_due;
 	TimestampTz last_consumed_at;
 	int64		expired_unread;
+	int64		waiting;		/* rows in redelivery */
+	int64		delivered_total;
+	int64		retried_total;
+	int64		dead_total;
 } Position;
 
 extern bool iotmq_position_peek(int32 cursor_id, Position *position);
@@ -236,8 +254,7 @@ typedef struct SegmentScan
 	Relation	heap;			/* NULL: dropped or still empty */
 	Relation	index;
 	IndexScanDesc scan;
-	SnapshotData snapshot;		/* dirty: also sees who is still inserting */
-	TupleTableSlot *slot;		/* the next row */
+	TupleTableSlot *slot;		/* the next row, whatever became of it */
 	int64		offset;			/* of that row; PG_INT64_MAX: none */
 } SegmentScan;
 
@@ -295,6 +312,7 @@ typedef struct Lease
 	TimestampTz leased_at;
 	TimestampTz deadline;
 	int32		messages;		/* still open */
+	bool		redriven;		/* some were dead letters */
 	text	   *consumer;		/* NULL: unnamed */
 	int			n;				/* messages it was made with */
 	int64	   *offsets;		/* NULL: first_offset to last_offset */
@@ -312,29 +330,94 @@ extern void iotmq_lease_insert(const Lease *lease);
 extern RowResult iotmq_lease_lock(int64 lease_id, bool wait, Lease *lease, ItemPointer tid);
 extern void iotmq_lease_update(const Lease *lease, ItemPointer tid);
 extern void iotmq_lease_delete(ItemPointer tid);
-extern bool iotmq_lease_next(int32 cursor_id, int64 from, int64 *lease_id, TimestampTz *deadline);
+
+extern RowScan iotmq_lease_scan(int32 cursor_id, int64 from);
+extern bool iotmq_lease_scan_next(RowScan *scan, Lease *lease);
 extern int64 iotmq_lease_offset(const Lease *lease, int i);
 extern int	iotmq_lease_find(const Lease *lease, int64 msg_offset);
 extern bool iotmq_lease_is_settled(const Lease *lease, int i);
 extern void iotmq_lease_settle(Lease *lease, int i);
 
-/* ---- redeliver.c: messages that wait for another attempt ---- */
+/* ---- batch.c: a lease in the making ---- */
 
-extern void iotmq_redeliver_fail(const Cursor *cursor, int64 msg_offset, int attempt,
-								 int batch_limit, TimestampTz due_at, text *reason,
-								 Position *position);
-extern void iotmq_redeliver_bury(const Cursor *cursor, int64 msg_offset, int attempts,
-								 text *reason, Position *position);
-extern void iotmq_redeliver_expired(const Cursor *cursor, Position *position, TimestampTz now);
-extern void iotmq_redeliver_due(const Cursor *cursor, Position *position, TimestampTz now,
-								int max_messages, Lease *lease);
-extern void iotmq_redeliver_fetch(const Cursor *cursor, Lease *lease, Position *position,
-								  DeliverySet *set);
+typedef struct Batch
+{
+	DeliverySet *set;
+	Lease		lease;
+	int			room;			/* for so many messages the arrays have room */
+	int			limit;			/* the lease may have so many */
+	bool		attempts_differ;	/* some attempt is not 1 */
+} Batch;
+
+extern void iotmq_batch_begin(Batch *batch, const Cursor *cursor, const Position *position,
+							  int limit, TimestampTz now, DeliverySet *set);
+extern void iotmq_batch_add(Batch *batch, TupleTableSlot *slot, int64 msg_offset, int attempt);
+extern void iotmq_batch_grant(Batch *batch, const Cursor *cursor, int64 invisible_for,
+							  text *consumer, Position *position);
+
+/* ---- waiting.c: rows of iotmq.redelivery ---- */
+
+typedef struct Waiting
+{
+	int32		cursor_id;
+	int32		attempt;		/* of its next delivery */
+	TimestampTz due_at;			/* DT_NOEND: behind another one of its device */
+	TimestampTz not_before;
+	int64		msg_offset;
+	bool		redriven;		/* was a dead letter */
+	int32		batch_limit;	/* 0: any */
+	text	   *device;			/* NULL: not orderly */
+	text	   *reason;			/* of its failure; NULL: none given */
+	ItemPointerData tid;
+} Waiting;
+
+extern RowScan iotmq_waiting_scan_due(int32 cursor_id, TimestampTz from);
+extern RowScan iotmq_waiting_scan_device(int32 cursor_id, text *device, int64 from);
+extern bool iotmq_waiting_next(RowScan *scan, Waiting *waiting);
+extern bool iotmq_waiting_has_device(int32 cursor_id, text *device);
+extern void iotmq_waiting_add(Waiting *waiting, Position *position);
+extern void iotmq_waiting_remove(const Waiting *waiting, Position *position);
+extern void iotmq_waiting_set_due(const Waiting *waiting, TimestampTz due_at, Position *position);
+extern void iotmq_waiting_settle_head(int32 cursor_id, text *device, Position *position);
+
+/* ---- device.c: which devices of an orderly group are in flight ---- */
+
+typedef struct DeviceSet DeviceSet;
+
+extern DeviceSet *iotmq_devices_in_flight(Position *position);
+extern bool iotmq_device_is_in_flight(DeviceSet *set, text *device);
+
+/* ---- fail.c: a message's attempt failed ---- */
+
+typedef struct Failure
+{
+	int64		msg_offset;
+	int			attempt;		/* that failed */
+	int			batch_limit;	/* for its next lease; 0: any */
+	TimestampTz not_before;		/* of its retry */
+	bool		redriven;
+	text	   *device;			/* NULL: not orderly */
+	text	   *reason;
+} Failure;
+
+extern void iotmq_wait(const Cursor *cursor, const Failure *failure, int next_attempt,
+					   Position *position);
+extern bool iotmq_fail(const Cursor *cursor, const Failure *failure, Position *position);
+extern void iotmq_bury(const Cursor *cursor, const Failure *failure, Position *position);
+extern void iotmq_take_over_expired(const Cursor *cursor, Position *position, TimestampTz now);
+
+/* ---- redeliver.c: what is due again ---- */
+
+extern bool iotmq_redeliver_ready(const Cursor *cursor, const Position *position, TimestampTz now);
+extern void iotmq_redeliver(const Cursor *cursor, Position *position, TimestampTz now,
+							DeviceSet *in_flight, Batch *batch);
 
 /* ---- deadletter.c: messages given up ---- */
 
-extern void iotmq_dead_letter_insert(const Cursor *cursor, TupleTableSlot *slot,
-									 int attempts, text *reason);
+extern bool iotmq_dead_letter_add(const Cursor *cursor, const Failure *failure);
+extern TupleTableSlot *iotmq_dead_letter_fetch(int32 cursor_id, int64 msg_offset);
+extern bool iotmq_dead_letter_is_redriven(int32 cursor_id, int64 msg_offset);
+extern void iotmq_dead_letter_settle(int32 cursor_id, int64 msg_offset);
 
 /* ---- claim.c: one lease out of one zone ---- */
 

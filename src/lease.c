@@ -26,7 +26,7 @@
 enum
 {
 	Anum_lease_id = 1, Anum_first_offset, Anum_last_offset, Anum_leased_at, Anum_deadline,
-	Anum_messages, Anum_consumer, Anum_offsets, Anum_attempts, Anum_settled,
+	Anum_messages, Anum_redriven, Anum_consumer, Anum_offsets, Anum_attempts, Anum_settled,
 	Anum_batch_limit, Anum_devices, Natts_lease = Anum_devices
 };
 
@@ -35,7 +35,7 @@ enum
 #define LEASE_STEP 100			/* us */
 
 static HeapTuple form_tuple(Relation rel, const Lease *lease);
-static void read_tuple(Relation rel, TupleTableSlot *slot, Lease *lease);
+static void read_tuple(TupleTableSlot *slot, Lease *lease);
 static Datum array_of_int64(const int64 *elements, int n);
 static Datum array_of_int32(const int32 *elements, int n);
 static Datum array_of_text(text **elements, int n);
@@ -73,7 +73,7 @@ iotmq_lease_lock(int64 lease_id, bool wait, Lease *lease, ItemPointer tid)
 	result = iotmq_row_lock(rel, iotmq_catalog_index(INDEX_LEASE), &key, 1, wait, slot);
 	if (result == ROW_OK)
 	{
-		read_tuple(rel, slot, lease);
+		read_tuple(slot, lease);
 		*tid = slot->tts_tid;
 	}
 	ExecDropSingleTupleTableSlot(slot);
@@ -104,36 +104,29 @@ iotmq_lease_delete(ItemPointer tid)
 }
 
 /*
- * The cursor's first open lease with an id >= from, as committed or ours, not
- * locked: its id and deadline. False: there is none.
+ * The cursor's open leases with an id >= from, in order, as committed or ours,
+ * not locked.
  */
-bool
-iotmq_lease_next(int32 cursor_id, int64 from, int64 *lease_id, TimestampTz *deadline)
+RowScan
+iotmq_lease_scan(int32 cursor_id, int64 from)
 {
-	Relation	rel = table_open(iotmq_catalog_relid(CATALOG_LEASE), AccessShareLock);
-	Relation	index = index_open(iotmq_catalog_index(INDEX_LEASE), AccessShareLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	IndexScanDesc scan = INDEX_BEGINSCAN(rel, index, SnapshotSelf, 2);
 	ScanKeyData keys[2];
-	bool		isnull;
-	bool		found;
 
 	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE,
 				Int64GetDatum(Max(from, (int64) cursor_id << LEASE_TIME_BITS)));
 	ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_INT8LT,
 				Int64GetDatum((int64) (cursor_id + 1) << LEASE_TIME_BITS));
-	index_rescan(scan, keys, 2, NULL, 0);
-	found = index_getnext_slot(scan, ForwardScanDirection, slot);
-	if (found)
-	{
-		*lease_id = DatumGetInt64(slot_getattr(slot, Anum_lease_id, &isnull));
-		*deadline = DatumGetTimestampTz(slot_getattr(slot, Anum_deadline, &isnull));
-	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	index_close(index, AccessShareLock);
-	table_close(rel, AccessShareLock);
-	return found;
+	return iotmq_row_scan(CATALOG_LEASE, INDEX_LEASE, keys, 2);
+}
+
+/* The next lease; its texts are copies. False: no more. */
+bool
+iotmq_lease_scan_next(RowScan *scan, Lease *lease)
+{
+	if (!index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
+		return false;
+	read_tuple(scan->slot, lease);
+	return true;
 }
 
 /* The offset of message i. */
@@ -193,6 +186,7 @@ form_tuple(Relation rel, const Lease *lease)
 	values[Anum_leased_at - 1] = TimestampTzGetDatum(lease->leased_at);
 	values[Anum_deadline - 1] = TimestampTzGetDatum(lease->deadline);
 	values[Anum_messages - 1] = Int32GetDatum(lease->messages);
+	values[Anum_redriven - 1] = BoolGetDatum(lease->redriven);
 
 	isnull[Anum_consumer - 1] = lease->consumer == NULL;
 	values[Anum_consumer - 1] = PointerGetDatum(lease->consumer);
@@ -221,7 +215,7 @@ form_tuple(Relation rel, const Lease *lease)
 }
 
 static void
-read_tuple(Relation rel, TupleTableSlot *slot, Lease *lease)
+read_tuple(TupleTableSlot *slot, Lease *lease)
 {
 	Datum	   *values;
 	bool	   *isnull;
@@ -237,6 +231,7 @@ read_tuple(Relation rel, TupleTableSlot *slot, Lease *lease)
 	lease->leased_at = DatumGetTimestampTz(values[Anum_leased_at - 1]);
 	lease->deadline = DatumGetTimestampTz(values[Anum_deadline - 1]);
 	lease->messages = DatumGetInt32(values[Anum_messages - 1]);
+	lease->redriven = DatumGetBool(values[Anum_redriven - 1]);
 	lease->n = lease->last_offset - lease->first_offset + 1;
 	if (!isnull[Anum_consumer - 1])
 		lease->consumer = DatumGetTextPCopy(values[Anum_consumer - 1]);

@@ -8,13 +8,15 @@
 #error "iotmq needs PostgreSQL 15 or newer"
 #endif
 
-/* The PGPROC that a virtual transaction id names, and the transaction it runs. */
+/* The PGPROC that a virtual transaction id names, the transaction it runs; our locks. */
 #if PG_VERSION_NUM >= 170000
 #define VXID_PROC(vxid) ProcNumberGetProc((vxid).procNumber)
 #define PROC_LXID(proc) ((proc)->vxid.lxid)
+#define LOCK_HELD_BY_ME(tag, mode) LockHeldByMe(tag, mode, false)
 #else
 #define VXID_PROC(vxid) BackendIdGetProc((vxid).backendId)
 #define PROC_LXID(proc) ((proc)->lxid)
+#define LOCK_HELD_BY_ME(tag, mode) LockHeldByMe(tag, mode)
 #endif
 
 /* 16 added onlySummarizing. */

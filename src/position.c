@@ -78,7 +78,11 @@ iotmq_position_store(const Position *position, ItemPointer tid)
 		TimestampTzGetDatum(position->next_expiry),
 		TimestampTzGetDatum(position->next_due),
 		TimestampTzGetDatum(position->last_consumed_at),
-		Int64GetDatum(position->expired_unread)
+		Int64GetDatum(position->expired_unread),
+		Int64GetDatum(position->waiting),
+		Int64GetDatum(position->delivered_total),
+		Int64GetDatum(position->retried_total),
+		Int64GetDatum(position->dead_total)
 	};
 	bool		isnull[lengthof(values)] = {false};
 	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(rel), values, isnull);

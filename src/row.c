@@ -15,6 +15,7 @@
 #include "iotmq.h"
 
 #include "access/heapam.h"
+#include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "storage/lmgr.h"
@@ -80,6 +81,32 @@ iotmq_row_peek(Relation rel, Oid index, ScanKey keys, int nkeys, TupleTableSlot 
 		if (find(rel, index, keys, nkeys, SnapshotSelf, slot))
 			return true;
 	return false;
+}
+
+/*
+ * Scans a catalog forward in the order of an index: the newest committed state
+ * and our own changes, not locked.
+ */
+RowScan
+iotmq_row_scan(Catalog catalog, CatalogIndex index, ScanKey keys, int nkeys)
+{
+	RowScan		scan;
+
+	scan.rel = table_open(iotmq_catalog_relid(catalog), AccessShareLock);
+	scan.index = index_open(iotmq_catalog_index(index), AccessShareLock);
+	scan.slot = table_slot_create(scan.rel, NULL);
+	scan.scan = INDEX_BEGINSCAN(scan.rel, scan.index, SnapshotSelf, nkeys);
+	index_rescan(scan.scan, keys, nkeys, NULL, 0);
+	return scan;
+}
+
+void
+iotmq_row_scan_end(RowScan *scan)
+{
+	index_endscan(scan->scan);
+	ExecDropSingleTupleTableSlot(scan->slot);
+	index_close(scan->index, AccessShareLock);
+	table_close(scan->rel, AccessShareLock);
 }
 
 static bool

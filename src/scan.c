@@ -11,14 +11,15 @@
  * whether something is found.
  *
  * A row is returned when its transaction is committed. At a row whose
- * transaction is open, or our own, the scan ends. Past a gap it goes only where
- * the missing offsets were decided (see stable.c) before the segments were
- * read; if more of them became decided since, the segments are read again. And
- * only if the segments in memory are all there are: a publisher announces a new
- * segment before it releases the lock by which stable.c sees it open.
+ * transaction is open, or our own, the scan ends. A row that was rolled back, to
+ * a savepoint perhaps, is passed over. Past a gap the scan goes only where the
+ * missing offsets were decided (see stable.c) before the segments were read; if
+ * more of them became decided since, the segments are read again. And only if
+ * the segments in memory are all there are: a publisher announces a new segment
+ * before it releases the lock by which stable.c sees it open.
  *
- * Rows are read with a dirty snapshot: the newest state, whatever the caller's
- * isolation level, and no snapshot to be taken per call.
+ * Rows are read whatever became of them and judged here, by the newest state: so
+ * the caller's isolation level does not matter, and no snapshot is taken.
  *
  * Locks: AccessShareLock on a segment and its index, from its first use to
  * iotmq_scan_end: nothing here makes retention wait for a transaction's end.
@@ -26,6 +27,7 @@
 #include "iotmq.h"
 
 #include "access/heapam.h"
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/stratnum.h"
 #include "access/table.h"
@@ -41,6 +43,13 @@
 
 #define NO_ROW PG_INT64_MAX
 
+typedef enum Fate				/* what became of a row */
+{
+	FATE_COMMITTED,
+	FATE_OPEN,					/* its transaction is, or is ours */
+	FATE_NOTHING				/* rolled back, or deleted by hand */
+} Fate;
+
 static bool resolve_gap(ZoneScan *scan, const SegmentScan *next);
 static SegmentScan *lowest(ZoneScan *scan);
 static SegmentScan *guess(ZoneScan *scan);
@@ -49,7 +58,8 @@ static SegmentScan *open_segment(ZoneScan *scan, int i);
 static bool open_index(SegmentScan *s);
 static void seek_segment(SegmentScan *s, int64 from);
 static void step_segment(SegmentScan *s);
-static bool is_decided(SegmentScan *s);
+static bool seek_committed(SegmentScan *s, int64 msg_offset);
+static Fate fate_of(SegmentScan *s);
 
 /*
  * Begins at the offset from. The caller has read last, the last offset assigned,
@@ -92,11 +102,20 @@ iotmq_scan_next(ZoneScan *scan)
 			s = scan->current;
 			continue;
 		}
-		if (!is_decided(s))
-			return NULL;
 		scan->current = s;
-		scan->position++;
-		return s->slot;
+		switch (fate_of(s))
+		{
+			case FATE_COMMITTED:
+				scan->position++;
+				return s->slot;
+			case FATE_OPEN:
+				return NULL;
+			case FATE_NOTHING:
+				step_segment(s);
+				if (s->offset != scan->position)
+					scan->position++;	/* else: another version of the row */
+				break;
+		}
 	}
 	return NULL;
 }
@@ -110,19 +129,14 @@ iotmq_scan_one(ZoneScan *scan, int64 msg_offset)
 	scan->proves = false;
 	scan->position = msg_offset;
 	s = scan->current ? scan->current : guess(scan);
-	if (s != NULL)
-	{
-		seek_segment(s, msg_offset);
-		if (s->offset == msg_offset)
-			return s->slot;
-	}
+	if (s != NULL && seek_committed(s, msg_offset))
+		return s->slot;
 	for (int i = 0; i < scan->zone->nsegments; i++)
 	{
 		if (!may_hold(&scan->zone->segments[i], msg_offset))
 			continue;
 		s = open_segment(scan, i);
-		seek_segment(s, msg_offset);
-		if (s->offset == msg_offset)
+		if (seek_committed(s, msg_offset))
 		{
 			scan->current = s;
 			return s->slot;
@@ -183,7 +197,8 @@ iotmq_scan_since(const Zone *zone, TimestampTz at)
 		}
 		s = open_segment(scan, i);
 		while (s->offset < lowest &&
-			   DatumGetTimestampTz(slot_getattr(s->slot, Anum_published_at, &isnull)) < at)
+			   (DatumGetTimestampTz(slot_getattr(s->slot, Anum_published_at, &isnull)) < at ||
+				fate_of(s) == FATE_NOTHING))
 			step_segment(s);
 		lowest = Min(lowest, s->offset);
 	}
@@ -212,7 +227,7 @@ iotmq_scan_newest(const Zone *zone)
 			continue;
 		index_rescan(s->scan, NULL, 0, NULL, 0);
 		while (index_getnext_slot(s->scan, BackwardScanDirection, s->slot))
-			if (is_decided(s))
+			if (fate_of(s) == FATE_COMMITTED)
 			{
 				int64		msg_offset = DatumGetInt64(slot_getattr(s->slot, Anum_msg_offset, &isnull));
 
@@ -353,9 +368,8 @@ open_index(SegmentScan *s)
 	if (!OidIsValid(index))
 		elog(ERROR, "segment %s has no primary key", RelationGetRelationName(s->heap));
 	s->index = index_open(index, AccessShareLock);
-	InitDirtySnapshot(s->snapshot);
 	s->slot = table_slot_create(s->heap, NULL);
-	s->scan = INDEX_BEGINSCAN(s->heap, s->index, &s->snapshot, 1);
+	s->scan = INDEX_BEGINSCAN(s->heap, s->index, SnapshotAny, 1);
 	return true;
 }
 
@@ -385,15 +399,37 @@ step_segment(SegmentScan *s)
 		s->offset = NO_ROW;
 }
 
-/* Is the next row committed, by somebody else than this transaction? */
+/* Is there a committed row with that offset? It is the next one then. */
 static bool
-is_decided(SegmentScan *s)
+seek_committed(SegmentScan *s, int64 msg_offset)
 {
-	bool		isnull;
-	TransactionId xmin;
+	seek_segment(s, msg_offset);
+	while (s->offset == msg_offset && fate_of(s) != FATE_COMMITTED)
+		step_segment(s);
+	return s->offset == msg_offset;
+}
 
-	if (TransactionIdIsValid(s->snapshot.xmin))
-		return false;
-	xmin = DatumGetTransactionId(slot_getsysattr(s->slot, MinTransactionIdAttributeNumber, &isnull));
-	return !TransactionIdIsCurrentTransactionId(xmin);
+/* What became of the next row. */
+static Fate
+fate_of(SegmentScan *s)
+{
+	BufferHeapTupleTableSlot *slot = (BufferHeapTupleTableSlot *) s->slot;
+	HeapTuple	tuple = slot->base.tuple;
+	uint16		settled = HEAP_XMIN_COMMITTED | HEAP_XMAX_INVALID;
+	SnapshotData dirty;
+	bool		visible;
+
+	if ((tuple->t_data->t_infomask & settled) == settled)
+		return FATE_COMMITTED;	/* as somebody noted who looked before */
+
+	InitDirtySnapshot(dirty);
+	LockBuffer(slot->buffer, BUFFER_LOCK_SHARE);
+	visible = HeapTupleSatisfiesVisibility(tuple, &dirty, slot->buffer);
+	LockBuffer(slot->buffer, BUFFER_LOCK_UNLOCK);
+	if (!visible)
+		return FATE_NOTHING;
+	if (TransactionIdIsValid(dirty.xmin) ||
+		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
+		return FATE_OPEN;
+	return FATE_COMMITTED;
 }

@@ -31,8 +31,10 @@ typedef struct Settlement
 static int	settle(FunctionCallInfo fcinfo, const Settlement *settlement);
 static void open_lease(FunctionCallInfo fcinfo, Cursor *cursor, Lease *lease, ItemPointer tid);
 static bool *choose(FunctionCallInfo fcinfo, const Lease *lease, int *n);
-static void fail(const Cursor *cursor, const Lease *lease, const bool *chosen,
+static void forget_dead_letters(const Cursor *cursor, const Lease *lease, const bool *chosen);
+static void fail(const Cursor *cursor, const Lease *lease, bool *chosen,
 				 const Settlement *settlement);
+static void choose_followers(const Lease *lease, int i, bool *chosen);
 static int64 backoff(const ConsumerGroup *group, int attempt);
 static void lock_position(const Cursor *cursor, Position *position, ItemPointer tid);
 
@@ -126,7 +128,7 @@ iotmq_extend(PG_FUNCTION_ARGS)
 	PG_RETURN_TIMESTAMPTZ(deadline);
 }
 
-/* Settles the messages that argument 1 names; returns how many were open. */
+/* Settles the messages that argument 1 names; returns how many of them were open. */
 static int
 settle(FunctionCallInfo fcinfo, const Settlement *settlement)
 {
@@ -140,17 +142,17 @@ settle(FunctionCallInfo fcinfo, const Settlement *settlement)
 	chosen = choose(fcinfo, &lease, &n);
 	if (n == 0)
 		return 0;
-	if (settlement->verdict != VERDICT_ACK)
+	if (settlement->verdict == VERDICT_ACK)
+		forget_dead_letters(&cursor, &lease, chosen);
+	else
 		fail(&cursor, &lease, chosen, settlement);
-	if (n == lease.messages)
-	{
-		iotmq_lease_delete(&tid);
-		return n;
-	}
 	for (int i = 0; i < lease.n; i++)
 		if (chosen[i])
 			iotmq_lease_settle(&lease, i);
-	iotmq_lease_update(&lease, &tid);
+	if (lease.messages == 0)
+		iotmq_lease_delete(&tid);
+	else
+		iotmq_lease_update(&lease, &tid);
 	return n;
 }
 
@@ -218,11 +220,25 @@ choose(FunctionCallInfo fcinfo, const Lease *lease, int *n)
 	return chosen;
 }
 
-/* Puts the chosen messages where they wait for their retry, or among the dead letters. */
+/* What was redriven and is done now needs no copy of its content any more. */
 static void
-fail(const Cursor *cursor, const Lease *lease, const bool *chosen, const Settlement *settlement)
+forget_dead_letters(const Cursor *cursor, const Lease *lease, const bool *chosen)
+{
+	for (int i = 0; i < lease->n && lease->redriven; i++)
+		if (chosen[i])
+			iotmq_dead_letter_settle(cursor->cursor_id, iotmq_lease_offset(lease, i));
+}
+
+/*
+ * Puts the chosen messages where they wait for their retry, or among the dead
+ * letters. In an orderly group a message that is to come again takes the later
+ * ones of its device back with it, as they are; those are chosen then, too.
+ */
+static void
+fail(const Cursor *cursor, const Lease *lease, bool *chosen, const Settlement *settlement)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	bool	   *named = memcpy(palloc(lease->n), chosen, lease->n);
 	Position	position;
 	ItemPointerData tid;
 
@@ -230,19 +246,42 @@ fail(const Cursor *cursor, const Lease *lease, const bool *chosen, const Settlem
 	for (int i = 0; i < lease->n; i++)
 	{
 		int			attempt = lease->attempts != NULL ? lease->attempts[i] : 1;
-		int64		delay = settlement->delay >= 0 ? settlement->delay :
-			backoff(cursor->group, attempt);
+		Failure		failure = {
+			.msg_offset = iotmq_lease_offset(lease, i), .attempt = attempt,
+			.batch_limit = lease->batch_limit, .not_before = now,
+			.redriven = lease->redriven &&
+			iotmq_dead_letter_is_redriven(cursor->cursor_id, iotmq_lease_offset(lease, i)),
+			.device = lease->devices != NULL ? lease->devices[i] : NULL,
+			.reason = settlement->reason
+		};
 
-		if (!chosen[i])
-			continue;
-		if (settlement->verdict == VERDICT_REJECT)
-			iotmq_redeliver_bury(cursor, iotmq_lease_offset(lease, i), attempt,
-								 settlement->reason, &position);
-		else
-			iotmq_redeliver_fail(cursor, iotmq_lease_offset(lease, i), attempt,
-								 lease->batch_limit, now + delay, settlement->reason, &position);
+		if (named[i] && settlement->verdict == VERDICT_REJECT)
+			iotmq_bury(cursor, &failure, &position);
+		else if (named[i])
+		{
+			failure.not_before = now + (settlement->delay >= 0 ? settlement->delay :
+										backoff(cursor->group, attempt));
+			if (iotmq_fail(cursor, &failure, &position))
+				choose_followers(lease, i, chosen);
+		}
+		else if (chosen[i])
+		{
+			failure.reason = NULL;
+			iotmq_wait(cursor, &failure, attempt, &position);
+		}
 	}
 	iotmq_position_store(&position, &tid);
+}
+
+/* Chooses the open messages behind message i that are of its device. */
+static void
+choose_followers(const Lease *lease, int i, bool *chosen)
+{
+	for (int j = i + 1; j < lease->n && lease->devices != NULL; j++)
+		if (!iotmq_lease_is_settled(lease, j) &&
+			VARSIZE_ANY(lease->devices[i]) == VARSIZE_ANY(lease->devices[j]) &&
+			memcmp(lease->devices[i], lease->devices[j], VARSIZE_ANY(lease->devices[i])) == 0)
+			chosen[j] = true;
 }
 
 /* How long to wait after that attempt failed, in us. */

@@ -3,9 +3,9 @@
  *
  * Offsets are drawn from the zone's sequence before commit, so a reader that
  * moves past a missing offset may lose a message that commits later. An offset
- * is decided when it can't be filled any more: its row is committed, or no
- * transaction that may have drawn it is open. scan.c moves past rows that it
- * sees committed without asking; this file answers for the gaps.
+ * is decided when it can't be filled any more: its row is committed or rolled
+ * back, or no transaction that may have drawn it is open. scan.c judges the rows
+ * that are there; this file answers for the gaps.
  *
  * What publishers do, in this order (publish.c; for COPY and INSERT the BEFORE
  * STATEMENT trigger in segment.c):
@@ -166,6 +166,16 @@ iotmq_stable_refresh(StableState *state)
 		state->sample_xid = ReadNextFullTransactionId();	/* r3 */
 	}
 	return state->stable_offset;
+}
+
+/* Did this transaction publish to the zone? (Its own lock is in no list.) */
+bool
+iotmq_stable_is_publisher(Oid sequence)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, sequence);
+	return LOCK_HELD_BY_ME(&tag, RowExclusiveLock);
 }
 
 /*

@@ -1,0 +1,137 @@
+/*
+ * fail.c - a message's attempt failed: it waits for another, or is given up.
+ *
+ * The caller holds the lock on the cursor's position and stores it afterwards.
+ *
+ * A lease that expired counts as one failed attempt of each message still open.
+ * Since one of them may be what killed the consumer, they come back in smaller
+ * leases, in the end each alone, before their retries are used up: after an
+ * expiry of n messages with r attempts left, in leases of at most n^((r-1)/r).
+ */
+#include "iotmq.h"
+
+#include <math.h>
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#define TAKE_OVER_MESSAGES 20000	/* that one claim takes over at most, about */
+#define SHRINK 8				/* a lease that expired comes back in at most 1/8 of its size */
+
+static void take_over(const Cursor *cursor, const Lease *lease, Position *position, TimestampTz now);
+static int	smaller(int n, int attempts_left);
+
+/* The message waits for its next delivery, which will have that number. */
+void
+iotmq_wait(const Cursor *cursor, const Failure *failure, int next_attempt, Position *position)
+{
+	Waiting		waiting = {
+		.cursor_id = cursor->cursor_id, .attempt = next_attempt,
+		.due_at = failure->device != NULL ? DT_NOEND : failure->not_before,
+		.not_before = failure->not_before, .msg_offset = failure->msg_offset,
+		.redriven = failure->redriven, .batch_limit = failure->batch_limit,
+		.device = failure->device, .reason = failure->reason
+	};
+
+	iotmq_waiting_add(&waiting, position);
+	if (failure->device != NULL)
+		iotmq_waiting_settle_head(cursor->cursor_id, failure->device, position);
+}
+
+/* The message comes again, or is given up if this was its last attempt (false). */
+bool
+iotmq_fail(const Cursor *cursor, const Failure *failure, Position *position)
+{
+	if (failure->attempt > cursor->group->max_retries)
+	{
+		iotmq_bury(cursor, failure, position);
+		return false;
+	}
+	iotmq_wait(cursor, failure, failure->attempt + 1, position);
+	position->retried_total++;
+	return true;
+}
+
+/* The message becomes a dead letter; if the log has dropped it, it is lost unread. */
+void
+iotmq_bury(const Cursor *cursor, const Failure *failure, Position *position)
+{
+	if (iotmq_dead_letter_add(cursor, failure))
+		position->dead_total++;
+	else
+		position->expired_unread++;
+}
+
+/* Takes over the cursor's expired leases. */
+void
+iotmq_take_over_expired(const Cursor *cursor, Position *position, TimestampTz now)
+{
+	RowScan		scan = iotmq_lease_scan(cursor->cursor_id, position->oldest_lease);
+	int64		oldest = 0;
+	TimestampTz next_expiry = DT_NOEND;
+	int			taken = 0;
+	Lease		lease;
+
+	while (iotmq_lease_scan_next(&scan, &lease))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (lease.deadline <= now && taken < TAKE_OVER_MESSAGES)
+		{
+			ItemPointerData tid;
+			RowResult	result = iotmq_lease_lock(lease.lease_id, false, &lease, &tid);
+
+			if (result == ROW_GONE)
+				continue;
+			/* extended meanwhile? */
+			if (result == ROW_OK && lease.deadline <= now)
+			{
+				take_over(cursor, &lease, position, now);
+				iotmq_lease_delete(&tid);
+				taken += lease.messages;
+				continue;
+			}
+		}
+		if (oldest == 0)
+			oldest = lease.lease_id;
+		next_expiry = Min(next_expiry, lease.deadline);
+	}
+	iotmq_row_scan_end(&scan);
+	position->oldest_lease = oldest != 0 ? oldest : position->last_lease + 1;
+	position->next_expiry = next_expiry;
+}
+
+static void
+take_over(const Cursor *cursor, const Lease *lease, Position *position, TimestampTz now)
+{
+	text	   *reason = cstring_to_text("lease expired");
+
+	for (int i = 0; i < lease->n; i++)
+	{
+		int64		msg_offset = iotmq_lease_offset(lease, i);
+		int			attempt = lease->attempts != NULL ? lease->attempts[i] : 1;
+		Failure		failure = {
+			.msg_offset = msg_offset, .attempt = attempt,
+			.batch_limit = smaller(lease->messages, cursor->group->max_retries - attempt + 1),
+			.not_before = now,
+			.redriven = lease->redriven &&
+			iotmq_dead_letter_is_redriven(cursor->cursor_id, msg_offset),
+			.device = lease->devices != NULL ? lease->devices[i] : NULL, .reason = reason
+		};
+
+		if (!iotmq_lease_is_settled(lease, i))
+			(void) iotmq_fail(cursor, &failure, position);
+	}
+}
+
+/* The size of leases for messages of one that expired with n of them open. */
+static int
+smaller(int n, int attempts_left)
+{
+	int			limit;
+
+	if (attempts_left <= 1 || n <= 1)
+		return 1;
+	limit = (int) pow(n, (attempts_left - 1.0) / attempts_left);
+	return Max(1, Min(limit, n / SHRINK));
+}
