@@ -1,1 +1,136 @@
 -- Position: moving a group.
+
+CREATE TYPE iotmq.seek_result AS (
+	zone text,
+	old_offset bigint,
+	new_offset bigint,
+	messages bigint
+);
+COMMENT ON TYPE iotmq.seek_result IS 'what a seek did in a zone: messages delivered again (positive) or skipped (negative)';
+
+-- count_between(cursor_id, from_offset, to_offset): the messages in from..to
+-- (exclusive) that the group wants.
+CREATE FUNCTION iotmq.count_between(cursor_id int, from_offset bigint, to_offset bigint) RETURNS bigint
+	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
+	AS 'MODULE_PATHNAME', 'iotmq_count_between';
+COMMENT ON FUNCTION iotmq.count_between IS 'internal: how many messages of a range a group wants';
+
+-- move_cursor(cursor_id, next_offset): the group goes on there; its leases and
+-- waiting retries in the zone are void; what was redriven is a dead letter again.
+-- Locks leases before the position, as those who settle do, then the leases made
+-- meanwhile.
+CREATE FUNCTION iotmq.move_cursor(cursor_id int, next_offset bigint) RETURNS void
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	DELETE FROM iotmq.lease AS l
+	WHERE l.lease_id >= move_cursor.cursor_id::bigint << 43
+		AND l.lease_id < (move_cursor.cursor_id + 1)::bigint << 43;
+	UPDATE iotmq.position AS p
+	SET next_offset = move_cursor.next_offset,
+		next_expiry = 'infinity',
+		next_due = 'infinity',
+		oldest_lease = p.last_lease + 1,
+		waiting = 0
+	WHERE p.cursor_id = move_cursor.cursor_id;
+	DELETE FROM iotmq.lease AS l
+	WHERE l.lease_id >= move_cursor.cursor_id::bigint << 43
+		AND l.lease_id < (move_cursor.cursor_id + 1)::bigint << 43;
+	DELETE FROM iotmq.redelivery AS r WHERE r.cursor_id = move_cursor.cursor_id;
+	UPDATE iotmq.dead_message AS d
+	SET redriven = false
+	WHERE d.cursor_id = move_cursor.cursor_id AND d.redriven
+$$;
+COMMENT ON FUNCTION iotmq.move_cursor IS 'internal: lets a group go on at an offset of a zone';
+
+-- seek_cursor: seek_offset by ids; a target beyond the ends is clamped to them.
+CREATE FUNCTION iotmq.seek_cursor(cursor_id int, to_offset bigint, dry_run boolean) RETURNS iotmq.seek_result
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	result iotmq.seek_result;
+	target bigint;
+BEGIN
+	IF NOT dry_run THEN
+		-- nobody claims from here on; leases first, see move_cursor
+		PERFORM FROM iotmq.lease AS l
+		WHERE l.lease_id >= seek_cursor.cursor_id::bigint << 43
+			AND l.lease_id < (seek_cursor.cursor_id + 1)::bigint << 43
+		FOR UPDATE;
+		PERFORM FROM iotmq.position AS p WHERE p.cursor_id = seek_cursor.cursor_id FOR UPDATE;
+	END IF;
+	SELECT z.zone, p.next_offset, least(greatest(to_offset, z.earliest_offset), o.end_offset)
+	INTO result.zone, result.old_offset, target
+	FROM iotmq.cursor AS c
+	JOIN iotmq.position AS p USING (cursor_id)
+	JOIN iotmq.zone AS z USING (zone_id)
+	CROSS JOIN LATERAL iotmq.zone_offsets(z.zone_id, 0) AS o
+	WHERE c.cursor_id = seek_cursor.cursor_id;
+	result.new_offset := target;
+	result.messages := iotmq.count_between(cursor_id, target, result.old_offset)
+		- iotmq.count_between(cursor_id, result.old_offset, target);
+	IF NOT dry_run THEN
+		PERFORM iotmq.move_cursor(cursor_id, target);
+	END IF;
+	RETURN result;
+END
+$$;
+COMMENT ON FUNCTION iotmq.seek_cursor IS 'internal: moves a group in one zone';
+
+-- seek: a group goes on at a time, in one zone or all: at the smallest offset such
+-- that no message published at or after that time lies below it. Its leases and
+-- waiting retries there are void. Transactional; dry_run changes nothing.
+-- Errors: 22004, 42704.
+CREATE FUNCTION iotmq.seek(topic text, consumer_group text, to_time timestamptz,
+		zone text DEFAULT NULL, dry_run boolean DEFAULT false) RETURNS SETOF iotmq.seek_result
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 10
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id int := iotmq.group_id(topic, consumer_group);
+	one int := CASE WHEN zone IS NOT NULL THEN iotmq.zone_id(topic, zone) END;
+BEGIN
+	IF to_time IS NULL OR dry_run IS NULL THEN
+		RAISE EXCEPTION '% must not be NULL', CASE WHEN to_time IS NULL THEN 'to_time' ELSE 'dry_run' END
+			USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	RETURN QUERY
+	SELECT s.*
+	FROM (
+		SELECT c.cursor_id, iotmq.offset_at(c.zone_id, to_time) AS target
+		FROM iotmq.cursor AS c
+		JOIN iotmq.zone AS z USING (zone_id)
+		WHERE c.group_id = id AND (one IS NULL OR c.zone_id = one)
+		ORDER BY z.zone
+	) AS c
+	CROSS JOIN LATERAL iotmq.seek_cursor(c.cursor_id, c.target, dry_run) AS s;
+END
+$$;
+COMMENT ON FUNCTION iotmq.seek IS 'lets a group go on at a time, back or forward';
+
+-- seek_offset: a group goes on at an offset of a zone. As seek.
+CREATE FUNCTION iotmq.seek_offset(topic text, consumer_group text, zone text, to_offset bigint,
+		dry_run boolean DEFAULT false) RETURNS SETOF iotmq.seek_result
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 1
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id int := iotmq.group_id(topic, consumer_group);
+	id_of_zone int := iotmq.zone_id(topic, zone);
+BEGIN
+	IF to_offset IS NULL OR dry_run IS NULL THEN
+		RAISE EXCEPTION '% must not be NULL', CASE WHEN to_offset IS NULL THEN 'to_offset' ELSE 'dry_run' END
+			USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	RETURN QUERY
+	SELECT s.*
+	FROM iotmq.cursor AS c
+	CROSS JOIN LATERAL iotmq.seek_cursor(c.cursor_id, to_offset, dry_run) AS s
+	WHERE c.group_id = id AND c.zone_id = id_of_zone;
+END
+$$;
+COMMENT ON FUNCTION iotmq.seek_offset IS 'lets a group go on at an offset of a zone';
+
+REVOKE EXECUTE ON FUNCTION iotmq.count_between, iotmq.move_cursor, iotmq.seek_cursor, iotmq.seek,
+	iotmq.seek_offset FROM PUBLIC;

@@ -232,7 +232,7 @@ BEGIN
 	PERFORM iotmq.drop_zone(topic, z.zone, true)
 	FROM iotmq.zone AS z
 	WHERE z.topic_id = id;
-	EXECUTE format('DROP TABLE iotmq_topic.%I', topic);
+	EXECUTE format('DROP TABLE IF EXISTS iotmq_topic.%I', topic);
 	DELETE FROM iotmq.topic AS t WHERE t.topic_id = id;
 END
 $$;

@@ -145,6 +145,10 @@ WITH zone_offset AS MATERIALIZED (
 	GROUP BY d.cursor_id
 ), lag AS (
 	SELECT
+		CASE t.retention_policy
+			WHEN 'time' THEN t.retention
+			ELSE coalesce(t.max_retention, t.retention * 4)
+		END AS kept_for,
 		t.topic,
 		g.consumer_group,
 		z.zone,
@@ -189,11 +193,15 @@ SELECT
 	blocked_devices,
 	dead_letters,
 	expired_unread,
-	coalesce(greatest(statement_timestamp() - iotmq.published_at(zone_id, oldest_offset), interval '0'),
-		interval '0') AS lag_time,
-	NULL::interval AS time_to_loss,
+	coalesce(greatest(statement_timestamp() - o.published_at, interval '0'), interval '0') AS lag_time,
+	greatest(o.published_at + kept_for - statement_timestamp(), interval '0') AS time_to_loss,
 	last_consumed_at
-FROM lag;
+FROM lag
+CROSS JOIN LATERAL (
+	SELECT CASE
+		WHEN oldest_offset IS NOT NULL THEN iotmq.published_at(zone_id, oldest_offset)
+	END AS published_at
+) AS o;
 COMMENT ON VIEW iotmq.consumer_lag IS 'how far every group is behind, per zone';
 COMMENT ON COLUMN iotmq.consumer_lag.topic IS 'the topic';
 COMMENT ON COLUMN iotmq.consumer_lag.consumer_group IS 'the consumer group';

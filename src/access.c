@@ -16,6 +16,7 @@
 #include "catalog/pg_namespace.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/syscache.h"
 
 static Oid	owner(void);
@@ -85,6 +86,19 @@ iotmq_require_primary(const char *what)
 				 errmsg("cannot execute %s on a hot standby", what),
 				 errhint("Connect to the primary server.")));
 	PreventCommandIfReadOnly(what);
+}
+
+/* check_transaction(procedure_name text) RETURNS void: raises 25001 in a transaction block. */
+PG_FUNCTION_INFO_V1(iotmq_check_transaction);
+Datum
+iotmq_check_transaction(PG_FUNCTION_ARGS)
+{
+	if (IsTransactionBlock())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("%s cannot run inside a transaction block",
+						text_to_cstring(PG_GETARG_TEXT_PP(0)))));
+	PG_RETURN_VOID();
 }
 
 static Oid

@@ -92,6 +92,7 @@ open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at)
 		uint64		changes;
 		Relation	rel;
 
+		CHECK_FOR_INTERRUPTS();
 		/* what sealing closed must be read after p2, and still hold after the lock */
 		if (!iotmq_zone_by_id(zone_id, topic, zone))
 			ereport(ERROR,
@@ -108,6 +109,14 @@ open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at)
 		rel = try_relation_open(segment->relid, RowExclusiveLock);
 		if (rel != NULL && changes == iotmq_catalog_changes())
 			return rel;
+		if (rel == NULL && changes == iotmq_catalog_changes())
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_TABLE),
+					 errmsg("the table of a segment of zone \"%s\" of topic \"%s\" does not exist",
+							(*zone)->name, (*topic)->name),
+					 errdetail("It was not dropped by iotmq."),
+					 errhint("Drop what is left: SELECT iotmq.drop_topic('%s', force => true);",
+							 (*topic)->name)));
 		if (rel != NULL)
 			relation_close(rel, NoLock);
 	}

@@ -63,20 +63,21 @@ iotmq_bury(const Cursor *cursor, const Failure *failure, Position *position)
 		position->expired_unread++;
 }
 
-/* Takes over the cursor's expired leases. */
-void
+/* Takes over the cursor's expired leases; returns how many. */
+int
 iotmq_take_over_expired(const Cursor *cursor, Position *position, TimestampTz now)
 {
 	RowScan		scan = iotmq_lease_scan(cursor->cursor_id, position->oldest_lease);
 	int64		oldest = 0;
 	TimestampTz next_expiry = DT_NOEND;
+	int			messages = 0;
 	int			taken = 0;
 	Lease		lease;
 
 	while (iotmq_lease_scan_next(&scan, &lease))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (lease.deadline <= now && taken < TAKE_OVER_MESSAGES)
+		if (lease.deadline <= now && messages < TAKE_OVER_MESSAGES)
 		{
 			ItemPointerData tid;
 			RowResult	result = iotmq_lease_lock(lease.lease_id, false, &lease, &tid);
@@ -88,7 +89,8 @@ iotmq_take_over_expired(const Cursor *cursor, Position *position, TimestampTz no
 			{
 				take_over(cursor, &lease, position, now);
 				iotmq_lease_delete(&tid);
-				taken += lease.messages;
+				messages += lease.messages;
+				taken++;
 				continue;
 			}
 		}
@@ -99,6 +101,38 @@ iotmq_take_over_expired(const Cursor *cursor, Position *position, TimestampTz no
 	iotmq_row_scan_end(&scan);
 	position->oldest_lease = oldest != 0 ? oldest : position->last_lease + 1;
 	position->next_expiry = next_expiry;
+	return taken;
+}
+
+/*
+ * take_over(cursor_id int) RETURNS int: takes over the cursor's expired leases;
+ * how many. NULL: somebody else has the cursor.
+ */
+PG_FUNCTION_INFO_V1(iotmq_take_over);
+Datum
+iotmq_take_over(PG_FUNCTION_ARGS)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Cursor		cursor;
+	Position	position;
+	ItemPointerData tid;
+	int			taken = 0;
+
+	if (!iotmq_cursor_by_id(PG_GETARG_INT32(0), &cursor) ||
+		!iotmq_position_peek(cursor.cursor_id, &position) || position.next_expiry > now)
+		PG_RETURN_INT32(0);
+	switch (iotmq_position_lock(cursor.cursor_id, false, &position, &tid))
+	{
+		case ROW_LOCKED:
+			PG_RETURN_NULL();
+		case ROW_GONE:
+			break;
+		case ROW_OK:
+			taken = iotmq_take_over_expired(&cursor, &position, now);
+			iotmq_position_store(&position, &tid);
+			break;
+	}
+	PG_RETURN_INT32(taken);
 }
 
 static void

@@ -19,6 +19,7 @@
 #define OFFSET_AT_LOOKS 2000	/* one second */
 
 static Zone *zone_arg(FunctionCallInfo fcinfo, int argno);
+static int64 count_wanted(int32 cursor_id, int64 from, int64 to);
 static int64 settle(const Zone *zone, int64 last, int looks);
 
 /*
@@ -140,8 +141,29 @@ PG_FUNCTION_INFO_V1(iotmq_count_ready);
 Datum
 iotmq_count_ready(PG_FUNCTION_ARGS)
 {
-	Cursor		cursor;
 	Position	position;
+
+	if (!iotmq_position_peek(PG_GETARG_INT32(0), &position))
+		PG_RETURN_INT64(0);
+	PG_RETURN_INT64(count_wanted(PG_GETARG_INT32(0), position.next_offset, PG_INT64_MAX));
+}
+
+/*
+ * count_between(cursor_id int, from_offset bigint, to_offset bigint) RETURNS
+ * bigint: the messages of that range, its end exclusive, filters applied.
+ */
+PG_FUNCTION_INFO_V1(iotmq_count_between);
+Datum
+iotmq_count_between(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(count_wanted(PG_GETARG_INT32(0), PG_GETARG_INT64(1), PG_GETARG_INT64(2)));
+}
+
+/* Counts what the group wants from an offset on, up to to or the first undecided one. */
+static int64
+count_wanted(int32 cursor_id, int64 from, int64 to)
+{
+	Cursor		cursor;
 	int64		n;
 	bool		stale;
 
@@ -152,19 +174,18 @@ iotmq_count_ready(PG_FUNCTION_ARGS)
 		int64		last;
 
 		n = 0;
-		if (!iotmq_cursor_by_id(PG_GETARG_INT32(0), &cursor) ||
-			!iotmq_position_peek(cursor.cursor_id, &position))
+		if (!iotmq_cursor_by_id(cursor_id, &cursor))
 			break;
 		last = iotmq_sequence_last(cursor.zone->sequence);
 		(void) settle(cursor.zone, last, SETTLE_LOOKS);
-		scan = iotmq_scan_begin(cursor.zone, position.next_offset, last);
+		scan = iotmq_scan_begin(cursor.zone, from, Min(last, to - 1));
 		while ((slot = iotmq_scan_next(scan)) != NULL)
 			if (iotmq_filter_accepts(cursor.group, slot))
 				n++;
 		stale = scan->stale;
 		iotmq_scan_end(scan);
 	} while (stale);
-	PG_RETURN_INT64(n);
+	return n;
 }
 
 static Zone *

@@ -404,7 +404,7 @@ extern void iotmq_wait(const Cursor *cursor, const Failure *failure, int next_at
 					   Position *position);
 extern bool iotmq_fail(const Cursor *cursor, const Failure *failure, Position *position);
 extern void iotmq_bury(const Cursor *cursor, const Failure *failure, Position *position);
-extern void iotmq_take_over_expired(const Cursor *cursor, Position *position, TimestampTz now);
+extern int	iotmq_take_over_expired(const Cursor *cursor, Position *position, TimestampTz now);
 
 /* ---- redeliver.c: what is due again ---- */
 

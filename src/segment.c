@@ -94,18 +94,18 @@ iotmq_segment_make(int32 zone_id, TimestampTz at, TimestampTz until)
 
 /*
  * Called by those who can make segments, at a moment of theirs: makes the next
- * ones when the last has begun, unless somebody else is at it or this session
+ * ones when there is none after the present one, unless somebody else is at it or this session
  * is using the zone's table. Lookups in the catalog become stale.
  */
 void
 iotmq_segment_keep_ahead(const Topic *topic, const Zone *zone, TimestampTz at)
 {
 	int32		zone_id = zone->zone_id;
-	int64		ahead = topic->segment_interval * 2;
+	int64		ahead = topic->segment_interval + 1;
 	Relation	rel;
 	bool		in_use;
 
-	if (zone->nsegments > 0 && zone->segments[zone->nsegments - 1].from_time > at)
+	if (iotmq_segment_at(zone, at + topic->segment_interval) != NULL)
 		return;
 	if (!ConditionalLockRelationOid(zone->relid, ShareUpdateExclusiveLock))
 		return;
