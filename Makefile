@@ -14,7 +14,7 @@ PGFILEDESC = "iotmq - message topics with consumer groups for IoT data"
 
 # In the order in which the install script needs them.
 SQL_MODULES = schema topic segment publish group consume position deadletter \
-	maintenance access view
+	maintenance view access
 
 # Upgrade scripts.  Set even while there is none: "make demo DATA=..." means another DATA.
 DATA = $(wildcard $(EXTENSION)--*--*.sql)

@@ -59,9 +59,8 @@ COMMENT ON FUNCTION iotmq.commit_offset IS 'notes where a group that reads by fe
 -- first, of one zone or all. Each segment is entered at its newest message of the
 -- device, so only what is returned is read (with the topic's device_index).
 -- Errors: 22004 an argument but zone NULL; 22023 bad max_messages; 42704.
-CREATE FUNCTION iotmq.messages_of_device(topic text, device_id text,
-		since timestamptz DEFAULT '-infinity', until timestamptz DEFAULT 'infinity',
-		max_messages int DEFAULT 64, zone text DEFAULT NULL) RETURNS SETOF iotmq.delivery
+CREATE FUNCTION iotmq.device_as_owner(topic text, device_id text, since timestamptz,
+		until timestamptz, max_messages int, zone text) RETURNS SETOF iotmq.delivery
 	LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 64
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -87,7 +86,7 @@ BEGIN
 			ORDER BY msg_offset DESC LIMIT $4)', z.table_name), ' UNION ALL ')
 	INTO zones
 	FROM iotmq.zone AS z
-	WHERE z.topic_id = id AND (messages_of_device.zone IS NULL OR z.zone = messages_of_device.zone);
+	WHERE z.topic_id = id AND (device_as_owner.zone IS NULL OR z.zone = device_as_owner.zone);
 	IF zones IS NULL THEN
 		RETURN;
 	END IF;
@@ -99,4 +98,20 @@ BEGIN
 		LIMIT $4', zones) USING device_id, since, until, max_messages;
 END
 $$;
+COMMENT ON FUNCTION iotmq.device_as_owner IS 'internal: messages_of_device, after the check of rights';
+
+CREATE FUNCTION iotmq.messages_of_device(topic text, device_id text,
+		since timestamptz DEFAULT '-infinity', until timestamptz DEFAULT 'infinity',
+		max_messages int DEFAULT 64, zone text DEFAULT NULL) RETURNS SETOF iotmq.delivery
+	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 64
+	AS 'MODULE_PATHNAME', 'iotmq_messages_of_device';
 COMMENT ON FUNCTION iotmq.messages_of_device IS 'the messages of a device, newest first';
+
+REVOKE EXECUTE ON FUNCTION iotmq.device_as_owner FROM PUBLIC;
+
+-- committed_offset: where a group goes on in a zone, for pull readers that begin
+-- again. Errors: 22004, 42704, 42501.
+CREATE FUNCTION iotmq.committed_offset(topic text, consumer_group text, zone text) RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL RESTRICTED
+	AS 'MODULE_PATHNAME', 'iotmq_committed_offset';
+COMMENT ON FUNCTION iotmq.committed_offset IS 'the next offset that a group reads in a zone';

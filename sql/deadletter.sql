@@ -16,13 +16,15 @@ CREATE TABLE iotmq.dead_message (
 	properties jsonb
 );
 CREATE INDEX dead_message_origin ON iotmq.dead_message (cursor_id, msg_offset);
+CREATE INDEX dead_message_age ON iotmq.dead_message (cursor_id, dead_at);
 COMMENT ON TABLE iotmq.dead_message IS 'one row per message that a group gave up; see the view dead_letter';
 COMMENT ON COLUMN iotmq.dead_message.redriven IS 'on its way again: the content is kept until it is settled';
 
 SELECT pg_catalog.pg_extension_config_dump('iotmq.dead_message', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.dead_message_id_seq', '');
 
-CREATE VIEW iotmq.dead_letter AS
+-- Shows each role the dead letters of the groups it may consume as.
+CREATE VIEW iotmq.dead_letter WITH (security_barrier) AS
 SELECT
 	d.id,
 	t.topic,
@@ -42,7 +44,7 @@ FROM iotmq.dead_message AS d
 JOIN iotmq.cursor AS c USING (cursor_id)
 JOIN iotmq.consumer_group AS g USING (group_id)
 JOIN iotmq.topic AS t USING (topic_id)
-WHERE NOT d.redriven;
+WHERE NOT d.redriven AND iotmq.may_consume(g.group_id);
 COMMENT ON VIEW iotmq.dead_letter IS 'messages that a group gave up, with their content';
 COMMENT ON COLUMN iotmq.dead_letter.id IS 'the dead letter, for redrive and purge_dead_letters';
 COMMENT ON COLUMN iotmq.dead_letter.topic IS 'the topic';
@@ -70,8 +72,8 @@ COMMENT ON FUNCTION iotmq.wait_again IS 'internal: puts a redriven message where
 -- attempt 1 on; returns how many (dry_run: would be). ids NULL: all; ids that are
 -- no dead letters of the group don't count. Errors: 22004, 42704, 22023.
 -- Locks the positions of the group, so each dead letter is moved once.
-CREATE FUNCTION iotmq.redrive(topic text, consumer_group text, ids bigint[] DEFAULT NULL,
-		max_messages bigint DEFAULT NULL, dry_run boolean DEFAULT false) RETURNS bigint
+CREATE FUNCTION iotmq.redrive_as_owner(topic text, consumer_group text, ids bigint[],
+		max_messages bigint, dry_run boolean) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -108,12 +110,18 @@ BEGIN
 	RETURN moved;
 END
 $$;
+COMMENT ON FUNCTION iotmq.redrive_as_owner IS 'internal: redrive, after the check of rights';
+
+CREATE FUNCTION iotmq.redrive(topic text, consumer_group text, ids bigint[] DEFAULT NULL,
+		max_messages bigint DEFAULT NULL, dry_run boolean DEFAULT false) RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_redrive';
 COMMENT ON FUNCTION iotmq.redrive IS 'delivers dead letters again, to their group alone; returns how many';
 
 -- purge_dead_letters: deletes dead letters of a group for good; returns how many.
 -- ids NULL: all; older_than NULL: of any age. Errors: 22004, 42704, 22023.
-CREATE FUNCTION iotmq.purge_dead_letters(topic text, consumer_group text, ids bigint[] DEFAULT NULL,
-		older_than interval DEFAULT NULL) RETURNS bigint
+CREATE FUNCTION iotmq.purge_as_owner(topic text, consumer_group text, ids bigint[],
+		older_than interval) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -133,6 +141,12 @@ BEGIN
 	RETURN purged;
 END
 $$;
+COMMENT ON FUNCTION iotmq.purge_as_owner IS 'internal: purge_dead_letters, after the check of rights';
+
+CREATE FUNCTION iotmq.purge_dead_letters(topic text, consumer_group text, ids bigint[] DEFAULT NULL,
+		older_than interval DEFAULT NULL) RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_purge_dead_letters';
 COMMENT ON FUNCTION iotmq.purge_dead_letters IS 'deletes dead letters for good; returns how many';
 
-REVOKE EXECUTE ON FUNCTION iotmq.wait_again, iotmq.redrive, iotmq.purge_dead_letters FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION iotmq.wait_again, iotmq.redrive_as_owner, iotmq.purge_as_owner FROM PUBLIC;

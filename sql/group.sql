@@ -234,6 +234,24 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.drop_group IS 'drops a consumer group with its position, leases and dead letters';
 
+-- Who may consume as which group, see access.sql.
+CREATE TABLE iotmq.consume_grant (
+	group_id int NOT NULL REFERENCES iotmq.consumer_group ON DELETE CASCADE,
+	role regrole NOT NULL,
+	PRIMARY KEY (group_id, role)
+);
+COMMENT ON TABLE iotmq.consume_grant IS 'which roles may consume as which group';
+SELECT pg_catalog.pg_extension_config_dump('iotmq.consume_grant',
+	'WHERE role::pg_catalog.oid IN (SELECT r.oid FROM pg_catalog.pg_roles AS r)');
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq.consume_grant
+	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
+
+-- may_consume(group_id): may the current user consume as that group?
+CREATE FUNCTION iotmq.may_consume(group_id int) RETURNS boolean
+	LANGUAGE C STABLE STRICT PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'iotmq_may_consume';
+COMMENT ON FUNCTION iotmq.may_consume IS 'internal: whether the current user may consume as a group';
+
 REVOKE EXECUTE ON FUNCTION iotmq.group_id, iotmq.parse_tags, iotmq.check_group, iotmq.offset_at,
 	iotmq.create_cursor, iotmq.drop_cursor, iotmq.create_group, iotmq.alter_group,
 	iotmq.drop_group FROM PUBLIC;

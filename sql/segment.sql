@@ -1,12 +1,12 @@
 -- Segments: how they are made and sealed. When is decided in src/segment.c, and
 -- by maintenance.
 
--- ahead(segment_interval): how far ahead of time segments are made: half a day,
--- but between 2 and 64 of them.
+-- ahead(segment_interval): how far ahead of time segments are made: a day, but
+-- between 2 and 64 of them.
 CREATE FUNCTION iotmq.ahead(segment_interval interval) RETURNS interval
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
-	RETURN least(greatest(interval '12 hours', segment_interval * 2), segment_interval * 64);
+	RETURN least(greatest(interval '1 day', segment_interval * 2), segment_interval * 64);
 COMMENT ON FUNCTION iotmq.ahead IS 'internal: how far ahead of time segments are made';
 
 -- publish_time(zone_id): now, as messages of that zone get it.

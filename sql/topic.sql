@@ -249,6 +249,7 @@ DECLARE
 	new_zone int;
 	root regclass;
 	name text;
+	publisher regrole;
 BEGIN
 	PERFORM iotmq.check_name('zone', zone);
 	-- groups must not come or go meanwhile
@@ -277,6 +278,15 @@ BEGIN
 	INSERT INTO iotmq.zone (zone_id, topic_id, zone, table_name, offset_sequence)
 		OVERRIDING SYSTEM VALUE
 	VALUES (new_zone, id, zone, name::regclass, (name || '_offset')::regclass);
+	-- whoever may publish to all zones may to this one
+	FOR publisher IN
+		SELECT a.grantee::regrole
+		FROM pg_attribute AS c
+		CROSS JOIN LATERAL aclexplode(c.attacl) AS a
+		WHERE c.attrelid = root AND c.attname = 'payload' AND a.privilege_type = 'INSERT'
+	LOOP
+		PERFORM iotmq.set_publish('GRANT %s ON %s TO %s', topic, publisher, ARRAY[zone]);
+	END LOOP;
 	PERFORM iotmq.make_segments(new_zone, clock_timestamp(),
 		clock_timestamp() + iotmq.ahead(t.segment_interval))
 	FROM iotmq.topic AS t
@@ -312,11 +322,16 @@ BEGIN
 	-- nobody publishes from here on
 	EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', old_table);
 	IF NOT force THEN
-		SELECT l.consumer_group INTO reader
-		FROM iotmq.consumer_lag AS l
-		WHERE l.topic = drop_zone.topic AND l.zone = drop_zone.zone
-			AND (l.next_offset < l.end_offset OR l.inflight_messages > 0 OR l.retry_messages > 0)
-		ORDER BY l.consumer_group
+		SELECT g.consumer_group INTO reader
+		FROM iotmq.cursor AS c
+		JOIN iotmq.consumer_group AS g USING (group_id)
+		WHERE c.zone_id = id
+			AND (iotmq.count_ready(c.cursor_id) > 0
+				OR EXISTS (SELECT FROM iotmq.redelivery AS r WHERE r.cursor_id = c.cursor_id)
+				OR EXISTS (SELECT FROM iotmq.lease AS l
+					WHERE l.lease_id >= c.cursor_id::bigint << 43
+						AND l.lease_id < (c.cursor_id + 1)::bigint << 43))
+		ORDER BY g.consumer_group
 		LIMIT 1;
 		IF reader IS NOT NULL THEN
 			RAISE EXCEPTION 'consumer group "%" has unread or unsettled messages in zone "%" of topic "%"',

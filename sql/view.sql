@@ -194,7 +194,10 @@ SELECT
 	dead_letters,
 	expired_unread,
 	coalesce(greatest(statement_timestamp() - o.published_at, interval '0'), interval '0') AS lag_time,
-	greatest(o.published_at + kept_for - statement_timestamp(), interval '0') AS time_to_loss,
+	CASE
+		WHEN o.published_at IS NOT NULL
+		THEN greatest(o.published_at + kept_for - statement_timestamp(), interval '0')
+	END AS time_to_loss,
 	last_consumed_at
 FROM lag
 CROSS JOIN LATERAL (
@@ -321,3 +324,123 @@ COMMENT ON COLUMN iotmq.held_back.pid IS 'backend; NULL: a prepared transaction'
 COMMENT ON COLUMN iotmq.held_back.xid IS 'transaction id';
 COMMENT ON COLUMN iotmq.held_back.since IS 'when its transaction began or was prepared';
 COMMENT ON COLUMN iotmq.held_back.application_name IS 'of that backend';
+
+CREATE VIEW iotmq.dead_letter_depth AS
+SELECT
+	t.topic,
+	g.consumer_group,
+	count(d.id) AS dead_letters,
+	min(d.dead_at) AS oldest_dead_at,
+	max(d.dead_at) AS newest_dead_at,
+	count(d.id) FILTER (WHERE d.dead_at > statement_timestamp() - interval '1 hour') AS dead_last_hour
+FROM iotmq.consumer_group AS g
+JOIN iotmq.topic AS t USING (topic_id)
+LEFT JOIN iotmq.cursor AS c USING (group_id)
+LEFT JOIN iotmq.dead_message AS d ON d.cursor_id = c.cursor_id AND NOT d.redriven
+GROUP BY t.topic, g.consumer_group;
+COMMENT ON VIEW iotmq.dead_letter_depth IS 'how many dead letters every group has';
+COMMENT ON COLUMN iotmq.dead_letter_depth.topic IS 'the topic';
+COMMENT ON COLUMN iotmq.dead_letter_depth.consumer_group IS 'the consumer group';
+COMMENT ON COLUMN iotmq.dead_letter_depth.dead_letters IS 'its dead letters';
+COMMENT ON COLUMN iotmq.dead_letter_depth.oldest_dead_at IS 'when the oldest was given up';
+COMMENT ON COLUMN iotmq.dead_letter_depth.newest_dead_at IS 'when the newest was given up';
+COMMENT ON COLUMN iotmq.dead_letter_depth.dead_last_hour IS 'given up in the last hour';
+
+-- What is wrong now. lag and delay have a threshold of the group's own; dead
+-- letters of the last hour, and a quarter of the retention left until loss, always
+-- count.
+CREATE VIEW iotmq.alerts AS
+SELECT a.topic, a.consumer_group, a.alert, a.value, a.threshold
+FROM iotmq.group_lag AS l
+JOIN iotmq.topic AS t USING (topic)
+JOIN iotmq.consumer_group AS g USING (topic_id, consumer_group)
+JOIN iotmq.dead_letter_depth AS d USING (topic, consumer_group)
+CROSS JOIN LATERAL (
+	SELECT CASE t.retention_policy
+		WHEN 'time' THEN t.retention
+		ELSE coalesce(t.max_retention, t.retention * 4)
+	END / 4 AS quarter
+) AS k
+CROSS JOIN LATERAL (
+	SELECT l.topic, l.consumer_group, 'lag' AS alert, l.lag_messages::text AS value, g.max_lag::text AS threshold
+	WHERE l.lag_messages > g.max_lag
+	UNION ALL
+	SELECT l.topic, l.consumer_group, 'delay', l.lag_time::text, g.max_delay::text
+	WHERE l.lag_time > g.max_delay
+	UNION ALL
+	SELECT l.topic, l.consumer_group, 'dead_letters', d.dead_last_hour::text, '0 in the last hour'
+	WHERE d.dead_last_hour > 0
+	UNION ALL
+	SELECT l.topic, l.consumer_group, 'time_to_loss', l.time_to_loss::text, k.quarter::text
+	WHERE l.time_to_loss < k.quarter
+) AS a;
+COMMENT ON VIEW iotmq.alerts IS 'what an operator should look at now';
+COMMENT ON COLUMN iotmq.alerts.topic IS 'the topic';
+COMMENT ON COLUMN iotmq.alerts.consumer_group IS 'the consumer group';
+COMMENT ON COLUMN iotmq.alerts.alert IS 'lag, delay, dead_letters or time_to_loss';
+COMMENT ON COLUMN iotmq.alerts.value IS 'how it is';
+COMMENT ON COLUMN iotmq.alerts.threshold IS 'how it should be at worst';
+
+-- For Prometheus. Names follow RocketMQ's; latencies are in milliseconds as there.
+-- Counters come from offsets and positions, which publishing and consuming write
+-- anyway, so they survive restarts and never go backwards.
+CREATE VIEW iotmq.metrics AS
+WITH lag AS MATERIALIZED (
+	SELECT l.*, jsonb_build_object('topic', l.topic, 'zone', l.zone, 'consumer_group', l.consumer_group) AS labels
+	FROM iotmq.consumer_lag AS l
+), stats AS MATERIALIZED (
+	SELECT s.*, jsonb_build_object('topic', s.topic, 'zone', s.zone) AS labels
+	FROM iotmq.topic_stats AS s
+), totals AS MATERIALIZED (
+	SELECT p.*, jsonb_build_object('topic', t.topic, 'zone', z.zone, 'consumer_group', g.consumer_group) AS labels
+	FROM iotmq.cursor AS c
+	JOIN iotmq.position AS p USING (cursor_id)
+	JOIN iotmq.consumer_group AS g USING (group_id)
+	JOIN iotmq.zone AS z USING (zone_id)
+	JOIN iotmq.topic AS t ON t.topic_id = z.topic_id
+)
+SELECT m.name, lag.labels, m.value, m.help, 'gauge' AS kind
+FROM lag
+CROSS JOIN LATERAL (VALUES
+	('iotmq_consumer_lag_messages', lag.lag_messages::float8, 'Messages not settled: ready, in flight and waiting for a retry.'),
+	('iotmq_consumer_lag_latency', extract(epoch FROM lag.lag_time)::float8 * 1000, 'Age of the oldest message not settled, in milliseconds.'),
+	('iotmq_consumer_ready_messages', lag.ready_messages::float8, 'Messages not delivered yet.'),
+	('iotmq_consumer_inflight_messages', lag.inflight_messages::float8, 'Messages delivered and not settled.'),
+	('iotmq_consumer_retry_messages', lag.retry_messages::float8, 'Messages that wait for another attempt.'),
+	('iotmq_consumer_blocked_devices', lag.blocked_devices::float8, 'Devices of an orderly group with waiting messages.'),
+	('iotmq_consumer_dlq_messages', lag.dead_letters::float8, 'Dead letters.'),
+	('iotmq_consumer_time_to_loss', extract(epoch FROM lag.time_to_loss)::float8 * 1000, 'Time until retention may drop an unsettled message, in milliseconds.')
+) AS m (name, value, help)
+WHERE m.value IS NOT NULL
+UNION ALL
+SELECT m.name, totals.labels, m.value, m.help, 'counter'
+FROM totals
+CROSS JOIN LATERAL (VALUES
+	('iotmq_messages_out_total', totals.delivered_total::float8, 'Messages delivered by lease, repeated deliveries too.'),
+	('iotmq_messages_retried_total', totals.retried_total::float8, 'Failed attempts that led to another one.'),
+	('iotmq_send_to_dlq_messages_total', totals.dead_total::float8, 'Messages that became dead letters.'),
+	('iotmq_messages_expired_unread_total', totals.expired_unread::float8, 'Messages that retention dropped before the group had settled them.')
+) AS m (name, value, help)
+UNION ALL
+SELECT m.name, stats.labels, m.value, m.help, m.kind
+FROM stats
+CROSS JOIN LATERAL (VALUES
+	('iotmq_messages_in_total', (stats.end_offset - 1)::float8, 'Offsets assigned to messages, those of rolled back ones too.', 'counter'),
+	('iotmq_storage_messages', stats.messages_estimate::float8, 'Messages in the log, counting holes.', 'gauge'),
+	('iotmq_storage_size', stats.bytes::float8, 'Size of the log on disk with indexes, in bytes.', 'gauge'),
+	('iotmq_storage_segments', stats.segments::float8, 'Segments, those made ahead of time too.', 'gauge'),
+	('iotmq_storage_message_reserve_time', extract(epoch FROM statement_timestamp() - stats.oldest_published_at)::float8 * 1000, 'Age of the oldest message in the log, in milliseconds.', 'gauge')
+) AS m (name, value, help, kind)
+WHERE m.value IS NOT NULL
+UNION ALL
+SELECT 'iotmq_held_back_time', jsonb_build_object('topic', h.topic, 'zone', h.zone),
+	extract(epoch FROM max(statement_timestamp() - h.since))::float8 * 1000,
+	'Age of the oldest open transaction that published to the zone, in milliseconds.', 'gauge'
+FROM iotmq.held_back AS h
+GROUP BY h.topic, h.zone;
+COMMENT ON VIEW iotmq.metrics IS 'figures for Prometheus';
+COMMENT ON COLUMN iotmq.metrics.name IS 'the metric';
+COMMENT ON COLUMN iotmq.metrics.labels IS 'topic, zone and consumer_group, as far as it has them';
+COMMENT ON COLUMN iotmq.metrics.value IS 'its value';
+COMMENT ON COLUMN iotmq.metrics.help IS 'what it means';
+COMMENT ON COLUMN iotmq.metrics.kind IS 'counter or gauge';

@@ -24,7 +24,8 @@
 #include "catalog/pg_collation_d.h"
 #include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
-#include "mb/pg_wchar.h"
+#include "nodes/value.h"
+#include "parser/parse_func.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -63,8 +64,13 @@ enum
 	Natts_cursor = Anum_cursor_zone_id
 };
 
+enum
+{
+	Anum_grant_group_id = 1, Anum_grant_role
+};
+
 static const char *const catalog_names[CATALOGS] = {
-	"topic", "zone", "segment", "consumer_group", "cursor",
+	"topic", "zone", "segment", "consumer_group", "cursor", "consume_grant",
 	"position", "lease", "redelivery", "dead_message"
 };
 
@@ -89,15 +95,18 @@ static HTAB *cursors_by_id;		/* Cursor */
 static Oid	schema_oid;
 static Oid	relids[CATALOGS];
 static Oid	indexes[CATALOG_INDEXES];
+static Oid	admin_function;
 
 static void invalidate(Datum arg, Oid relid);
 static void refresh(void);
+static Topic *topic_by_id(int32 topic_id);
 static HTAB *make_hash(const char *name, Size keysize, Size entrysize, int flags);
 static Topic *load_topic(Datum key, AttrNumber column, RegProcedure eq, const char *index);
 static void load_zones(Topic *topic, uint64 changes_before);
 static void load_segments(Zone *zone);
 static void load_groups(Topic *topic);
 static void load_group(ConsumerGroup *group, HeapTuple tuple, TupleDesc desc);
+static void load_grantees(ConsumerGroup *group);
 static void load_cursors(Topic *topic);
 static int	compare_names(const void *a, const void *b);
 
@@ -277,6 +286,31 @@ iotmq_cursor_by_id(int32 cursor_id, Cursor *cursor)
 	return true;
 }
 
+/* The group with that id; NULL: there is none. */
+ConsumerGroup *
+iotmq_group_by_id(int32 group_id)
+{
+	CatalogScan s;
+	HeapTuple	tuple;
+	bool		isnull;
+	int32		topic_id = 0;
+	Topic	   *topic;
+
+	refresh();
+	scan_begin(&s, CATALOG_GROUP, "consumer_group_pkey", Anum_group_id, F_INT4EQ,
+			   Int32GetDatum(group_id));
+	tuple = systable_getnext(s.scan);
+	if (HeapTupleIsValid(tuple))
+		topic_id = DatumGetInt32(heap_getattr(tuple, Anum_group_topic_id,
+											  RelationGetDescr(s.rel), &isnull));
+	scan_end(&s);
+	topic = topic_id == 0 ? NULL : topic_by_id(topic_id);
+	for (int i = 0; topic != NULL && i < topic->ngroups; i++)
+		if (topic->groups[i].group_id == group_id)
+			return &topic->groups[i];
+	return NULL;
+}
+
 Oid
 iotmq_catalog_relid(Catalog catalog)
 {
@@ -303,6 +337,15 @@ Oid
 iotmq_schema(void)
 {
 	return get_namespace_oid("iotmq", false);
+}
+
+/* The function that only administrators may execute. */
+Oid
+iotmq_admin_function(void)
+{
+	if (context == NULL)
+		refresh();
+	return admin_function;
 }
 
 /* A text argument that names something; raises 22004 if it is NULL. */
@@ -366,6 +409,23 @@ invalidate(Datum arg, Oid relid)
 	}
 }
 
+static Topic *
+topic_by_id(int32 topic_id)
+{
+	HASH_SEQ_STATUS status;
+	Topic	   *topic;
+
+	refresh();
+	hash_seq_init(&status, topics);
+	while ((topic = hash_seq_search(&status)) != NULL)
+		if (topic->topic_id == topic_id)
+		{
+			hash_seq_term(&status);
+			return topic;
+		}
+	return load_topic(Int32GetDatum(topic_id), Anum_topic_id, F_INT4EQ, "topic_pkey");
+}
+
 /* Starts an empty cache if something changed since the last lookup. */
 static void
 refresh(void)
@@ -382,6 +442,8 @@ refresh(void)
 		relids[i] = get_relname_relid(catalog_names[i], schema_oid);
 	for (int i = 0; i < CATALOG_INDEXES; i++)
 		indexes[i] = get_relname_relid(index_names[i], schema_oid);
+	admin_function = LookupFuncName(list_make2(makeString("iotmq"), makeString("grant_admin")),
+									1, (Oid[]) {REGROLEOID}, false);
 	topics = make_hash("iotmq topics", NAME_BYTES + 1, sizeof(Topic), HASH_STRINGS);
 	zones_by_id = make_hash("iotmq zones", sizeof(int32), sizeof(ZoneId), HASH_BLOBS);
 	cursors_by_id = make_hash("iotmq cursors", sizeof(int32), sizeof(Cursor), HASH_BLOBS);
@@ -542,6 +604,29 @@ load_groups(Topic *topic)
 				repalloc(topic->groups, room * sizeof(ConsumerGroup));
 		}
 		load_group(&topic->groups[topic->ngroups++], tuple, RelationGetDescr(s.rel));
+	}
+	scan_end(&s);
+	for (int i = 0; i < topic->ngroups; i++)
+		load_grantees(&topic->groups[i]);
+}
+
+static void
+load_grantees(ConsumerGroup *group)
+{
+	CatalogScan s;
+	HeapTuple	tuple;
+
+	scan_begin(&s, CATALOG_CONSUME_GRANT, "consume_grant_pkey", Anum_grant_group_id, F_INT4EQ,
+			   Int32GetDatum(group->group_id));
+	while (HeapTupleIsValid(tuple = systable_getnext(s.scan)))
+	{
+		bool		isnull;
+
+		group->grantees = group->ngrantees == 0 ?
+			MemoryContextAlloc(context, sizeof(Oid)) :
+			repalloc(group->grantees, sizeof(Oid) * (group->ngrantees + 1));
+		group->grantees[group->ngrantees++] =
+			DatumGetObjectId(heap_getattr(tuple, Anum_grant_role, RelationGetDescr(s.rel), &isnull));
 	}
 	scan_end(&s);
 }

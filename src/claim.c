@@ -4,7 +4,7 @@
  * First what is due again (redeliver.c), then new messages up to what is
  * decided. Looks before it locks: the cursor's row is locked only when there is
  * something to deliver (or, at the last look, something worth remembering), so
- * a consumer that found nothing holds nothing.
+ * a consumer that found nothing, or goes on waiting, holds nothing.
  *
  * In an orderly group a message whose device is in flight, or has something
  * waiting, goes behind it into redelivery; other devices are not held up.
@@ -14,7 +14,9 @@
  */
 #include "iotmq.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #define SCAN_LIMIT 1000000		/* messages one look filters before it saves its position */
@@ -29,6 +31,10 @@ typedef struct Finding			/* new messages, looked for without a lock */
 
 static ClaimResult look_ahead(const Cursor *cursor, const ClaimRequest *request,
 							  const Position *position, ClaimLook *look, Finding *finding);
+static ClaimResult try(const Cursor *cursor, const ClaimRequest *request, Finding *finding,
+					   DeliverySet *set);
+static ClaimResult try_and_let_go(const Cursor *cursor, const ClaimRequest *request,
+								  Finding *finding, DeliverySet *set);
 static TupleTableSlot *next_wanted(ZoneScan *scan, const ConsumerGroup *group, int *budget);
 static void remember(const Cursor *cursor, int64 from, int64 to);
 static ClaimResult fill(const Cursor *cursor, const ClaimRequest *request, Finding *finding,
@@ -48,8 +54,6 @@ iotmq_claim(const Cursor *cursor, const ClaimRequest *request, ClaimLook *look, 
 	Finding		finding = {0};
 	ClaimResult result = CLAIM_EMPTY;
 	Position	position;
-	Position	before;
-	ItemPointerData tid;
 
 	if (!iotmq_position_peek(cursor->cursor_id, &position))
 		return CLAIM_EMPTY;
@@ -60,22 +64,61 @@ iotmq_claim(const Cursor *cursor, const ClaimRequest *request, ClaimLook *look, 
 			return result;
 	}
 
+	result = request->waits ? try_and_let_go(cursor, request, &finding, set) :
+		try(cursor, request, &finding, set);
+	if (finding.scan != NULL)
+		iotmq_scan_end(finding.scan);
+	return result;
+}
+
+/* Locks the cursor and delivers what there is. */
+static ClaimResult
+try(const Cursor *cursor, const ClaimRequest *request, Finding *finding, DeliverySet *set)
+{
+	ClaimResult result;
+	Position	position;
+	Position	before;
+	ItemPointerData tid;
+
 	switch (iotmq_position_lock(cursor->cursor_id, false, &position, &tid))
 	{
 		case ROW_LOCKED:
-			result = CLAIM_BUSY;
-			break;
+			return CLAIM_BUSY;
 		case ROW_GONE:
-			break;
+			return CLAIM_EMPTY;
 		case ROW_OK:
-			before = position;
-			result = fill(cursor, request, &finding, &position, set);
-			if (memcmp(&before, &position, sizeof(Position)) != 0)
-				iotmq_position_store(&position, &tid);
 			break;
 	}
-	if (finding.scan != NULL)
-		iotmq_scan_end(finding.scan);
+	before = position;
+	result = fill(cursor, request, finding, &position, set);
+	if (memcmp(&before, &position, sizeof(Position)) == 0)
+		return result;
+	iotmq_position_store(&position, &tid);
+	return result == CLAIM_DELIVERED ? result : CLAIM_CHANGED;
+}
+
+/*
+ * As try, in a subtransaction that is rolled back when nothing came of it: a call
+ * that goes on waiting must not keep the cursor locked.
+ */
+static ClaimResult
+try_and_let_go(const Cursor *cursor, const ClaimRequest *request, Finding *finding,
+			   DeliverySet *set)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ClaimResult result;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;	/* of the scan that is open already, too */
+	result = try(cursor, request, finding, set);
+	if (result == CLAIM_DELIVERED || result == CLAIM_CHANGED)
+		ReleaseCurrentSubTransaction();
+	else
+		RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
 	return result;
 }
 
@@ -142,7 +185,7 @@ remember(const Cursor *cursor, int64 from, int64 to)
 	if (!iotmq_position_peek(cursor->cursor_id, &position) || position.next_offset != from)
 		return;
 	if (to == from &&
-		(stable->sample_offset == 0 || position.sample_offset > position.stable_offset))
+		(stable->sample_offset == 0 || stable->sample_offset == position.sample_offset))
 		return;
 	if (iotmq_position_lock(cursor->cursor_id, false, &position, &tid) != ROW_OK ||
 		position.next_offset != from)

@@ -77,6 +77,7 @@ iotmq_consume(PG_FUNCTION_ARGS)
 		ClaimResult result;
 
 		call.request.last_look = now >= start + wait;
+		call.request.waits = !call.request.last_look;
 		iotmq_commit_before_claim();
 		caller_context = MemoryContextSwitchTo(look_context);
 		result = claim_any(&call, &set);
@@ -84,7 +85,7 @@ iotmq_consume(PG_FUNCTION_ARGS)
 		MemoryContextReset(look_context);
 		iotmq_commit_after_claim();
 
-		if (result == CLAIM_DELIVERED ||
+		if (result == CLAIM_DELIVERED || result == CLAIM_CHANGED ||
 			(call.request.last_look &&
 			 (result == CLAIM_EMPTY || now >= start + wait + BUSY_US)))
 			break;
@@ -172,8 +173,8 @@ claim_any(ConsumeCall *call, DeliverySet *set)
 
 		if (one == CLAIM_DELIVERED)
 			return one;
-		if (one == CLAIM_BUSY)
-			result = CLAIM_BUSY;
+		if (one != CLAIM_EMPTY && result != CLAIM_CHANGED)
+			result = one;
 	}
 	return result;
 }

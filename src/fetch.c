@@ -12,6 +12,7 @@
 #define SETTLE_US 500
 #define PROOF_ROWS 100000		/* to read in order to show that from_offset is stable */
 
+static int64 lowest_allowed(const Topic *topic, const Zone *zone);
 static bool read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages,
 					  DeliverySet *set);
 static void learn_from_cursors(const Topic *topic, const Zone *zone, StableState *stable);
@@ -19,7 +20,8 @@ static void learn_from_cursors(const Topic *topic, const Zone *zone, StableState
 /*
  * fetch(topic text, zone text, from_offset bigint, max_messages int) RETURNS
  * SETOF delivery: the messages from that offset on (from the earliest, if that
- * is higher) up to the stable offset, with lease_id NULL and attempt 0.
+ * is higher) up to the stable offset, with lease_id NULL and attempt 0. Who may
+ * consume but not read the topic begins at the position of the group at earliest.
  * Errors: 22004 an argument NULL; 22023 bad max_messages; 42704 unknown topic or
  * zone; 42501 not allowed; 25006 on a standby, which can't know what is stable.
  */
@@ -30,13 +32,14 @@ iotmq_fetch(PG_FUNCTION_ARGS)
 	char	   *topic_name = iotmq_name_arg(fcinfo, 0, "topic");
 	char	   *zone_name = iotmq_name_arg(fcinfo, 1, "zone");
 	Topic	   *topic = iotmq_topic(topic_name);
+	int64		lowest;
 	int			max_messages;
 	DeliverySet set;
 
 	iotmq_require_primary("fetch()");
 	iotmq_require_arg(fcinfo, 2, "from_offset");
 	iotmq_require_arg(fcinfo, 3, "max_messages");
-	iotmq_require_read(topic, iotmq_zone(topic, zone_name));
+	lowest = lowest_allowed(topic, iotmq_zone(topic, zone_name));
 	max_messages = PG_GETARG_INT32(3);
 	if (max_messages < 1 || max_messages > BATCH_MESSAGES)
 		ereport(ERROR,
@@ -54,10 +57,32 @@ iotmq_fetch(PG_FUNCTION_ARGS)
 			pg_usleep(SETTLE_US);
 		}
 		topic = iotmq_topic(topic_name);
-		if (read_once(topic, iotmq_zone(topic, zone_name), PG_GETARG_INT64(2), max_messages, &set))
+		if (read_once(topic, iotmq_zone(topic, zone_name), Max(PG_GETARG_INT64(2), lowest),
+					  max_messages, &set))
 			break;
 	}
 	return (Datum) 0;
+}
+
+/* Where the current user may begin to read; raises 42501 if nowhere. */
+static int64
+lowest_allowed(const Topic *topic, const Zone *zone)
+{
+	int64		lowest = PG_INT64_MAX;
+
+	if (iotmq_may_read(topic))
+		return 0;
+	for (int g = 0; g < topic->ngroups; g++)
+	{
+		Position	position;
+
+		if (iotmq_may_consume_as(&topic->groups[g]) &&
+			iotmq_position_peek(topic->groups[g].cursors[zone - topic->zones], &position))
+			lowest = Min(lowest, position.next_offset);
+	}
+	if (lowest == PG_INT64_MAX)
+		iotmq_require_read(topic);
+	return lowest;
 }
 
 /* One look; false if another one may bring more. */
@@ -136,5 +161,26 @@ iotmq_commit_offset(PG_FUNCTION_ARGS)
 	position.next_offset = next_offset;
 	position.last_consumed_at = GetCurrentTimestamp();
 	iotmq_position_store(&position, &tid);
+	iotmq_segment_keep_ahead(topic, zone, position.last_consumed_at);
 	PG_RETURN_VOID();
+}
+
+/*
+ * committed_offset(topic text, consumer_group text, zone text) RETURNS bigint: the
+ * next offset that the group reads there. Errors: 22004 an argument NULL; 42704
+ * unknown topic, group or zone; 42501 not allowed.
+ */
+PG_FUNCTION_INFO_V1(iotmq_committed_offset);
+Datum
+iotmq_committed_offset(PG_FUNCTION_ARGS)
+{
+	Topic	   *topic = iotmq_topic(iotmq_name_arg(fcinfo, 0, "topic"));
+	ConsumerGroup *group = iotmq_group(topic, iotmq_name_arg(fcinfo, 1, "consumer_group"));
+	Zone	   *zone = iotmq_zone(topic, iotmq_name_arg(fcinfo, 2, "zone"));
+	Position	position;
+
+	iotmq_require_consume(topic, group);
+	if (!iotmq_position_peek(group->cursors[zone - topic->zones], &position))
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(position.next_offset);
 }

@@ -92,6 +92,8 @@ typedef struct ConsumerGroup
 	int			nbackoff;
 	int64	   *backoff;		/* us; the last repeats */
 	int32	   *cursors;		/* of each zone of the topic; 0: none */
+	int			ngrantees;
+	Oid		   *grantees;		/* roles that may consume */
 } ConsumerGroup;
 
 typedef struct Topic
@@ -122,7 +124,8 @@ typedef enum Catalog
 	CATALOG_SEGMENT,
 	CATALOG_GROUP,
 	CATALOG_CURSOR,
-	CATALOG_CACHED = CATALOG_CURSOR,	/* up to here: changes invalidate */
+	CATALOG_CONSUME_GRANT,
+	CATALOG_CACHED = CATALOG_CONSUME_GRANT,	/* up to here: changes invalidate */
 	CATALOG_POSITION,
 	CATALOG_LEASE,
 	CATALOG_REDELIVERY,
@@ -145,24 +148,19 @@ extern Topic *iotmq_topic(const char *name);
 extern Zone *iotmq_zone(Topic *topic, const char *name);
 extern Zone *iotmq_zone_or_only(Topic *topic, text *name);
 extern ConsumerGroup *iotmq_group(Topic *topic, const char *name);
+extern ConsumerGroup *iotmq_group_by_id(int32 group_id);
 extern bool iotmq_zone_by_id(int32 zone_id, Topic **topic, Zone **zone);
 extern bool iotmq_cursor_by_id(int32 cursor_id, Cursor *cursor);
 extern Oid	iotmq_catalog_relid(Catalog catalog);
 extern Oid	iotmq_catalog_index(CatalogIndex index);
 extern Oid	iotmq_schema(void);
+extern Oid	iotmq_admin_function(void);
 extern uint64 iotmq_catalog_changes(void);
 extern char *iotmq_name_arg(FunctionCallInfo fcinfo, int argno, const char *argname);
 extern void iotmq_require_arg(FunctionCallInfo fcinfo, int argno, const char *argname);
 extern int64 iotmq_interval_us(Interval *interval);
 
 /* ---- access.c: who may do what ---- */
-
-typedef enum Right
-{
-	RIGHT_PUBLISH,				/* on a zone */
-	RIGHT_CONSUME,				/* on a group */
-	RIGHT_READ					/* on a topic */
-} Right;
 
 typedef struct OwnerContext
 {
@@ -172,7 +170,9 @@ typedef struct OwnerContext
 
 extern void iotmq_require_publish(const Topic *topic, const Zone *zone);
 extern void iotmq_require_consume(const Topic *topic, const ConsumerGroup *group);
-extern void iotmq_require_read(const Topic *topic, const Zone *zone);
+extern void iotmq_require_read(const Topic *topic);
+extern bool iotmq_may_read(const Topic *topic);
+extern bool iotmq_may_consume_as(const ConsumerGroup *group);
 extern bool iotmq_is_admin(void);
 extern OwnerContext iotmq_become_owner(void);
 extern void iotmq_restore_user(OwnerContext saved);
@@ -427,6 +427,7 @@ typedef struct ClaimRequest
 	int64		invisible_for;	/* us; 0: the group's */
 	text	   *consumer;		/* NULL: unnamed */
 	bool		last_look;		/* this call won't look again: save what was learnt */
+	bool		waits;			/* it may look for long: hold nothing meanwhile */
 } ClaimRequest;
 
 typedef struct ClaimLook		/* what the looks of one call have found in a zone */
@@ -439,6 +440,7 @@ typedef enum ClaimResult
 {
 	CLAIM_DELIVERED,
 	CLAIM_EMPTY,
+	CLAIM_CHANGED,				/* nothing to deliver, but something to commit: the call ends */
 	CLAIM_BUSY					/* another consumer has the cursor, or look again */
 } ClaimResult;
 

@@ -84,18 +84,20 @@ iotmq_row_peek(Relation rel, Oid index, ScanKey keys, int nkeys, TupleTableSlot 
 }
 
 /*
- * Scans a catalog forward in the order of an index: the newest committed state
- * and our own changes, not locked.
+ * Scans a catalog forward in the order of an index, not locked. A row that another
+ * transaction is changing is met in one version or both: none is overlooked.
  */
 RowScan
 iotmq_row_scan(Catalog catalog, CatalogIndex index, ScanKey keys, int nkeys)
 {
+	static SnapshotData dirty;	/* a scan only leaves notes in it, which nobody reads */
 	RowScan		scan;
 
+	InitDirtySnapshot(dirty);
 	scan.rel = table_open(iotmq_catalog_relid(catalog), AccessShareLock);
 	scan.index = index_open(iotmq_catalog_index(index), AccessShareLock);
 	scan.slot = table_slot_create(scan.rel, NULL);
-	scan.scan = INDEX_BEGINSCAN(scan.rel, scan.index, SnapshotSelf, nkeys);
+	scan.scan = INDEX_BEGINSCAN(scan.rel, scan.index, &dirty, nkeys);
 	index_rescan(scan.scan, keys, nkeys, NULL, 0);
 	return scan;
 }
