@@ -319,8 +319,12 @@ BEGIN
 	IF old_table IS NULL THEN
 		RETURN;					-- somebody else dropped it while we waited
 	END IF;
-	-- nobody publishes from here on
-	EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', old_table);
+	IF NOT EXISTS (SELECT FROM pg_class AS k WHERE k.oid = old_table) THEN
+		old_table := NULL;		-- somebody dropped it by hand
+	ELSE
+		-- nobody publishes from here on
+		EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', old_table);
+	END IF;
 	IF NOT force THEN
 		SELECT g.consumer_group INTO reader
 		FROM iotmq.cursor AS c
@@ -343,7 +347,9 @@ BEGIN
 	PERFORM iotmq.drop_cursor(c.cursor_id) FROM iotmq.cursor AS c WHERE c.zone_id = id;
 	DELETE FROM iotmq.segment AS s WHERE s.zone_id = id;
 	DELETE FROM iotmq.zone AS z WHERE z.zone_id = id;
-	EXECUTE format('DROP TABLE %s', old_table);
+	IF old_table IS NOT NULL THEN
+		EXECUTE format('DROP TABLE %s', old_table);
+	END IF;
 END
 $$;
 COMMENT ON FUNCTION iotmq.drop_zone IS 'drops a zone with its messages; with force also if a group still needs some';

@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #define SCAN_LIMIT 1000000		/* messages one look filters before it saves its position */
+#define SKIP_WORTH 10000		/* unwanted messages that are not to be read again, at any price */
 #define PARK_LIMIT 10000		/* messages one look puts behind others of their device */
 
 typedef struct Finding			/* new messages, looked for without a lock */
@@ -173,7 +174,8 @@ next_wanted(ZoneScan *scan, const ConsumerGroup *group, int *budget)
 /*
  * Nothing to deliver, and this call won't look again: saves for the next one
  * that the messages from..to are not wanted, and the sample that may settle
- * until then. Writes nothing when nothing new was learnt.
+ * until then. Writes nothing when nothing new was learnt, nor in a transaction
+ * block, which might keep the cursor locked for long, unless it is about much.
  */
 static void
 remember(const Cursor *cursor, int64 from, int64 to)
@@ -186,6 +188,8 @@ remember(const Cursor *cursor, int64 from, int64 to)
 		return;
 	if (to == from &&
 		(stable->sample_offset == 0 || stable->sample_offset == position.sample_offset))
+		return;
+	if (IsTransactionBlock() && to - from < SKIP_WORTH)
 		return;
 	if (iotmq_position_lock(cursor->cursor_id, false, &position, &tid) != ROW_OK ||
 		position.next_offset != from)
