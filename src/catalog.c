@@ -7,67 +7,23 @@
  * changed; that reaches every backend with its next lock, as DDL does.
  *
  * A pointer from here is good until the next call of a function of this file
- * that looks something up. Rows are read with a catalog snapshot, so what other
- * transactions committed is seen under REPEATABLE READ too: a cache outlives
- * the transaction that filled it and must not keep its old view.
- *
- * Locks: AccessShareLock on the catalogs while they are read.
+ * that looks something up. How the catalogs are read: load.c.
  */
 #include "iotmq.h"
 
 #include <math.h>
 
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "catalog/indexing.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_collation_d.h"
 #include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
 #include "nodes/value.h"
 #include "parser/parse_func.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-
-/* Columns of the catalogs in sql/schema.sql. */
-enum
-{
-	Anum_topic_id = 1, Anum_topic_name, Anum_topic_table, Anum_topic_retention,
-	Anum_topic_segment_interval, Natts_topic = 9
-};
-enum
-{
-	Anum_zone_id = 1, Anum_zone_topic_id, Anum_zone_name, Anum_zone_table,
-	Anum_zone_sequence, Anum_zone_earliest, Anum_zone_floor_time, Natts_zone = 9
-};
-enum
-{
-	Anum_segment_zone_id = 1, Anum_segment_from, Anum_segment_to, Anum_segment_table,
-	Anum_segment_sealed, Anum_segment_first, Anum_segment_last,
-	Natts_segment = Anum_segment_last
-};
-enum
-{
-	Anum_group_id = 1, Anum_group_topic_id, Anum_group_name, Anum_group_mode,
-	Anum_group_tags, Anum_group_filter, Anum_group_invisible_for,
-	Anum_group_max_retries, Anum_group_backoff, Natts_group = 12
-};
-enum
-{
-	Anum_cursor_id = 1, Anum_cursor_group_id, Anum_cursor_zone_id,
-	Natts_cursor = Anum_cursor_zone_id
-};
-
-enum
-{
-	Anum_grant_group_id = 1, Anum_grant_role
-};
 
 static const char *const catalog_names[CATALOGS] = {
 	"topic", "zone", "segment", "consumer_group", "cursor", "consume_grant",
@@ -101,41 +57,9 @@ static void invalidate(Datum arg, Oid relid);
 static void refresh(void);
 static Topic *topic_by_id(int32 topic_id);
 static HTAB *make_hash(const char *name, Size keysize, Size entrysize, int flags);
-static Topic *load_topic(Datum key, AttrNumber column, RegProcedure eq, const char *index);
-static void load_zones(Topic *topic, uint64 changes_before);
-static void load_segments(Zone *zone);
-static void load_groups(Topic *topic);
-static void load_group(ConsumerGroup *group, HeapTuple tuple, TupleDesc desc);
-static void load_grantees(ConsumerGroup *group);
-static void load_cursors(Topic *topic);
+static Topic *load(Datum key, LoadBy by);
+static void enter_ids(Topic *topic);
 static int	compare_names(const void *a, const void *b);
-
-/* A scan of one catalog by its first key columns. */
-typedef struct CatalogScan
-{
-	Relation	rel;
-	SysScanDesc scan;
-	ScanKeyData key;
-} CatalogScan;
-
-static void
-scan_begin(CatalogScan *s, Catalog catalog, const char *index, AttrNumber column,
-		   RegProcedure eq, Datum value)
-{
-	ScanKeyInit(&s->key, column, BTEqualStrategyNumber, eq, value);
-	if (eq == F_TEXTEQ)
-		s->key.sk_collation = C_COLLATION_OID;
-	s->rel = table_open(relids[catalog], AccessShareLock);
-	s->scan = systable_beginscan(s->rel, get_relname_relid(index, schema_oid), true,
-								 NULL, 1, &s->key);
-}
-
-static void
-scan_end(CatalogScan *s)
-{
-	systable_endscan(s->scan);
-	table_close(s->rel, AccessShareLock);
-}
 
 void
 iotmq_catalog_init(void)
@@ -154,8 +78,7 @@ iotmq_topic(const char *name)
 	strlcpy(key, name, sizeof(key));
 	topic = hash_search(topics, key, HASH_FIND, NULL);
 	if (topic == NULL && strlen(name) <= NAME_BYTES)
-		topic = load_topic(CStringGetTextDatum(name), Anum_topic_name, F_TEXTEQ,
-						   "topic_topic_key");
+		topic = load(CStringGetTextDatum(name), LOAD_BY_NAME);
 	if (topic == NULL || strlen(name) > NAME_BYTES)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -229,20 +152,11 @@ iotmq_zone_by_id(int32 zone_id, Topic **topic, Zone **zone)
 	entry = hash_search(zones_by_id, &zone_id, HASH_FIND, NULL);
 	if (entry == NULL)
 	{
-		CatalogScan s;
-		HeapTuple	tuple;
-		bool		isnull;
-		Datum		topic_id = 0;
+		int32		topic_id = iotmq_load_parent(CATALOG_ZONE, zone_id);
 
-		scan_begin(&s, CATALOG_ZONE, "zone_pkey", Anum_zone_id, F_INT4EQ,
-				   Int32GetDatum(zone_id));
-		tuple = systable_getnext(s.scan);
-		if (HeapTupleIsValid(tuple))
-			topic_id = heap_getattr(tuple, Anum_zone_topic_id, RelationGetDescr(s.rel), &isnull);
-		scan_end(&s);
-		if (!HeapTupleIsValid(tuple))
+		if (topic_id == 0)
 			return false;
-		load_topic(topic_id, Anum_topic_id, F_INT4EQ, "topic_pkey");
+		load(Int32GetDatum(topic_id), LOAD_BY_ID);
 		entry = hash_search(zones_by_id, &zone_id, HASH_FIND, NULL);
 	}
 	if (entry == NULL)
@@ -262,20 +176,10 @@ iotmq_cursor_by_id(int32 cursor_id, Cursor *cursor)
 	entry = hash_search(cursors_by_id, &cursor_id, HASH_FIND, NULL);
 	if (entry == NULL)
 	{
-		CatalogScan s;
-		HeapTuple	tuple;
-		bool		isnull;
-		int32		zone_id = 0;
 		Topic	   *topic;
 		Zone	   *zone;
+		int32		zone_id = iotmq_load_parent(CATALOG_CURSOR, cursor_id);
 
-		scan_begin(&s, CATALOG_CURSOR, "cursor_pkey", Anum_cursor_id, F_INT4EQ,
-				   Int32GetDatum(cursor_id));
-		tuple = systable_getnext(s.scan);
-		if (HeapTupleIsValid(tuple))
-			zone_id = DatumGetInt32(heap_getattr(tuple, Anum_cursor_zone_id,
-												 RelationGetDescr(s.rel), &isnull));
-		scan_end(&s);
 		if (zone_id == 0 || !iotmq_zone_by_id(zone_id, &topic, &zone))
 			return false;
 		entry = hash_search(cursors_by_id, &cursor_id, HASH_FIND, NULL);
@@ -290,20 +194,11 @@ iotmq_cursor_by_id(int32 cursor_id, Cursor *cursor)
 ConsumerGroup *
 iotmq_group_by_id(int32 group_id)
 {
-	CatalogScan s;
-	HeapTuple	tuple;
-	bool		isnull;
-	int32		topic_id = 0;
+	int32		topic_id;
 	Topic	   *topic;
 
 	refresh();
-	scan_begin(&s, CATALOG_GROUP, "consumer_group_pkey", Anum_group_id, F_INT4EQ,
-			   Int32GetDatum(group_id));
-	tuple = systable_getnext(s.scan);
-	if (HeapTupleIsValid(tuple))
-		topic_id = DatumGetInt32(heap_getattr(tuple, Anum_group_topic_id,
-											  RelationGetDescr(s.rel), &isnull));
-	scan_end(&s);
+	topic_id = iotmq_load_parent(CATALOG_GROUP, group_id);
 	topic = topic_id == 0 ? NULL : topic_by_id(topic_id);
 	for (int i = 0; topic != NULL && i < topic->ngroups; i++)
 		if (topic->groups[i].group_id == group_id)
@@ -423,7 +318,7 @@ topic_by_id(int32 topic_id)
 			hash_seq_term(&status);
 			return topic;
 		}
-	return load_topic(Int32GetDatum(topic_id), Anum_topic_id, F_INT4EQ, "topic_pkey");
+	return load(Int32GetDatum(topic_id), LOAD_BY_ID);
 }
 
 /* Starts an empty cache if something changed since the last lookup. */
@@ -464,245 +359,44 @@ make_hash(const char *name, Size keysize, Size entrysize, int flags)
  * the next lookup.
  */
 static Topic *
-load_topic(Datum key, AttrNumber column, RegProcedure eq, const char *index)
+load(Datum key, LoadBy by)
 {
-	CatalogScan s;
-	HeapTuple	tuple;
 	Topic		topic = {0};
-	Topic	   *entry;
+	Topic	   *entry = NULL;
 	uint64		changes_before = changes;
 
 	valid = false;
-	scan_begin(&s, CATALOG_TOPIC, index, column, eq, key);
-	tuple = systable_getnext(s.scan);
-	if (HeapTupleIsValid(tuple))
+	if (iotmq_load_topic(&topic, key, by, changes_before, context))
 	{
-		Datum		values[Natts_topic];
-		bool		isnull[Natts_topic];
-
-		heap_deform_tuple(tuple, RelationGetDescr(s.rel), values, isnull);
-		topic.topic_id = DatumGetInt32(values[Anum_topic_id - 1]);
-		strlcpy(topic.name, TextDatumGetCString(values[Anum_topic_name - 1]), sizeof(topic.name));
-		topic.relid = DatumGetObjectId(values[Anum_topic_table - 1]);
-		topic.segment_interval =
-			iotmq_interval_us(DatumGetIntervalP(values[Anum_topic_segment_interval - 1]));
+		entry = hash_search(topics, topic.name, HASH_ENTER, NULL);
+		*entry = topic;
+		enter_ids(entry);
 	}
-	scan_end(&s);
-	if (topic.topic_id == 0)
-	{
-		valid = changes == changes_before;
-		return NULL;
-	}
-
-	load_zones(&topic, changes_before);
-	load_groups(&topic);
-
-	entry = hash_search(topics, topic.name, HASH_ENTER, NULL);
-	*entry = topic;
-	for (int i = 0; i < entry->nzones; i++)
-	{
-		ZoneId	   *zone = hash_search(zones_by_id, &entry->zones[i].zone_id, HASH_ENTER, NULL);
-
-		zone->topic = entry;
-		zone->zone = &entry->zones[i];
-	}
-	load_cursors(entry);
 	valid = changes == changes_before;
 	return entry;
 }
 
+/* Lets the topic be found by the ids of its zones and cursors. */
 static void
-load_zones(Topic *topic, uint64 changes_before)
+enter_ids(Topic *topic)
 {
-	CatalogScan s;
-	HeapTuple	tuple;
-	int			room = 0;
-
-	scan_begin(&s, CATALOG_ZONE, "zone_topic_id_zone_key", Anum_zone_topic_id, F_INT4EQ,
-			   Int32GetDatum(topic->topic_id));
-	while (HeapTupleIsValid(tuple = systable_getnext(s.scan)))
-	{
-		Datum		values[Natts_zone];
-		bool		isnull[Natts_zone];
-		Zone	   *zone;
-
-		if (topic->nzones == room)
-		{
-			room = room == 0 ? 4 : room * 2;
-			topic->zones = room == 4 ?
-				MemoryContextAlloc(context, room * sizeof(Zone)) :
-				repalloc(topic->zones, room * sizeof(Zone));
-		}
-		heap_deform_tuple(tuple, RelationGetDescr(s.rel), values, isnull);
-		zone = &topic->zones[topic->nzones++];
-		memset(zone, 0, sizeof(Zone));
-		zone->zone_id = DatumGetInt32(values[Anum_zone_id - 1]);
-		strlcpy(zone->name, TextDatumGetCString(values[Anum_zone_name - 1]), sizeof(zone->name));
-		zone->relid = DatumGetObjectId(values[Anum_zone_table - 1]);
-		zone->sequence = DatumGetObjectId(values[Anum_zone_sequence - 1]);
-		zone->earliest_offset = DatumGetInt64(values[Anum_zone_earliest - 1]);
-		zone->changes = changes_before;
-		zone->floor_time = DatumGetTimestampTz(values[Anum_zone_floor_time - 1]);
-	}
-	scan_end(&s);
-	for (int i = 0; i < topic->nzones; i++)
-		load_segments(&topic->zones[i]);
-}
-
-static void
-load_segments(Zone *zone)
-{
-	CatalogScan s;
-	HeapTuple	tuple;
-	int			room = 0;
-
-	scan_begin(&s, CATALOG_SEGMENT, "segment_pkey", Anum_segment_zone_id, F_INT4EQ,
-			   Int32GetDatum(zone->zone_id));
-	while (HeapTupleIsValid(tuple = systable_getnext(s.scan)))
-	{
-		Datum		values[Natts_segment];
-		bool		isnull[Natts_segment];
-		Segment    *segment;
-
-		if (zone->nsegments == room)
-		{
-			room = room == 0 ? 8 : room * 2;
-			zone->segments = room == 8 ?
-				MemoryContextAlloc(context, room * sizeof(Segment)) :
-				repalloc(zone->segments, room * sizeof(Segment));
-		}
-		heap_deform_tuple(tuple, RelationGetDescr(s.rel), values, isnull);
-		segment = &zone->segments[zone->nsegments++];
-		segment->relid = DatumGetObjectId(values[Anum_segment_table - 1]);
-		segment->from_time = DatumGetTimestampTz(values[Anum_segment_from - 1]);
-		segment->to_time = DatumGetTimestampTz(values[Anum_segment_to - 1]);
-		segment->sealed = DatumGetBool(values[Anum_segment_sealed - 1]);
-		segment->first_offset = isnull[Anum_segment_first - 1] ? 0 :
-			DatumGetInt64(values[Anum_segment_first - 1]);
-		segment->last_offset = isnull[Anum_segment_last - 1] ? -1 :
-			DatumGetInt64(values[Anum_segment_last - 1]);
-	}
-	scan_end(&s);
-}
-
-static void
-load_groups(Topic *topic)
-{
-	CatalogScan s;
-	HeapTuple	tuple;
-	int			room = 0;
-
-	scan_begin(&s, CATALOG_GROUP, "consumer_group_topic_id_consumer_group_key",
-			   Anum_group_topic_id, F_INT4EQ, Int32GetDatum(topic->topic_id));
-	while (HeapTupleIsValid(tuple = systable_getnext(s.scan)))
-	{
-		if (topic->ngroups == room)
-		{
-			room = room == 0 ? 4 : room * 2;
-			topic->groups = room == 4 ?
-				MemoryContextAlloc(context, room * sizeof(ConsumerGroup)) :
-				repalloc(topic->groups, room * sizeof(ConsumerGroup));
-		}
-		load_group(&topic->groups[topic->ngroups++], tuple, RelationGetDescr(s.rel));
-	}
-	scan_end(&s);
-	for (int i = 0; i < topic->ngroups; i++)
-		load_grantees(&topic->groups[i]);
-}
-
-static void
-load_grantees(ConsumerGroup *group)
-{
-	CatalogScan s;
-	HeapTuple	tuple;
-
-	scan_begin(&s, CATALOG_CONSUME_GRANT, "consume_grant_pkey", Anum_grant_group_id, F_INT4EQ,
-			   Int32GetDatum(group->group_id));
-	while (HeapTupleIsValid(tuple = systable_getnext(s.scan)))
-	{
-		bool		isnull;
-
-		group->grantees = group->ngrantees == 0 ?
-			MemoryContextAlloc(context, sizeof(Oid)) :
-			repalloc(group->grantees, sizeof(Oid) * (group->ngrantees + 1));
-		group->grantees[group->ngrantees++] =
-			DatumGetObjectId(heap_getattr(tuple, Anum_grant_role, RelationGetDescr(s.rel), &isnull));
-	}
-	scan_end(&s);
-}
-
-static void
-load_group(ConsumerGroup *group, HeapTuple tuple, TupleDesc desc)
-{
-	MemoryContext old = MemoryContextSwitchTo(context);
-	Datum		values[Natts_group];
-	bool		isnull[Natts_group];
-	Datum	   *elements;
-	int			n;
-
-	heap_deform_tuple(tuple, desc, values, isnull);
-	memset(group, 0, sizeof(ConsumerGroup));
-	group->group_id = DatumGetInt32(values[Anum_group_id - 1]);
-	strlcpy(group->name, TextDatumGetCString(values[Anum_group_name - 1]), sizeof(group->name));
-	group->orderly = strcmp(TextDatumGetCString(values[Anum_group_mode - 1]), "orderly") == 0;
-	if (!isnull[Anum_group_tags - 1])
-	{
-		deconstruct_array(DatumGetArrayTypePCopy(values[Anum_group_tags - 1]),
-						  TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &n);
-		group->ntags = n;
-		group->tags = palloc(sizeof(struct varlena *) * n);
-		for (int i = 0; i < n; i++)
-			group->tags[i] = (struct varlena *) DatumGetPointer(elements[i]);
-	}
-	if (!isnull[Anum_group_filter - 1])
-		group->filter = PG_DETOAST_DATUM_COPY(values[Anum_group_filter - 1]);
-	group->invisible_for = iotmq_interval_us(DatumGetIntervalP(values[Anum_group_invisible_for - 1]));
-	group->max_retries = DatumGetInt32(values[Anum_group_max_retries - 1]);
-	deconstruct_array(DatumGetArrayTypeP(values[Anum_group_backoff - 1]),
-					  INTERVALOID, sizeof(Interval), false, TYPALIGN_DOUBLE, &elements, NULL, &n);
-	group->nbackoff = n;
-	group->backoff = palloc(sizeof(int64) * n);
-	for (int i = 0; i < n; i++)
-		group->backoff[i] = iotmq_interval_us(DatumGetIntervalP(elements[i]));
-	MemoryContextSwitchTo(old);
-}
-
-/* Tells each group its cursors, and each cursor where it belongs. */
-static void
-load_cursors(Topic *topic)
-{
-	for (int g = 0; g < topic->ngroups; g++)
-		topic->groups[g].cursors = MemoryContextAllocZero(context, sizeof(int32) * topic->nzones);
-
 	for (int z = 0; z < topic->nzones; z++)
 	{
-		CatalogScan s;
-		HeapTuple	tuple;
+		ZoneId	   *zone = hash_search(zones_by_id, &topic->zones[z].zone_id, HASH_ENTER, NULL);
 
-		scan_begin(&s, CATALOG_CURSOR, "cursor_zone_id_group_id_key", Anum_cursor_zone_id,
-				   F_INT4EQ, Int32GetDatum(topic->zones[z].zone_id));
-		/* the index begins with zone_id, so that is its first key */
-		while (HeapTupleIsValid(tuple = systable_getnext(s.scan)))
+		zone->topic = topic;
+		zone->zone = &topic->zones[z];
+		for (int g = 0; g < topic->ngroups; g++)
 		{
-			Datum		values[Natts_cursor];
-			bool		isnull[Natts_cursor];
+			Cursor	   *cursor;
 
-			heap_deform_tuple(tuple, RelationGetDescr(s.rel), values, isnull);
-			for (int g = 0; g < topic->ngroups; g++)
-			{
-				ConsumerGroup	   *group = &topic->groups[g];
-				Cursor	   *cursor;
-
-				if (group->group_id != DatumGetInt32(values[Anum_cursor_group_id - 1]))
-					continue;
-				group->cursors[z] = DatumGetInt32(values[Anum_cursor_id - 1]);
-				cursor = hash_search(cursors_by_id, &group->cursors[z], HASH_ENTER, NULL);
-				cursor->topic = topic;
-				cursor->group = group;
-				cursor->zone = &topic->zones[z];
-			}
+			if (topic->groups[g].cursors[z] == 0)
+				continue;
+			cursor = hash_search(cursors_by_id, &topic->groups[g].cursors[z], HASH_ENTER, NULL);
+			cursor->topic = topic;
+			cursor->group = &topic->groups[g];
+			cursor->zone = &topic->zones[z];
 		}
-		scan_end(&s);
 	}
 }
 

@@ -32,9 +32,9 @@ typedef struct Finding			/* new messages, looked for without a lock */
 
 static ClaimResult look_ahead(const Cursor *cursor, const ClaimRequest *request,
 							  const Position *position, ClaimLook *look, Finding *finding);
-static ClaimResult try(const Cursor *cursor, const ClaimRequest *request, Finding *finding,
+static ClaimResult claim(const Cursor *cursor, const ClaimRequest *request, Finding *finding,
 					   DeliverySet *set);
-static ClaimResult try_and_let_go(const Cursor *cursor, const ClaimRequest *request,
+static ClaimResult claim_and_let_go(const Cursor *cursor, const ClaimRequest *request,
 								  Finding *finding, DeliverySet *set);
 static TupleTableSlot *next_wanted(ZoneScan *scan, const ConsumerGroup *group, int *budget);
 static void remember(const Cursor *cursor, int64 from, int64 to);
@@ -65,8 +65,8 @@ iotmq_claim(const Cursor *cursor, const ClaimRequest *request, ClaimLook *look, 
 			return result;
 	}
 
-	result = request->waits ? try_and_let_go(cursor, request, &finding, set) :
-		try(cursor, request, &finding, set);
+	result = request->waits ? claim_and_let_go(cursor, request, &finding, set) :
+		claim(cursor, request, &finding, set);
 	if (finding.scan != NULL)
 		iotmq_scan_end(finding.scan);
 	return result;
@@ -74,7 +74,7 @@ iotmq_claim(const Cursor *cursor, const ClaimRequest *request, ClaimLook *look, 
 
 /* Locks the cursor and delivers what there is. */
 static ClaimResult
-try(const Cursor *cursor, const ClaimRequest *request, Finding *finding, DeliverySet *set)
+claim(const Cursor *cursor, const ClaimRequest *request, Finding *finding, DeliverySet *set)
 {
 	ClaimResult result;
 	Position	position;
@@ -99,11 +99,11 @@ try(const Cursor *cursor, const ClaimRequest *request, Finding *finding, Deliver
 }
 
 /*
- * As try, in a subtransaction that is rolled back when nothing came of it: a call
+ * As claim, in a subtransaction that is rolled back when nothing came of it: a call
  * that goes on waiting must not keep the cursor locked.
  */
 static ClaimResult
-try_and_let_go(const Cursor *cursor, const ClaimRequest *request, Finding *finding,
+claim_and_let_go(const Cursor *cursor, const ClaimRequest *request, Finding *finding,
 			   DeliverySet *set)
 {
 	MemoryContext context = CurrentMemoryContext;
@@ -113,7 +113,7 @@ try_and_let_go(const Cursor *cursor, const ClaimRequest *request, Finding *findi
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;	/* of the scan that is open already, too */
-	result = try(cursor, request, finding, set);
+	result = claim(cursor, request, finding, set);
 	if (result == CLAIM_DELIVERED || result == CLAIM_CHANGED)
 		ReleaseCurrentSubTransaction();
 	else

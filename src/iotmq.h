@@ -160,6 +160,18 @@ extern char *iotmq_name_arg(FunctionCallInfo fcinfo, int argno, const char *argn
 extern void iotmq_require_arg(FunctionCallInfo fcinfo, int argno, const char *argname);
 extern int64 iotmq_interval_us(Interval *interval);
 
+/* ---- load.c: reading the catalogs, for catalog.c ---- */
+
+typedef enum LoadBy
+{
+	LOAD_BY_NAME,				/* text */
+	LOAD_BY_ID					/* int4 */
+} LoadBy;
+
+extern bool iotmq_load_topic(Topic *topic, Datum key, LoadBy by, uint64 changes,
+							 MemoryContext in);
+extern int32 iotmq_load_parent(Catalog catalog, int32 id);
+
 /* ---- access.c: who may do what ---- */
 
 typedef struct OwnerContext
