@@ -132,6 +132,11 @@ BEGIN
 	IF older_than < interval '0' THEN
 		RAISE EXCEPTION 'older_than must not be negative' USING ERRCODE = 'invalid_parameter_value';
 	END IF;
+	-- as redrive does, so that each dead letter goes one way
+	PERFORM FROM iotmq.position AS p
+	WHERE p.cursor_id IN (SELECT c.cursor_id FROM iotmq.cursor AS c WHERE c.group_id = id_of_group)
+	ORDER BY p.cursor_id
+	FOR UPDATE;
 	DELETE FROM iotmq.dead_message AS d
 	USING iotmq.cursor AS c
 	WHERE c.cursor_id = d.cursor_id AND c.group_id = id_of_group AND NOT d.redriven

@@ -214,6 +214,9 @@ BEGIN
 		max_delay = coalesce(alter_group.max_delay, g.max_delay),
 		max_lag = coalesce(alter_group.max_lag, g.max_lag)
 	WHERE g.group_id = id;
+	IF NOT FOUND THEN
+		PERFORM iotmq.group_id(topic, consumer_group);	-- dropped meanwhile
+	END IF;
 END
 $$;
 COMMENT ON FUNCTION iotmq.alter_group IS 'changes the settings of a consumer group; NULL leaves one unchanged';

@@ -5,8 +5,8 @@
 -- what is busy until the next run, so publishers and consumers never queue behind
 -- it.
 --
--- Locks to drop a segment, in this order, all NOWAIT: the leases that hold some of
--- it, the positions of the zone's cursors, the zone's table (ACCESS EXCLUSIVE; held
+-- Locks to drop a segment, in this order, all NOWAIT: the rows of topic and zone,
+-- the leases of the zone's cursors, their positions, the zone's table (ACCESS EXCLUSIVE; held
 -- by COPY and by queries on the topic, not by publish and consume), the segment.
 
 -- What maintenance did: the last runs.
@@ -32,9 +32,9 @@ COMMENT ON COLUMN iotmq.maintenance_run.segments_dropped IS 'segments that reten
 COMMENT ON COLUMN iotmq.maintenance_run.leases_taken_over IS 'expired leases whose messages wait for their next attempt now';
 COMMENT ON COLUMN iotmq.maintenance_run.skipped IS 'what was busy and is left to the next run';
 
--- take_over(cursor_id): puts the messages of expired leases where they wait for
+-- take_over(cursor_id, at): puts the messages of leases expired by then where they wait for
 -- their next attempt; returns how many leases. NULL: the cursor is busy.
-CREATE FUNCTION iotmq.take_over(cursor_id int) RETURNS int
+CREATE FUNCTION iotmq.take_over(cursor_id int, at timestamptz) RETURNS int
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'iotmq_take_over';
 COMMENT ON FUNCTION iotmq.take_over IS 'internal: puts the messages of expired leases back';
@@ -237,10 +237,13 @@ BEGIN
 	segment_time := segment.from_time;
 
 	BEGIN
+		-- the topic's row: no group is being made
 		SELECT z.table_name INTO STRICT zone_table
 		FROM iotmq.zone AS z
+		JOIN iotmq.topic AS t USING (topic_id)
 		WHERE z.zone_id = drop_segment.zone_id
-		FOR NO KEY UPDATE NOWAIT;
+		FOR SHARE OF t NOWAIT
+		FOR NO KEY UPDATE OF z NOWAIT;
 		PERFORM FROM iotmq.cursor AS c
 		JOIN iotmq.lease AS l ON l.lease_id >= c.cursor_id::bigint << 43
 			AND l.lease_id < (c.cursor_id + 1)::bigint << 43
@@ -250,6 +253,10 @@ BEGIN
 		JOIN iotmq.position AS p USING (cursor_id)
 		WHERE c.zone_id = drop_segment.zone_id
 		FOR UPDATE OF p NOWAIT;
+		IF NOT iotmq.is_expired(segment, at) THEN
+			outcome := 'busy';		-- somebody went back to it
+			RETURN;
+		END IF;
 		IF segment.sealed THEN
 			-- counting may take a while: before the locks that others meet
 			PERFORM iotmq.forget_segment(c.cursor_id, segment.table_name)
@@ -373,7 +380,7 @@ BEGIN
 			JOIN iotmq.consumer_group AS g USING (group_id)
 			WHERE c.zone_id OPERATOR(pg_catalog.=) place.zone_id
 		LOOP
-			n := iotmq.take_over(reader.cursor_id);
+			n := iotmq.take_over(reader.cursor_id, at);
 			COMMIT;
 			IF n IS NULL THEN
 				skipped := pg_catalog.array_append(skipped,

@@ -16,12 +16,13 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "utils/inval.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #define SCAN_LIMIT 1000000		/* messages one look filters before it saves its position */
 #define SKIP_WORTH 10000		/* unwanted messages that are not to be read again, at any price */
-#define PARK_LIMIT 10000		/* messages one look puts behind others of their device */
+#define PARK_LIMIT 100000		/* messages one call puts behind others of their device */
 
 typedef struct Finding			/* new messages, looked for without a lock */
 {
@@ -40,7 +41,7 @@ static TupleTableSlot *next_wanted(ZoneScan *scan, const ConsumerGroup *group, i
 static void remember(const Cursor *cursor, int64 from, int64 to);
 static ClaimResult fill(const Cursor *cursor, const ClaimRequest *request, Finding *finding,
 						Position *position, DeliverySet *set);
-static bool take_new(const Cursor *cursor, Finding *finding, Position *position,
+static void take_new(const Cursor *cursor, Finding *finding, Position *position,
 					 DeviceSet *in_flight, Batch *batch);
 static bool is_blocked(const Cursor *cursor, DeviceSet *in_flight, const Position *position,
 					   TupleTableSlot *slot);
@@ -90,6 +91,10 @@ claim(const Cursor *cursor, const ClaimRequest *request, Finding *finding, Deliv
 		case ROW_OK:
 			break;
 	}
+	/* what was looked up may have changed until we got the lock: the group's mode */
+	AcceptInvalidationMessages();
+	if (iotmq_catalog_changes() != cursor->zone->changes)
+		return CLAIM_AGAIN;
 	before = position;
 	result = fill(cursor, request, finding, &position, set);
 	if (memcmp(&before, &position, sizeof(Position)) == 0)
@@ -131,10 +136,10 @@ look_ahead(const Cursor *cursor, const ClaimRequest *request, const Position *po
 	int64		last = iotmq_sequence_last(cursor->zone->sequence);
 	int64		from = position->next_offset;
 	int			budget = SCAN_LIMIT;
-	bool		stale;
+	bool		again;
 
 	if (last < 0)
-		return CLAIM_BUSY;		/* dropped meanwhile */
+		return CLAIM_AGAIN;		/* dropped meanwhile */
 	if (from > last)
 		return CLAIM_EMPTY;
 	iotmq_stable_merge(iotmq_stable_state(cursor->zone->sequence), position->stable_offset,
@@ -149,14 +154,12 @@ look_ahead(const Cursor *cursor, const ClaimRequest *request, const Position *po
 
 	look->from = position->next_offset;
 	look->to = finding->scan->position;
-	stale = finding->scan->stale;
+	again = finding->scan->stale || budget < 0;
 	iotmq_scan_end(finding->scan);
 	finding->scan = NULL;
-	if (stale)
-		return CLAIM_BUSY;
 	if (request->last_look)
 		remember(cursor, look->from, look->to);
-	return CLAIM_EMPTY;
+	return again ? CLAIM_AGAIN : CLAIM_EMPTY;
 }
 
 /* The next message that the group wants; NULL: none, or the budget is used up. */
@@ -206,7 +209,6 @@ fill(const Cursor *cursor, const ClaimRequest *request, Finding *finding, Positi
 {
 	TimestampTz now = GetCurrentTimestamp();
 	DeviceSet  *in_flight = NULL;
-	bool		look_again = false;
 	Batch		batch;
 
 	if (position->next_expiry <= now)
@@ -217,15 +219,17 @@ fill(const Cursor *cursor, const ClaimRequest *request, Finding *finding, Positi
 	if (position->next_due <= now)
 		iotmq_redeliver(cursor, position, now, in_flight, &batch);
 	if (batch.lease.batch_limit == 0 && batch.lease.n < batch.limit)
-		look_again = !take_new(cursor, finding, position, in_flight, &batch);
-	if (batch.lease.n == 0)
-		return look_again ? CLAIM_BUSY : CLAIM_EMPTY;
-	iotmq_batch_grant(&batch, cursor, request->invisible_for, request->consumer, position);
-	return CLAIM_DELIVERED;
+		take_new(cursor, finding, position, in_flight, &batch);
+	if (batch.lease.n > 0)
+	{
+		iotmq_batch_grant(&batch, cursor, request->invisible_for, request->consumer, position);
+		return CLAIM_DELIVERED;
+	}
+	return finding->scan != NULL && finding->scan->stale ? CLAIM_AGAIN : CLAIM_EMPTY;
 }
 
-/* Adds new messages and moves the position; false: there may be more right now. */
-static bool
+/* Adds new messages and moves the position. */
+static void
 take_new(const Cursor *cursor, Finding *finding, Position *position, DeviceSet *in_flight,
 		 Batch *batch)
 {
@@ -260,7 +264,6 @@ take_new(const Cursor *cursor, Finding *finding, Position *position, DeviceSet *
 	}
 	position->next_offset = finding->scan->position;
 	iotmq_position_note_stable(position, finding->scan->stable);
-	return !finding->scan->stale && parked < PARK_LIMIT && budget > 0;
 }
 
 /* Must the message wait for an earlier one of its device? */

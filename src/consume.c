@@ -89,7 +89,10 @@ iotmq_consume(PG_FUNCTION_ARGS)
 			(call.request.last_look &&
 			 (result == CLAIM_EMPTY || now >= start + wait + BUSY_US)))
 			break;
-		sleep_until_next_look();
+		if (result == CLAIM_AGAIN)
+			CHECK_FOR_INTERRUPTS();
+		else
+			sleep_until_next_look();
 	}
 	MemoryContextDelete(look_context);
 	return (Datum) 0;

@@ -39,16 +39,23 @@ iotmq_wait(const Cursor *cursor, const Failure *failure, int next_attempt, Posit
 		iotmq_waiting_settle_head(cursor->cursor_id, failure->device, position);
 }
 
-/* The message comes again, or is given up if this was its last attempt (false). */
+/*
+ * The message comes again, or is given up if this was its last attempt (false).
+ * Its last attempt it gets alone: no other message can spoil it.
+ */
 bool
 iotmq_fail(const Cursor *cursor, const Failure *failure, Position *position)
 {
+	Failure		waiting = *failure;
+
 	if (failure->attempt > cursor->group->max_retries)
 	{
 		iotmq_bury(cursor, failure, position);
 		return false;
 	}
-	iotmq_wait(cursor, failure, failure->attempt + 1, position);
+	if (failure->attempt == cursor->group->max_retries)
+		waiting.batch_limit = 1;
+	iotmq_wait(cursor, &waiting, failure->attempt + 1, position);
 	position->retried_total++;
 	return true;
 }
@@ -63,9 +70,9 @@ iotmq_bury(const Cursor *cursor, const Failure *failure, Position *position)
 		position->expired_unread++;
 }
 
-/* Takes over the cursor's expired leases; returns how many. */
+/* Takes over the cursor's leases that are expired at that time; returns how many. */
 int
-iotmq_take_over_expired(const Cursor *cursor, Position *position, TimestampTz now)
+iotmq_take_over_expired(const Cursor *cursor, Position *position, TimestampTz at)
 {
 	RowScan		scan = iotmq_lease_scan(cursor->cursor_id, position->oldest_lease);
 	int64		oldest = 0;
@@ -77,7 +84,7 @@ iotmq_take_over_expired(const Cursor *cursor, Position *position, TimestampTz no
 	while (iotmq_lease_scan_next(&scan, &lease))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (lease.deadline <= now && messages < TAKE_OVER_MESSAGES)
+		if (lease.deadline <= at && messages < TAKE_OVER_MESSAGES)
 		{
 			ItemPointerData tid;
 			RowResult	result = iotmq_lease_lock(lease.lease_id, false, &lease, &tid);
@@ -85,9 +92,9 @@ iotmq_take_over_expired(const Cursor *cursor, Position *position, TimestampTz no
 			if (result == ROW_GONE)
 				continue;
 			/* extended meanwhile? */
-			if (result == ROW_OK && lease.deadline <= now)
+			if (result == ROW_OK && lease.deadline <= at)
 			{
-				take_over(cursor, &lease, position, now);
+				take_over(cursor, &lease, position, Min(at, GetCurrentTimestamp()));
 				iotmq_lease_delete(&tid);
 				messages += lease.messages;
 				taken++;
@@ -105,21 +112,22 @@ iotmq_take_over_expired(const Cursor *cursor, Position *position, TimestampTz no
 }
 
 /*
- * take_over(cursor_id int) RETURNS int: takes over the cursor's expired leases;
- * how many. NULL: somebody else has the cursor.
+ * take_over(cursor_id int, at timestamptz) RETURNS int: takes over the cursor's
+ * leases that are expired at that time; how many. NULL: somebody else has the
+ * cursor.
  */
 PG_FUNCTION_INFO_V1(iotmq_take_over);
 Datum
 iotmq_take_over(PG_FUNCTION_ARGS)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz at = PG_GETARG_TIMESTAMPTZ(1);
 	Cursor		cursor;
 	Position	position;
 	ItemPointerData tid;
 	int			taken = 0;
 
 	if (!iotmq_cursor_by_id(PG_GETARG_INT32(0), &cursor) ||
-		!iotmq_position_peek(cursor.cursor_id, &position) || position.next_expiry > now)
+		!iotmq_position_peek(cursor.cursor_id, &position) || position.next_expiry > at)
 		PG_RETURN_INT32(0);
 	switch (iotmq_position_lock(cursor.cursor_id, false, &position, &tid))
 	{
@@ -128,7 +136,7 @@ iotmq_take_over(PG_FUNCTION_ARGS)
 		case ROW_GONE:
 			break;
 		case ROW_OK:
-			taken = iotmq_take_over_expired(&cursor, &position, now);
+			taken = iotmq_take_over_expired(&cursor, &position, at);
 			iotmq_position_store(&position, &tid);
 			break;
 	}

@@ -226,6 +226,7 @@ typedef struct RowScan			/* of a catalog, by one of its indexes */
 	Relation	rel;
 	Relation	index;
 	TupleTableSlot *slot;
+	Snapshot	snapshot;
 	IndexScanDesc scan;
 } RowScan;
 
@@ -416,7 +417,7 @@ extern void iotmq_wait(const Cursor *cursor, const Failure *failure, int next_at
 					   Position *position);
 extern bool iotmq_fail(const Cursor *cursor, const Failure *failure, Position *position);
 extern void iotmq_bury(const Cursor *cursor, const Failure *failure, Position *position);
-extern int	iotmq_take_over_expired(const Cursor *cursor, Position *position, TimestampTz now);
+extern int	iotmq_take_over_expired(const Cursor *cursor, Position *position, TimestampTz at);
 
 /* ---- redeliver.c: what is due again ---- */
 
@@ -453,7 +454,8 @@ typedef enum ClaimResult
 	CLAIM_DELIVERED,
 	CLAIM_EMPTY,
 	CLAIM_CHANGED,				/* nothing to deliver, but something to commit: the call ends */
-	CLAIM_BUSY					/* another consumer has the cursor, or look again */
+	CLAIM_BUSY,					/* another consumer has the cursor */
+	CLAIM_AGAIN					/* not at the end yet: look again at once */
 } ClaimResult;
 
 extern ClaimResult iotmq_claim(const Cursor *cursor, const ClaimRequest *request,

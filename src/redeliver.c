@@ -138,9 +138,6 @@ deliver(const Cursor *cursor, const Taken *taken, Position *position, Batch *bat
 {
 	ZoneScan   *scan = iotmq_scan_begin(cursor->zone, 0, 0);
 
-	batch->limit = taken->limit;
-	if (taken->limited)
-		batch->lease.batch_limit = taken->limit;
 	for (int i = 0; i < taken->n; i++)
 	{
 		const Waiting *row = &taken->rows[i];
@@ -157,4 +154,9 @@ deliver(const Cursor *cursor, const Taken *taken, Position *position, Batch *bat
 		batch->lease.redriven |= row->redriven;
 	}
 	iotmq_scan_end(scan);
+	if (batch->lease.n > 0 && taken->limited)
+	{
+		batch->limit = taken->limit;
+		batch->lease.batch_limit = taken->limit;
+	}
 }

@@ -1,9 +1,11 @@
 /*
  * row.c - hot rows: the newest version of a row, found and locked.
  *
- * Rows of position and lease change at every batch. They are read here with
- * snapshots that see the newest committed state (and our own changes), so that
- * they work the same at every isolation level, and without the executor.
+ * Rows of position and lease change at every batch. They are found here with a
+ * snapshot of the moment, so that it works the same at every isolation level, and
+ * without the executor. (A dirty snapshot would save taking one, but an index scan
+ * with it can miss a row that is updated meanwhile: it has read the page of the
+ * index before the new version's entry, and visits the old version after its end.)
  *
  * An index is read backwards: of several versions of one row the newest mostly
  * has the highest address, so it is met before the dead ones that a held-back
@@ -18,13 +20,11 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "storage/lmgr.h"
 #include "utils/snapmgr.h"
 
-#define LOOKS 3					/* at a row that moves while we look for it */
+#define LOOKS 3					/* at a row that is deleted and made again */
 
-static bool find(Relation rel, Oid index, ScanKey keys, int nkeys,
-				 Snapshot snapshot, TupleTableSlot *slot);
+static bool find(Relation rel, Oid index, ScanKey keys, int nkeys, TupleTableSlot *slot);
 
 /*
  * Locks the row that the keys name and puts its newest version into slot.
@@ -37,16 +37,14 @@ iotmq_row_lock(Relation rel, Oid index, ScanKey keys, int nkeys, bool wait,
 {
 	for (int look = 0; look < LOOKS; look++)
 	{
-		SnapshotData dirty;
 		TM_FailureData failure;
 		ItemPointerData tid;
 
-		InitDirtySnapshot(dirty);
-		if (!find(rel, index, keys, nkeys, &dirty, slot))
-			continue;
+		if (!find(rel, index, keys, nkeys, slot))
+			return ROW_GONE;
 		tid = slot->tts_tid;
 		ExecClearTuple(slot);
-		switch (table_tuple_lock(rel, &tid, &dirty, slot, GetCurrentCommandId(true),
+		switch (table_tuple_lock(rel, &tid, SnapshotAny, slot, GetCurrentCommandId(true),
 								 LockTupleExclusive,
 								 wait ? LockWaitBlock : LockWaitSkip,
 								 TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure))
@@ -55,16 +53,11 @@ iotmq_row_lock(Relation rel, Oid index, ScanKey keys, int nkeys, bool wait,
 				return ROW_OK;
 			case TM_WouldBlock:
 				return ROW_LOCKED;
-			case TM_Invisible:	/* inserted by a transaction that is still open */
-				if (!wait)
-					return ROW_LOCKED;
-				if (TransactionIdIsValid(dirty.xmin))
-					XactLockTableWait(dirty.xmin, rel, &tid, XLTW_Lock);
-				break;
 			case TM_SelfModified:
 			case TM_Deleted:
 			case TM_Updated:
-				break;			/* look again: gone, or moved just now */
+			case TM_Invisible:
+				break;			/* look again */
 			default:
 				elog(ERROR, "unexpected result of locking a row of %s",
 					 RelationGetRelationName(rel));
@@ -73,31 +66,27 @@ iotmq_row_lock(Relation rel, Oid index, ScanKey keys, int nkeys, bool wait,
 	return ROW_GONE;
 }
 
-/* Puts the newest committed version into slot without locking it; false if none was seen. */
+/* Puts the newest committed version into slot without locking it; false: no such row. */
 bool
 iotmq_row_peek(Relation rel, Oid index, ScanKey keys, int nkeys, TupleTableSlot *slot)
 {
-	for (int look = 0; look < LOOKS; look++)
-		if (find(rel, index, keys, nkeys, SnapshotSelf, slot))
-			return true;
-	return false;
+	return find(rel, index, keys, nkeys, slot);
 }
 
 /*
- * Scans a catalog forward in the order of an index, not locked. A row that another
- * transaction is changing is met in one version or both: none is overlooked.
+ * Scans a catalog forward in the order of an index, not locked: what is committed
+ * at this moment, and our own changes.
  */
 RowScan
 iotmq_row_scan(Catalog catalog, CatalogIndex index, ScanKey keys, int nkeys)
 {
-	static SnapshotData dirty;	/* a scan only leaves notes in it, which nobody reads */
 	RowScan		scan;
 
-	InitDirtySnapshot(dirty);
 	scan.rel = table_open(iotmq_catalog_relid(catalog), AccessShareLock);
 	scan.index = index_open(iotmq_catalog_index(index), AccessShareLock);
 	scan.slot = table_slot_create(scan.rel, NULL);
-	scan.scan = INDEX_BEGINSCAN(scan.rel, scan.index, &dirty, nkeys);
+	scan.snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan.scan = INDEX_BEGINSCAN(scan.rel, scan.index, scan.snapshot, nkeys);
 	index_rescan(scan.scan, keys, nkeys, NULL, 0);
 	return scan;
 }
@@ -106,15 +95,17 @@ void
 iotmq_row_scan_end(RowScan *scan)
 {
 	index_endscan(scan->scan);
+	UnregisterSnapshot(scan->snapshot);
 	ExecDropSingleTupleTableSlot(scan->slot);
 	index_close(scan->index, AccessShareLock);
 	table_close(scan->rel, AccessShareLock);
 }
 
 static bool
-find(Relation rel, Oid index, ScanKey keys, int nkeys, Snapshot snapshot, TupleTableSlot *slot)
+find(Relation rel, Oid index, ScanKey keys, int nkeys, TupleTableSlot *slot)
 {
 	Relation	idx = index_open(index, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	IndexScanDesc scan = INDEX_BEGINSCAN(rel, idx, snapshot, nkeys);
 	bool		found;
 
@@ -123,6 +114,7 @@ find(Relation rel, Oid index, ScanKey keys, int nkeys, Snapshot snapshot, TupleT
 	if (found)
 		ExecMaterializeSlot(slot);
 	index_endscan(scan);
-	index_close(idx, NoLock);
+	UnregisterSnapshot(snapshot);
+	index_close(idx, AccessShareLock);
 	return found;
 }
