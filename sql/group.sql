@@ -91,7 +91,8 @@ CREATE FUNCTION iotmq.offset_at(zone_id int, at timestamptz) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'iotmq_offset_at';
 COMMENT ON FUNCTION iotmq.offset_at IS 'internal: the offset that belongs to a time';
 
--- create_cursor, drop_cursor: where a group stands in a zone.
+-- create_cursor, drop_cursor: where a group stands in a zone. Whoever needs the
+-- locks of both takes the position's before those of leases.
 CREATE FUNCTION iotmq.create_cursor(group_id int, zone_id int, next_offset bigint) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
@@ -108,11 +109,6 @@ CREATE FUNCTION iotmq.drop_cursor(cursor_id int) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
-	-- who settles has the lease and waits for the position: so leases come first,
-	-- and then those that were made until the position was locked
-	DELETE FROM iotmq.lease AS l
-	WHERE l.lease_id >= drop_cursor.cursor_id::bigint << 43
-		AND l.lease_id < (drop_cursor.cursor_id + 1)::bigint << 43;
 	DELETE FROM iotmq.position AS p WHERE p.cursor_id = drop_cursor.cursor_id;
 	DELETE FROM iotmq.lease AS l
 	WHERE l.lease_id >= drop_cursor.cursor_id::bigint << 43

@@ -5,9 +5,10 @@
 -- what is busy until the next run, so publishers and consumers never queue behind
 -- it.
 --
--- Locks to drop a segment, in this order, all NOWAIT: the rows of topic and zone,
--- the leases of the zone's cursors, their positions, the zone's table (ACCESS EXCLUSIVE; held
--- by COPY and by queries on the topic, not by publish and consume), the segment.
+-- Locks to drop a segment, in this order, all NOWAIT: the rows of its topic and zone,
+-- the positions of the groups that still have something of it, their leases, the
+-- zone's table (ACCESS EXCLUSIVE; COPY and queries on the topic use it, publish and
+-- consume don't), the segment.
 
 -- What maintenance did: the last runs.
 CREATE TABLE iotmq.maintenance_run (
@@ -66,7 +67,7 @@ BEGIN
 			made := made + iotmq.make_segments(zone_id, present, present + ahead);
 		END IF;
 	END LOOP;
-	RETURN made;
+	RETURN coalesce(made, 0);
 EXCEPTION WHEN lock_not_available THEN
 	RETURN NULL;
 END
@@ -214,77 +215,118 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.forget_segment IS 'internal: ends what a group has of a segment that goes';
 
--- drop_segment(zone_id, at, after): drops the first expired segment of a zone that
--- begins after that time. segment_time: its beginning, NULL: there is none; outcome:
--- dropped, or busy. The segment of the present is emptied, not dropped.
-CREATE FUNCTION iotmq.drop_segment(zone_id int, at timestamptz, after timestamptz,
-		OUT segment_time timestamptz, OUT outcome text)
+-- lock_segment(segment): takes the locks to drop it, see the head of this file, or
+-- raises 55P03. Groups that are past the segment and have nothing of it are not
+-- asked.
+CREATE FUNCTION iotmq.lock_segment(segment iotmq.segment) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	segment iotmq.segment;
-	zone_table regclass;
+	lowest bigint := CASE WHEN segment.sealed THEN segment.first_offset ELSE 0 END;
+	highest bigint := CASE WHEN segment.sealed THEN segment.last_offset ELSE 9223372036854775807 END;
 BEGIN
-	SELECT s.* INTO segment
-	FROM iotmq.segment AS s
-	WHERE s.zone_id = drop_segment.zone_id AND s.from_time > after AND iotmq.is_expired(s, at)
-	ORDER BY s.from_time
-	LIMIT 1;
-	IF segment.zone_id IS NULL THEN
-		RETURN;
-	END IF;
-	segment_time := segment.from_time;
+	-- of the topic, so that no group is being made
+	PERFORM FROM iotmq.zone AS z
+	JOIN iotmq.topic AS t USING (topic_id)
+	WHERE z.zone_id = segment.zone_id
+	FOR SHARE OF t NOWAIT
+	FOR NO KEY UPDATE OF z NOWAIT;
+	PERFORM FROM iotmq.cursor AS c
+	JOIN iotmq.position AS p USING (cursor_id)
+	WHERE c.zone_id = segment.zone_id AND (p.next_offset <= highest OR p.waiting > 0
+		OR EXISTS (SELECT FROM iotmq.lease AS l
+			WHERE l.lease_id >= c.cursor_id::bigint << 43
+				AND l.lease_id < (c.cursor_id + 1)::bigint << 43
+				AND l.first_offset <= highest AND l.last_offset >= lowest))
+	FOR UPDATE OF p NOWAIT;
+	PERFORM FROM iotmq.cursor AS c
+	JOIN iotmq.lease AS l ON l.lease_id >= c.cursor_id::bigint << 43
+		AND l.lease_id < (c.cursor_id + 1)::bigint << 43
+	WHERE c.zone_id = segment.zone_id AND l.first_offset <= highest AND l.last_offset >= lowest
+	FOR UPDATE OF l NOWAIT;
+END
+$$;
+COMMENT ON FUNCTION iotmq.lock_segment IS 'internal: takes the locks to drop a segment';
 
-	BEGIN
-		-- the topic's row: no group is being made
-		SELECT z.table_name INTO STRICT zone_table
-		FROM iotmq.zone AS z
-		JOIN iotmq.topic AS t USING (topic_id)
-		WHERE z.zone_id = drop_segment.zone_id
-		FOR SHARE OF t NOWAIT
-		FOR NO KEY UPDATE OF z NOWAIT;
-		PERFORM FROM iotmq.cursor AS c
-		JOIN iotmq.lease AS l ON l.lease_id >= c.cursor_id::bigint << 43
-			AND l.lease_id < (c.cursor_id + 1)::bigint << 43
-		WHERE c.zone_id = drop_segment.zone_id
-		FOR UPDATE OF l NOWAIT;
-		PERFORM FROM iotmq.cursor AS c
-		JOIN iotmq.position AS p USING (cursor_id)
-		WHERE c.zone_id = drop_segment.zone_id
-		FOR UPDATE OF p NOWAIT;
+-- remove_segment(segment, at): drops it under those locks; the segment of the
+-- present is emptied, not dropped. False: it is not expired any more. Raises 55P03
+-- if something is busy.
+CREATE FUNCTION iotmq.remove_segment(segment iotmq.segment, at timestamptz) RETURNS boolean
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	zone_table regclass := (SELECT z.table_name FROM iotmq.zone AS z WHERE z.zone_id = segment.zone_id);
+BEGIN
+	PERFORM iotmq.lock_segment(segment);
+	IF NOT iotmq.is_expired(segment, at) THEN
+		RETURN false;			-- somebody went back to it
+	END IF;
+	IF segment.sealed THEN
+		-- counting may take a while: before the locks that others meet
+		PERFORM iotmq.forget_segment(c.cursor_id, segment.table_name)
+		FROM iotmq.cursor AS c
+		WHERE c.zone_id = segment.zone_id;
+	END IF;
+	EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE NOWAIT', zone_table);
+	EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE NOWAIT', segment.table_name);
+	IF NOT segment.sealed THEN
 		IF NOT iotmq.is_expired(segment, at) THEN
-			outcome := 'busy';		-- somebody went back to it
-			RETURN;
+			RETURN false;		-- a publisher was faster
 		END IF;
-		IF segment.sealed THEN
-			-- counting may take a while: before the locks that others meet
-			PERFORM iotmq.forget_segment(c.cursor_id, segment.table_name)
-			FROM iotmq.cursor AS c
-			WHERE c.zone_id = drop_segment.zone_id;
-		END IF;
-		EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE NOWAIT', zone_table);
-		EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE NOWAIT', segment.table_name);
-		IF NOT segment.sealed THEN
-			IF NOT iotmq.is_expired(segment, at) THEN
-				outcome := 'busy';	-- a publisher was faster
-				RETURN;
+		PERFORM iotmq.forget_segment(c.cursor_id, segment.table_name)
+		FROM iotmq.cursor AS c
+		WHERE c.zone_id = segment.zone_id;
+	END IF;
+	IF segment.to_time > clock_timestamp() THEN
+		EXECUTE format('TRUNCATE %s', segment.table_name);
+	ELSE
+		EXECUTE format('DROP TABLE %s', segment.table_name);
+		DELETE FROM iotmq.segment AS s
+		WHERE s.zone_id = segment.zone_id AND s.from_time = segment.from_time;
+	END IF;
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION iotmq.remove_segment IS 'internal: drops a segment that nobody is using';
+
+-- drop_segment(zone_id, at, after): drops the first expired segment of a zone that
+-- begins after that time. segment_time: its beginning, NULL: there is none;
+-- outcome: dropped, busy, or NULL. Tries for a moment where something is busy: the
+-- lock of a consumer lasts a fraction of a millisecond.
+CREATE FUNCTION iotmq.drop_segment(zone_id int, at timestamptz, after timestamptz,
+		OUT segment_time timestamptz, OUT outcome text)
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	SET lock_timeout = '100ms'
+AS $$
+DECLARE
+	segment iotmq.segment;
+BEGIN
+	FOR try IN 1..10 LOOP
+		BEGIN
+			-- one run at a time in a zone
+			PERFORM FROM iotmq.zone AS z
+			WHERE z.zone_id = drop_segment.zone_id
+			FOR NO KEY UPDATE NOWAIT;
+			SELECT s.* INTO segment
+			FROM iotmq.segment AS s
+			WHERE s.zone_id = drop_segment.zone_id AND s.from_time > after AND iotmq.is_expired(s, at)
+			ORDER BY s.from_time
+			LIMIT 1;
+			segment_time := segment.from_time;
+			IF segment_time IS NULL THEN
+				outcome := NULL;
+			ELSE
+				outcome := CASE WHEN iotmq.remove_segment(segment, at) THEN 'dropped' END;
 			END IF;
-			PERFORM iotmq.forget_segment(c.cursor_id, segment.table_name)
-			FROM iotmq.cursor AS c
-			WHERE c.zone_id = drop_segment.zone_id;
-		END IF;
-		IF segment.to_time > clock_timestamp() THEN
-			EXECUTE format('TRUNCATE %s', segment.table_name);
-		ELSE
-			EXECUTE format('DROP TABLE %s', segment.table_name);
-			DELETE FROM iotmq.segment AS s
-			WHERE s.zone_id = segment.zone_id AND s.from_time = segment.from_time;
-		END IF;
-		outcome := 'dropped';
-	EXCEPTION WHEN lock_not_available THEN
-		outcome := 'busy';
-	END;
+			RETURN;
+		EXCEPTION WHEN lock_not_available OR undefined_table THEN
+			outcome := 'busy';
+			PERFORM pg_sleep(0.005);
+		END;
+	END LOOP;
 END
 $$;
 COMMENT ON FUNCTION iotmq.drop_segment IS 'internal: drops one expired segment';
@@ -296,8 +338,12 @@ CREATE FUNCTION iotmq.move_earliest(zone_id int) RETURNS void
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	earliest bigint := iotmq.offset_at(zone_id, '4000-01-01 BC');
+	earliest bigint;
 BEGIN
+	IF NOT EXISTS (SELECT FROM iotmq.zone AS z WHERE z.zone_id = move_earliest.zone_id) THEN
+		RETURN;					-- dropped meanwhile
+	END IF;
+	earliest := iotmq.offset_at(zone_id, '4000-01-01 BC');
 	UPDATE iotmq.zone AS z
 	SET earliest_offset = earliest
 	WHERE z.zone_id = move_earliest.zone_id AND z.earliest_offset < earliest;
@@ -334,72 +380,92 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.note_run IS 'internal: reports a run of maintenance';
 
+-- zones_to_maintain(), readers_to_maintain(zone_id): what a run goes over.
+CREATE FUNCTION iotmq.zones_to_maintain(OUT zone_id int, OUT name text) RETURNS SETOF record
+	LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT z.zone_id, t.topic || '/' || z.zone
+	FROM iotmq.zone AS z
+	JOIN iotmq.topic AS t USING (topic_id)
+	ORDER BY z.zone_id
+$$;
+COMMENT ON FUNCTION iotmq.zones_to_maintain IS 'internal: the zones that maintenance goes over';
+
+CREATE FUNCTION iotmq.readers_to_maintain(zone_id int, OUT cursor_id int, OUT name text)
+	RETURNS SETOF record
+	LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT c.cursor_id, g.consumer_group || ' in ' || t.topic || '/' || z.zone
+	FROM iotmq.cursor AS c
+	JOIN iotmq.consumer_group AS g USING (group_id)
+	JOIN iotmq.zone AS z USING (zone_id)
+	JOIN iotmq.topic AS t ON t.topic_id = z.topic_id
+	WHERE c.zone_id = readers_to_maintain.zone_id
+	ORDER BY c.cursor_id
+$$;
+COMMENT ON FUNCTION iotmq.readers_to_maintain IS 'internal: the cursors of a zone that maintenance goes over';
+
 -- run_maintenance(at): see the head of this file; at stands for now in all that it
 -- decides. Safe to run twice at once. Errors: 22004 at NULL; 25001 in a
 -- transaction block.
 CREATE PROCEDURE iotmq.run_maintenance(at timestamptz DEFAULT pg_catalog.now())
 	LANGUAGE plpgsql
 AS $$
+-- A procedure that commits can't set its search_path: so every name, type and
+-- operator in here has its schema, and all else is in functions.
 DECLARE
-	started_at timestamptz := pg_catalog.clock_timestamp();
-	place record;
-	reader record;
-	segment_time timestamptz;
-	outcome text;
-	n int;
-	made int := 0;
-	sealed int := 0;
-	dropped int := 0;
-	taken_over int := 0;
-	skipped text[] := '{}';
+	started_at pg_catalog.timestamptz := pg_catalog.clock_timestamp();
+	place pg_catalog.record;
+	reader pg_catalog.record;
+	segment_time pg_catalog.timestamptz;
+	outcome pg_catalog.text;
+	n pg_catalog.int4;
+	made pg_catalog.int4 := 0;
+	sealed pg_catalog.int4 := 0;
+	dropped pg_catalog.int4 := 0;
+	taken_over pg_catalog.int4 := 0;
+	skipped pg_catalog.text[] := '{}';
 BEGIN
 	PERFORM iotmq.check_transaction('run_maintenance()');
 	IF at IS NULL THEN
 		RAISE EXCEPTION 'at must not be NULL' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
-	FOR place IN
-		SELECT z.zone_id, pg_catalog.format('%s/%s', t.topic, z.zone) AS name
-		FROM iotmq.zone AS z
-		JOIN iotmq.topic AS t USING (topic_id)
-		ORDER BY z.zone_id
-	LOOP
+	FOR place IN SELECT z.zone_id, z.name FROM iotmq.zones_to_maintain() AS z LOOP
 		n := iotmq.prepare_zone(place.zone_id, at);
 		COMMIT;
 		IF n IS NULL THEN
 			skipped := pg_catalog.array_append(skipped, pg_catalog.format('segments of %s', place.name));
+		ELSE
+			made := made OPERATOR(pg_catalog.+) n;
 		END IF;
-		made := made OPERATOR(pg_catalog.+) coalesce(n, 0);
 		-- each step of sealing wants a transaction of its own
 		FOR step IN 1..3 LOOP
 			sealed := sealed OPERATOR(pg_catalog.+) iotmq.seal_segments(place.zone_id);
 			COMMIT;
 		END LOOP;
-		FOR reader IN
-			SELECT c.cursor_id, g.consumer_group
-			FROM iotmq.cursor AS c
-			JOIN iotmq.consumer_group AS g USING (group_id)
-			WHERE c.zone_id OPERATOR(pg_catalog.=) place.zone_id
-		LOOP
+		FOR reader IN SELECT r.cursor_id, r.name FROM iotmq.readers_to_maintain(place.zone_id) AS r LOOP
 			n := iotmq.take_over(reader.cursor_id, at);
 			COMMIT;
 			IF n IS NULL THEN
-				skipped := pg_catalog.array_append(skipped,
-					pg_catalog.format('expired leases of %s in %s', reader.consumer_group, place.name));
+				skipped := pg_catalog.array_append(skipped, pg_catalog.format('expired leases of %s', reader.name));
+			ELSE
+				taken_over := taken_over OPERATOR(pg_catalog.+) n;
 			END IF;
-			taken_over := taken_over OPERATOR(pg_catalog.+) coalesce(n, 0);
 		END LOOP;
 		segment_time := '-infinity';
 		LOOP
 			SELECT d.segment_time, d.outcome INTO segment_time, outcome
 			FROM iotmq.drop_segment(place.zone_id, at, segment_time) AS d;
 			COMMIT;
-			EXIT WHEN segment_time IS NULL;
 			IF outcome OPERATOR(pg_catalog.=) 'dropped' THEN
 				dropped := dropped OPERATOR(pg_catalog.+) 1;
-			ELSE
-				skipped := pg_catalog.array_append(skipped,
-					pg_catalog.format('segment of %s from %s', place.name, segment_time));
+			ELSIF outcome IS NOT NULL THEN
+				skipped := pg_catalog.array_append(skipped, pg_catalog.format('segment of %s from %s',
+					place.name, segment_time));
 			END IF;
+			EXIT WHEN segment_time IS NULL;
 		END LOOP;
 		PERFORM iotmq.move_earliest(place.zone_id);
 		COMMIT;
@@ -475,7 +541,8 @@ $$;
 COMMENT ON FUNCTION iotmq.unschedule_maintenance IS 'removes the pg_cron job of schedule_maintenance';
 
 REVOKE EXECUTE ON FUNCTION iotmq.take_over, iotmq.check_transaction, iotmq.prepare_zone,
-	iotmq.is_expired, iotmq.forget_segment, iotmq.drop_segment, iotmq.move_earliest, iotmq.note_run,
+	iotmq.is_expired, iotmq.forget_segment, iotmq.lock_segment, iotmq.remove_segment,
+	iotmq.drop_segment, iotmq.zones_to_maintain, iotmq.readers_to_maintain, iotmq.move_earliest, iotmq.note_run,
 	iotmq.maintenance_job, iotmq.require_cron, iotmq.schedule_maintenance,
 	iotmq.unschedule_maintenance FROM PUBLIC;
 REVOKE EXECUTE ON PROCEDURE iotmq.run_maintenance FROM PUBLIC;

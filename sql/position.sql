@@ -17,15 +17,11 @@ COMMENT ON FUNCTION iotmq.count_between IS 'internal: how many messages of a ran
 
 -- move_cursor(cursor_id, next_offset): the group goes on there; its leases and
 -- waiting retries in the zone are void; what was redriven is a dead letter again.
--- Locks leases before the position, as those who settle do, then the leases made
--- meanwhile.
+-- Locks the position, then leases.
 CREATE FUNCTION iotmq.move_cursor(cursor_id int, next_offset bigint) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
-	DELETE FROM iotmq.lease AS l
-	WHERE l.lease_id >= move_cursor.cursor_id::bigint << 43
-		AND l.lease_id < (move_cursor.cursor_id + 1)::bigint << 43;
 	UPDATE iotmq.position AS p
 	SET next_offset = move_cursor.next_offset,
 		next_expiry = 'infinity',
@@ -53,11 +49,7 @@ DECLARE
 	target bigint;
 BEGIN
 	IF NOT dry_run THEN
-		-- nobody claims from here on; leases first, see move_cursor
-		PERFORM FROM iotmq.lease AS l
-		WHERE l.lease_id >= seek_cursor.cursor_id::bigint << 43
-			AND l.lease_id < (seek_cursor.cursor_id + 1)::bigint << 43
-		FOR UPDATE;
+		-- nobody claims from here on
 		PERFORM FROM iotmq.position AS p WHERE p.cursor_id = seek_cursor.cursor_id FOR UPDATE;
 	END IF;
 	SELECT z.zone, p.next_offset, least(greatest(to_offset, z.earliest_offset), o.end_offset)

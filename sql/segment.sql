@@ -83,6 +83,7 @@ COMMENT ON FUNCTION iotmq.stable_settled IS 'internal: whether the publishers of
 CREATE FUNCTION iotmq.seal_segments(zone_id int, at timestamptz DEFAULT clock_timestamp()) RETURNS int
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
+	SET lock_timeout = '100ms'
 AS $$
 DECLARE
 	zone iotmq.zone;
@@ -144,6 +145,8 @@ BEGIN
 	END LOOP;
 	UPDATE iotmq.zone AS z SET seal_xid = NULL WHERE z.zone_id = seal_segments.zone_id;
 	RETURN sealed;
+EXCEPTION WHEN lock_not_available OR undefined_table THEN
+	RETURN 0;					-- somebody is dropping or rewriting a segment
 END
 $$;
 COMMENT ON FUNCTION iotmq.seal_segments IS 'internal: notes first and last offset of segments that are over';

@@ -38,7 +38,7 @@ iotmq_require_publish(const Topic *topic, const Zone *zone)
 						zone->name, topic->name),
 				 errhint("An administrator can run: SELECT iotmq.grant_publish(%s, %s, %s);",
 						 quote_literal_cstr(topic->name),
-						 quote_literal_cstr(GetUserNameFromId(GetUserId(), false)),
+						 quote_literal_cstr(quote_identifier(GetUserNameFromId(GetUserId(), false))),
 						 quote_literal_cstr(psprintf("{\"%s\"}", zone->name)))));
 }
 
@@ -53,7 +53,7 @@ iotmq_require_consume(const Topic *topic, const ConsumerGroup *group)
 						group->name, topic->name),
 				 errhint("An administrator can run: SELECT iotmq.grant_consume(%s, %s, %s);",
 						 quote_literal_cstr(topic->name), quote_literal_cstr(group->name),
-						 quote_literal_cstr(GetUserNameFromId(GetUserId(), false)))));
+						 quote_literal_cstr(quote_identifier(GetUserNameFromId(GetUserId(), false))))));
 }
 
 /* Raises 42501 unless the current user may read all of the topic. */
@@ -66,7 +66,7 @@ iotmq_require_read(const Topic *topic)
 				 errmsg("permission denied to read topic \"%s\"", topic->name),
 				 errhint("An administrator can run: SELECT iotmq.grant_read(%s, %s);",
 						 quote_literal_cstr(topic->name),
-						 quote_literal_cstr(GetUserNameFromId(GetUserId(), false)))));
+						 quote_literal_cstr(quote_identifier(GetUserNameFromId(GetUserId(), false))))));
 }
 
 bool

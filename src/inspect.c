@@ -19,6 +19,7 @@
 #define OFFSET_AT_LOOKS 2000	/* one second */
 
 static Zone *zone_arg(FunctionCallInfo fcinfo, int argno);
+static int64 first_unwritten(const Zone *zone, int64 from, int64 last);
 static int64 count_wanted(int32 cursor_id, int64 from, int64 to);
 static int64 settle(const Zone *zone, int64 last, int looks);
 
@@ -114,23 +115,39 @@ iotmq_offset_at(PG_FUNCTION_ARGS)
 	Zone	   *zone = zone_arg(fcinfo, 0);
 	TimestampTz at = PG_GETARG_TIMESTAMPTZ(1);
 	int64		last = iotmq_sequence_last(zone->sequence);
-	int64		undecided;
+	int64		unwritten;
 
 	if (TIMESTAMP_IS_NOBEGIN(at))
 		PG_RETURN_INT64(zone->earliest_offset);
 	if (TIMESTAMP_IS_NOEND(at))
 		PG_RETURN_INT64(last + 1);
-	undecided = settle(zone, last, OFFSET_AT_LOOKS);
-	if (undecided <= last)
+	unwritten = Max(iotmq_stable_refresh(iotmq_stable_state(zone->sequence)), zone->earliest_offset);
+	for (int look = 0; look < OFFSET_AT_LOOKS && unwritten <= last; look++)
 	{
-		ZoneScan   *scan = iotmq_scan_begin(zone, Max(undecided, zone->earliest_offset), last);
-
-		while (iotmq_scan_next(scan) != NULL)
-			;
-		undecided = scan->position;
-		iotmq_scan_end(scan);
+		if (look > 0)
+		{
+			CHECK_FOR_INTERRUPTS();
+			pg_usleep(SETTLE_US);
+		}
+		unwritten = first_unwritten(zone, unwritten, last);
 	}
-	PG_RETURN_INT64(Min(iotmq_scan_since(zone, at), Min(undecided, last + 1)));
+	PG_RETURN_INT64(Min(iotmq_scan_since(zone, at), Min(unwritten, last + 1)));
+}
+
+/* The first offset from that one on that is drawn, but neither written nor given up. */
+static int64
+first_unwritten(const Zone *zone, int64 from, int64 last)
+{
+	ZoneScan   *scan = iotmq_scan_begin(zone, from, last);
+	int64		result;
+
+	scan->proves = false;
+	scan->passes_open = true;
+	while (iotmq_scan_next(scan) != NULL)
+		;
+	result = scan->position;
+	iotmq_scan_end(scan);
+	return result;
 }
 
 /*

@@ -279,6 +279,7 @@ typedef struct ZoneScan
 	int64		last;			/* the last offset assigned when the scan began */
 	int64		limit;			/* decided when the segments were positioned */
 	bool		proves;			/* all below its beginning was decided: so is all it passes */
+	bool		passes_open;	/* returns rows of open transactions, too */
 	bool		stale;			/* ended since the zone in memory is out of date */
 	SegmentScan **segments;		/* as in zone; NULL: not opened */
 	SegmentScan *current;		/* the one read last */

@@ -109,7 +109,10 @@ iotmq_scan_next(ZoneScan *scan)
 				scan->position++;
 				return s->slot;
 			case FATE_OPEN:
-				return NULL;
+				if (!scan->passes_open)
+					return NULL;
+				scan->position++;
+				return s->slot;
 			case FATE_NOTHING:
 				step_segment(s);
 				if (s->offset != scan->position)

@@ -1,11 +1,14 @@
 /*
  * settle.c - ack, nack, reject, extend: what a consumer says of its lease.
  *
- * All four lock the lease's row first; a lease that is not there ended, was
- * taken over, or was voided: 55000, and nothing changes. An expired lease that
- * nobody took over yet is there. They work at every isolation level. nack, reject
- * and a shortening extend then lock the cursor's row, since they tell it that
- * something will be due; ack touches nothing but the lease.
+ * All four lock the lease's row; a lease that is not there ended, was taken over,
+ * or was voided: 55000, and nothing changes. An expired lease that nobody took
+ * over yet is there. They work at every isolation level. ack touches nothing but
+ * the lease. nack, reject and a shortening extend tell the cursor that something
+ * will be due.
+ *
+ * Locks: the cursor's position where it is needed, before the lease, as everybody
+ * does who needs both.
  */
 #include "iotmq.h"
 
@@ -29,11 +32,13 @@ typedef struct Settlement
 } Settlement;
 
 static int	settle(FunctionCallInfo fcinfo, const Settlement *settlement);
-static void open_lease(FunctionCallInfo fcinfo, Cursor *cursor, Lease *lease, ItemPointer tid);
+static void find_cursor(FunctionCallInfo fcinfo, Cursor *cursor);
+static void lock_lease(FunctionCallInfo fcinfo, Lease *lease, ItemPointer tid);
+static void lease_is_gone(int64 lease_id) pg_attribute_noreturn();
 static bool *choose(FunctionCallInfo fcinfo, const Lease *lease, int *n);
 static void forget_dead_letters(const Cursor *cursor, const Lease *lease, const bool *chosen);
 static void fail(const Cursor *cursor, const Lease *lease, bool *chosen,
-				 const Settlement *settlement);
+				 const Settlement *settlement, Position *position);
 static void choose_followers(const Lease *lease, int i, bool *chosen);
 static int64 backoff(const ConsumerGroup *group, int attempt);
 static void lock_position(const Cursor *cursor, Position *position, ItemPointer tid);
@@ -103,19 +108,18 @@ iotmq_extend(PG_FUNCTION_ARGS)
 	Cursor		cursor;
 	Lease		lease;
 	ItemPointerData tid;
+	Position	position;
+	ItemPointerData position_tid;
 	TimestampTz deadline;
 	int64		invisible_for;
 
 	iotmq_require_primary("extend()");
 	iotmq_require_arg(fcinfo, 1, "invisible_for");
 	invisible_for = iotmq_invisible_for(PG_GETARG_INTERVAL_P(1));
-	open_lease(fcinfo, &cursor, &lease, &tid);
+	find_cursor(fcinfo, &cursor);
 	deadline = GetCurrentTimestamp() + invisible_for;
-	if (deadline < lease.deadline)
+	if (iotmq_position_peek(cursor.cursor_id, &position) && deadline < position.next_expiry)
 	{
-		Position	position;
-		ItemPointerData position_tid;
-
 		lock_position(&cursor, &position, &position_tid);
 		if (deadline < position.next_expiry)
 		{
@@ -123,6 +127,7 @@ iotmq_extend(PG_FUNCTION_ARGS)
 			iotmq_position_store(&position, &position_tid);
 		}
 	}
+	lock_lease(fcinfo, &lease, &tid);
 	lease.deadline = deadline;
 	iotmq_lease_update(&lease, &tid);
 	PG_RETURN_TIMESTAMPTZ(deadline);
@@ -133,19 +138,27 @@ static int
 settle(FunctionCallInfo fcinfo, const Settlement *settlement)
 {
 	Cursor		cursor;
+	Position	position;
+	ItemPointerData position_tid;
 	Lease		lease;
 	ItemPointerData tid;
 	int			n;
 	bool	   *chosen;
 
-	open_lease(fcinfo, &cursor, &lease, &tid);
+	find_cursor(fcinfo, &cursor);
+	if (settlement->verdict != VERDICT_ACK)
+		lock_position(&cursor, &position, &position_tid);
+	lock_lease(fcinfo, &lease, &tid);
 	chosen = choose(fcinfo, &lease, &n);
 	if (n == 0)
 		return 0;
 	if (settlement->verdict == VERDICT_ACK)
 		forget_dead_letters(&cursor, &lease, chosen);
 	else
-		fail(&cursor, &lease, chosen, settlement);
+	{
+		fail(&cursor, &lease, chosen, settlement, &position);
+		iotmq_position_store(&position, &position_tid);
+	}
 	for (int i = 0; i < lease.n; i++)
 		if (chosen[i])
 			iotmq_lease_settle(&lease, i);
@@ -156,20 +169,27 @@ settle(FunctionCallInfo fcinfo, const Settlement *settlement)
 	return n;
 }
 
-/* Locks the lease that argument 0 names, if the current user may settle it. */
+/* What the lease that argument 0 names belongs to, if the current user may settle it. */
 static void
-open_lease(FunctionCallInfo fcinfo, Cursor *cursor, Lease *lease, ItemPointer tid)
+find_cursor(FunctionCallInfo fcinfo, Cursor *cursor)
 {
-	int64		lease_id;
-
 	iotmq_require_arg(fcinfo, 0, "lease_id");
-	lease_id = PG_GETARG_INT64(0);
-	if (lease_id > 0 && iotmq_cursor_by_id(LEASE_CURSOR(lease_id), cursor))
-	{
-		iotmq_require_consume(cursor->topic, cursor->group);
-		if (iotmq_lease_lock(lease_id, true, lease, tid) == ROW_OK)
-			return;
-	}
+	if (PG_GETARG_INT64(0) <= 0 ||
+		!iotmq_cursor_by_id(LEASE_CURSOR(PG_GETARG_INT64(0)), cursor))
+		lease_is_gone(PG_GETARG_INT64(0));
+	iotmq_require_consume(cursor->topic, cursor->group);
+}
+
+static void
+lock_lease(FunctionCallInfo fcinfo, Lease *lease, ItemPointer tid)
+{
+	if (iotmq_lease_lock(PG_GETARG_INT64(0), true, lease, tid) != ROW_OK)
+		lease_is_gone(PG_GETARG_INT64(0));
+}
+
+static void
+lease_is_gone(int64 lease_id)
+{
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("lease " INT64_FORMAT " does not exist", lease_id),
@@ -235,14 +255,12 @@ forget_dead_letters(const Cursor *cursor, const Lease *lease, const bool *chosen
  * ones of its device back with it, as they are; those are chosen then, too.
  */
 static void
-fail(const Cursor *cursor, const Lease *lease, bool *chosen, const Settlement *settlement)
+fail(const Cursor *cursor, const Lease *lease, bool *chosen, const Settlement *settlement,
+	 Position *position)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool	   *named = memcpy(palloc(lease->n), chosen, lease->n);
-	Position	position;
-	ItemPointerData tid;
 
-	lock_position(cursor, &position, &tid);
 	for (int i = 0; i < lease->n; i++)
 	{
 		int			attempt = lease->attempts != NULL ? lease->attempts[i] : 1;
@@ -256,21 +274,20 @@ fail(const Cursor *cursor, const Lease *lease, bool *chosen, const Settlement *s
 		};
 
 		if (named[i] && settlement->verdict == VERDICT_REJECT)
-			iotmq_bury(cursor, &failure, &position);
+			iotmq_bury(cursor, &failure, position);
 		else if (named[i])
 		{
 			failure.not_before = now + (settlement->delay >= 0 ? settlement->delay :
 										backoff(cursor->group, attempt));
-			if (iotmq_fail(cursor, &failure, &position))
+			if (iotmq_fail(cursor, &failure, position))
 				choose_followers(lease, i, chosen);
 		}
 		else if (chosen[i])
 		{
 			failure.reason = NULL;
-			iotmq_wait(cursor, &failure, attempt, &position);
+			iotmq_wait(cursor, &failure, attempt, position);
 		}
 	}
-	iotmq_position_store(&position, &tid);
 }
 
 /* Chooses the open messages behind message i that are of its device. */
