@@ -1,0 +1,90 @@
+"""The rate of draining 400,000 messages must not depend on what lies behind, or in how many segments.
+
+Two comparisons, each with itself: 10^7 against 10^5 messages behind the group's start, and
+40 segments against 2.
+"""
+
+from lib import bench
+
+# A zone's past: so many segments of the last 40 hours, all of them full and sealed. Publishing
+# stamps the server's clock; only a superuser can place rows into other times.
+LOAD_PAST = """
+CREATE PROCEDURE load_past(topic text, messages bigint, segments int) LANGUAGE plpgsql AS $$
+DECLARE
+    batch batch;
+    width interval := interval '40 hours' / segments;
+    start timestamptz := now() - interval '40 hours';
+    zone_table regclass := iotmq.zone_table(topic, 'default');
+    zone_id int := (SELECT z.zone_id FROM iotmq.zone AS z WHERE z.table_name = zone_table);
+    batches bigint := messages / 1000;
+    sealed int := 0;
+BEGIN
+    SELECT * INTO batch FROM public.batch;
+    PERFORM iotmq.make_segments(zone_id, start, now());
+    COMMIT;
+    FOR n IN 0 .. batches - 1 LOOP
+        EXECUTE format('INSERT INTO %s (device_id, payload, published_at) SELECT *, $3 FROM unnest($1, $2)', zone_table)
+            USING batch.device_ids, batch.payloads, start + n * segments / batches * width;
+        COMMIT;
+    END LOOP;
+    FOR step IN 1 .. 3 LOOP             -- each needs a transaction of its own
+        sealed := sealed + iotmq.seal_segments(zone_id);
+        COMMIT;
+    END LOOP;
+    ASSERT sealed >= segments, format('%s segments sealed', sealed);
+END $$;
+"""
+
+
+def drain(it, topic, messages, first):
+    """messages a second of a group that has got to the offset first"""
+    it.new_group(topic, "reader")
+    it.run("SELECT iotmq.commit_offset(%s, 'reader', 'default', %s)", topic, first)
+    # What is drained is in memory on either side, the 3 GB behind it don't fit.
+    zone_table = it.value("SELECT iotmq.zone_table(%s, 'default')", topic)
+    it.run(f"SELECT count(payload) FROM {zone_table} WHERE msg_offset >= %s", first)
+    script = bench.CONSUME.format(topic=topic, group="reader")
+    rate = 100 * bench.pgbench(it, script, transactions=messages // 100)[0]
+    delivered = messages - it.lag(topic)
+    it.run("SELECT iotmq.drop_group(%s, 'reader')", topic)
+    return rate * delivered / messages
+
+
+def within(name, values, more, less):
+    """1.00 is the same rate, and up to 15 % less is met"""
+    return bench.at_least(name, bench.median(values[more]), bench.median(values[less]),
+                          bench.median_ratio(values[more], values[less]), 0.85)
+
+
+def measure():
+    messages = bench.scaled(400_000, 40_000)
+    first = {}
+    with bench.database("backlog") as it:
+        def behind(topic, count):
+            it.new_topic(topic)
+            it.run("CALL load_topic(%s, %s)", topic, bench.scaled(count, 1000))
+            first[topic] = it.value("SELECT end_offset FROM iotmq.topic_stats WHERE topic = %s", topic)
+            it.run("CALL load_topic(%s, %s)", topic, messages)
+
+        def spread(topic, segments):
+            it.new_topic(topic, segment_interval=f"{40 / segments} hours")
+            first[topic] = 1
+            it.run("CALL load_past(%s, %s, %s)", topic, messages, segments)
+
+        it.run(LOAD_PAST)
+        behind("behind5", 10**5)
+        behind("behind7", 10**7)
+        spread("segments2", 2)
+        spread("segments40", 40)
+        # hint bits and statistics, so that no run does it for the others
+        it.run("VACUUM ANALYZE")
+        it.run("CHECKPOINT")
+
+        def compare(more, less):
+            return bench.alternate("backlog", **{topic: lambda topic=topic: drain(it, topic, messages, first[topic])
+                                                 for topic in (more, less)})
+
+        length = compare("behind7", "behind5")
+        pieces = compare("segments40", "segments2")
+    return [within("drain, 10^7 behind (bare = 10^5)", length, "behind7", "behind5"),
+            within("drain, 40 segments (bare = 2)", pieces, "segments40", "segments2")]

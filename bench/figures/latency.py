@@ -1,0 +1,80 @@
+"""From publish's commit to receipt, at 200 messages a second, the consumer in wait mode.
+
+The clock starts just before the publisher sends COMMIT, so the commit itself is counted too,
+and stops when the consumer has the rows, before it acknowledges. Publisher and consumer are
+processes of their own. The pauses are random (a Poisson process): no beat with the polling.
+"""
+
+import multiprocessing
+import random
+import time
+
+from lib import bench
+
+RATE = 200
+
+
+def publisher(database, seconds, ended, sent):
+    connection = bench.connect(database)
+    cursor = connection.cursor()
+    cursor.execute("PREPARE publish AS SELECT iotmq.publish('bench', $1, $2)")
+    commits = {}
+    end = time.monotonic() + seconds
+    due = time.monotonic()
+    while due < end:
+        due += random.expovariate(RATE)
+        time.sleep(max(0, due - time.monotonic()))
+        cursor.execute("BEGIN")
+        cursor.execute("EXECUTE publish(%s, %s)", (f"device-{random.randrange(bench.DEVICES)}", bench.PAYLOAD))
+        msg_offset = cursor.fetchone()[0]
+        commits[msg_offset] = time.monotonic()
+        cursor.execute("COMMIT")
+    ended.set()
+    sent.put(commits)
+
+
+def consumer(database, ended, received):
+    connection = bench.connect(database)
+    cursor = connection.cursor()
+    cursor.execute("PREPARE consume AS SELECT lease_id, msg_offset, device_id, payload"
+                   " FROM iotmq.consume('bench', 'reader', 100, wait => '1 s')")
+    receipts = {}
+    while True:
+        last = ended.is_set()           # read before the call, or the last message could be missed
+        cursor.execute("EXECUTE consume")
+        now = time.monotonic()
+        rows = cursor.fetchall()
+        if rows:
+            receipts.update((row[1], now) for row in rows)
+            cursor.execute("SELECT iotmq.ack(%s)", (rows[0][0],))
+        elif last:
+            break
+    received.put(receipts)
+
+
+def percentiles(it, run):
+    """p50 and p99 of one run in milliseconds"""
+    it.new_topic("bench")
+    it.new_group("bench", "reader")
+    seconds = bench.scaled(15)
+    ended, sent, received = multiprocessing.Event(), multiprocessing.Queue(), multiprocessing.Queue()
+    processes = [multiprocessing.Process(target=consumer, args=(it.name, ended, received)),
+                 multiprocessing.Process(target=publisher, args=(it.name, seconds, ended, sent))]
+    for process in processes:
+        process.start()
+    commits, receipts = sent.get(timeout=seconds + 30), received.get(timeout=30)
+    for process in processes:
+        process.join()
+    if commits.keys() != receipts.keys():
+        raise RuntimeError(f"{len(commits)} messages published, {len(receipts)} received, {len(commits.keys() & receipts.keys())} of them the same")
+    times = sorted(1000 * (receipts[msg_offset] - commits[msg_offset]) for msg_offset in commits)
+    p50, p99 = times[len(times) // 2], times[len(times) * 99 // 100]
+    bench.say(f"latency {run + 1}/{bench.RUNS}: {len(times)} messages, p50 {p50:.2f} ms, p99 {p99:.2f} ms, longest {times[-1]:.1f} ms")
+    return p50, p99
+
+
+def measure():
+    with bench.database("latency") as it:
+        runs = [percentiles(it, run) for run in range(bench.RUNS)]
+    return [bench.at_most("commit to receipt, p50", bench.median(p50 for p50, _ in runs), 3, "ms"),
+            bench.at_most("commit to receipt, p99", bench.median(p99 for _, p99 in runs), 15, "ms")]

@@ -1,0 +1,143 @@
+"""The conductor: makes topic and groups, starts publishers and consumers, reports, checks.
+
+Started by demo/run. Exit status 0 if every group got every message once.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import fleet
+import replay
+import report
+from common import SETTINGS, TOPIC, connect, run, setting
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TICK = 2.0  # seconds between two lines of progress
+PATIENCE = 30.0  # seconds without a delivery after which the rest counts as lost
+CONSUMERS = {
+    "analytics-1": ["analytics.py", "analytics-1"],
+    "analytics-2": ["analytics.py", "analytics-2"],
+    "threshold-1": ["threshold.py", "threshold-1"],
+    "archiver-1": ["archiver.py", "archiver-1"],
+}
+
+
+class Programs:
+    """The running programs by name; all of them end with this one."""
+
+    def __init__(self):
+        self.running = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.running.values():
+            process.terminate()
+        for process in self.running.values():
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def start(self, name, command):
+        self.running[name] = subprocess.Popen([sys.executable, os.path.join(HERE, command[0]), *command[1:]])
+
+    def kill(self, name):
+        """As a crash would end it."""
+        self.running[name].kill()
+        self.running[name].wait()
+
+    def alive(self, prefix):
+        """How many programs whose name starts like this are running. Ends the demo if one has failed."""
+        for name, process in self.running.items():
+            if process.poll():
+                sys.exit(f"demo: {name} failed with status {process.returncode}")
+        return sum(name.startswith(prefix) and p.returncode is None for name, p in self.running.items())
+
+
+def prepare(cur, zones):
+    with open(os.path.join(HERE, "schema.sql"), encoding="utf-8") as file:
+        cur.execute("CREATE EXTENSION iotmq;" + file.read())
+    cur.execute(
+        "SELECT iotmq.create_topic(%s, zones => %s, retention => '1 day', segment_interval => %s)",
+        [TOPIC, zones, os.environ["SEGMENT"]],
+    )
+    for group, tags in (("analytics", "*"), ("threshold", "alarm || battery"), ("archive", "*")):
+        cur.execute(
+            "SELECT iotmq.create_group(%s, %s, tags => %s, invisible_for => '5 s')", [TOPIC, group, tags]
+        )
+
+
+def faults(cur, programs):
+    """Kill a consumer in each way of reading, and cut a publisher's connection."""
+    print("        analytics-1 and archiver-1 are killed and started again, publisher 1 is cut off")
+    for name in ("analytics-1", "archiver-1"):
+        programs.kill(name)
+        programs.start(name, CONSUMERS[name])
+    cur.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'demo publisher 1'")
+
+
+def watch(cur, programs):
+    """Report until the publishers are through and every group has caught up, or does not get on any more."""
+    progress = report.Progress(cur)
+    start = last_change = time.monotonic()
+    fault_at = setting("FAULTS") or None
+    before, publishing, lines = None, True, 0
+    while True:
+        elapsed = time.monotonic() - start
+        delivered, lag = progress.line(elapsed)
+        if not publishing and not any(lag.values()):
+            return
+        if publishing or delivered != before:
+            before, last_change = delivered, time.monotonic()
+        elif time.monotonic() - last_change > PATIENCE:
+            report.lag_table(cur)
+            print(f"\nno delivery for {PATIENCE:.0f} s: giving up")
+            return
+        lines += 1
+        if lines % 5 == 0:
+            report.lag_table(cur)
+            progress.header()
+        if fault_at and elapsed >= fault_at:
+            faults(cur, programs)
+            fault_at = None
+        next_line = time.monotonic() + TICK
+        while time.monotonic() < next_line and (programs.alive("publisher") or not publishing):
+            time.sleep(0.1)
+        publishing = programs.alive("publisher")
+
+
+def main():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for name in SETTINGS:
+        setting(name)
+    data = os.environ["DATA"]
+    publishers = setting("PUBLISHERS")
+    zones = replay.zones(data) if data else fleet.zones()
+    conn = connect("report")
+    conn.autocommit = True
+    with conn.cursor() as cur, Programs() as programs:
+        prepare(cur, zones)
+        for name, command in CONSUMERS.items():
+            programs.start(name, command)
+        source = "replay.py" if data else "fleet.py"
+        print(f"{publishers} publishers ({source}), {len(zones)} zones, 3 groups")
+        for number in range(1, publishers + 1):
+            programs.start(f"publisher-{number}", [source, str(number)])
+        watch(cur, programs)
+    with conn.cursor() as cur:
+        wrong = report.check(cur, os.environ["ARCHIVE"], bool(os.environ["KEEP"]))
+    print()
+    if wrong:
+        sys.exit("FAILED: " + "; ".join(wrong))
+    print("ok: every group got every message once")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,290 @@
+-- Every function, view and table of schema iotmq x every kind of role: what may be done
+-- is listed here, what is there comes from the catalogs. Whatever is added to iotmq
+-- without a line below makes this test fail.
+\set SHOW_CONTEXT never
+SET client_min_messages = warning;
+DROP ROLE IF EXISTS regress_iotmq_nobody, regress_iotmq_publisher, regress_iotmq_publisher_a,
+	regress_iotmq_consumer, regress_iotmq_reader, regress_iotmq_monitor, regress_iotmq_admin,
+	regress_iotmq_owner;
+RESET client_min_messages;
+CREATE ROLE regress_iotmq_nobody;
+CREATE ROLE regress_iotmq_publisher;
+CREATE ROLE regress_iotmq_publisher_a;
+CREATE ROLE regress_iotmq_consumer;
+CREATE ROLE regress_iotmq_reader;
+CREATE ROLE regress_iotmq_monitor;
+CREATE ROLE regress_iotmq_admin;
+-- owner: a member of the role that owns the extension, not a superuser
+CREATE ROLE regress_iotmq_owner;
+SELECT format('GRANT %s TO regress_iotmq_owner', nspowner::regrole) FROM pg_namespace WHERE nspname = 'iotmq' \gexec
+
+SELECT iotmq.create_topic('access_matrix', '{a,b}');
+SELECT iotmq.create_group('access_matrix', 'mine');
+SELECT iotmq.create_group('access_matrix', 'other');
+SELECT iotmq.grant_publish('access_matrix', 'regress_iotmq_publisher');
+SELECT iotmq.grant_publish('access_matrix', 'regress_iotmq_publisher_a', '{a}');
+SELECT iotmq.grant_consume('access_matrix', 'mine', 'regress_iotmq_consumer');
+SELECT iotmq.grant_read('access_matrix', 'regress_iotmq_reader');
+SELECT iotmq.grant_monitor('regress_iotmq_monitor');
+SELECT iotmq.grant_admin('regress_iotmq_admin');
+
+-- Something for every call: messages, a lease of each group, a dead letter of each.
+SELECT count(iotmq.publish('access_matrix', 'd', to_jsonb(i), 'a')) FROM generate_series(1, 9) AS i;
+SELECT min(lease_id) AS dead_of_mine FROM iotmq.consume('access_matrix', 'mine', 1) \gset
+SELECT min(lease_id) AS dead_of_other FROM iotmq.consume('access_matrix', 'other', 1) \gset
+SELECT iotmq.reject(:dead_of_mine), iotmq.reject(:dead_of_other);
+SELECT min(lease_id) AS mine FROM iotmq.consume('access_matrix', 'mine', 3) \gset
+SELECT min(lease_id) AS other FROM iotmq.consume('access_matrix', 'other', 3) \gset
+
+-- A call, and the kinds of roles that may make it; admin and owner may make every
+-- call. call NULL: internal, so the privilege to execute it is all there is to check.
+-- %s in a call is the object.
+CREATE TEMP TABLE expected (object text COLLATE "C", call text, allowed text[]);
+INSERT INTO expected VALUES
+	-- publishing
+	('publish', $$SELECT %s('access_matrix', 'd', '1', 'a')$$, '{publisher_a,publisher}'),
+	('publish', $$SELECT %s('access_matrix', 'd', '1', 'b')$$, '{publisher}'),
+	('publish_batch', $$SELECT %s('access_matrix', '{d}', '{"1"}', 'a')$$, '{publisher_a,publisher}'),
+	('publish_batch', $$SELECT %s('access_matrix', '{d}', '{"1"}', 'b')$$, '{publisher}'),
+	-- consuming, and the same as another group
+	('consume', $$SELECT %s('access_matrix', 'mine')$$, '{consumer}'),
+	('consume', $$SELECT %s('access_matrix', 'other')$$, '{}'),
+	('ack', format('SELECT %%s(%s)', :mine), '{consumer}'),
+	('ack', format('SELECT %%s(%s)', :other), '{}'),
+	('nack', format('SELECT %%s(%s)', :mine), '{consumer}'),
+	('nack', format('SELECT %%s(%s)', :other), '{}'),
+	('reject', format('SELECT %%s(%s)', :mine), '{consumer}'),
+	('reject', format('SELECT %%s(%s)', :other), '{}'),
+	('extend', format('SELECT %%s(%s, ''1 h'')', :mine), '{consumer}'),
+	('extend', format('SELECT %%s(%s, ''1 h'')', :other), '{}'),
+	('redrive', $$SELECT %s('access_matrix', 'mine')$$, '{consumer}'),
+	('redrive', $$SELECT %s('access_matrix', 'other')$$, '{}'),
+	('purge_dead_letters', $$SELECT %s('access_matrix', 'mine')$$, '{consumer}'),
+	('purge_dead_letters', $$SELECT %s('access_matrix', 'other')$$, '{}'),
+	('commit_offset', $$SELECT %s('access_matrix', 'mine', 'a', 9)$$, '{consumer}'),
+	('commit_offset', $$SELECT %s('access_matrix', 'other', 'a', 9)$$, '{}'),
+	('committed_offset', $$SELECT %s('access_matrix', 'mine', 'a')$$, '{consumer}'),
+	('committed_offset', $$SELECT %s('access_matrix', 'other', 'a')$$, '{}'),
+	-- reading
+	('fetch', $$SELECT %s('access_matrix', 'a', 1)$$, '{consumer,reader}'),
+	('messages_of_device', $$SELECT %s('access_matrix', 'd')$$, '{reader}'),
+	-- everybody: names of tables; what a message that is inserted needs
+	('topic_table', $$SELECT %s('access_matrix')$$, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
+	('zone_table', $$SELECT %s('access_matrix', 'a')$$, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
+	('publish_time', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
+	('check_message', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
+	-- everybody: says what the caller itself may do
+	('may_consume', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
+	-- administration
+	('create_topic', $$SELECT %s('access_matrix_new')$$, '{}'),
+	('alter_topic', $$SELECT %s('access_matrix', retention => '1 day')$$, '{}'),
+	('drop_topic', $$SELECT %s('access_matrix', force => true)$$, '{}'),
+	('add_zone', $$SELECT %s('access_matrix', 'c')$$, '{}'),
+	('drop_zone', $$SELECT %s('access_matrix', 'a', force => true)$$, '{}'),
+	('create_group', $$SELECT %s('access_matrix', 'new')$$, '{}'),
+	('alter_group', $$SELECT %s('access_matrix', 'mine', max_lag => 1)$$, '{}'),
+	('drop_group', $$SELECT %s('access_matrix', 'mine')$$, '{}'),
+	('seek', $$SELECT %s('access_matrix', 'mine', '-infinity')$$, '{}'),
+	('seek', $$SELECT %s('access_matrix', 'mine', '-infinity', dry_run => true)$$, '{}'),
+	('seek_offset', $$SELECT %s('access_matrix', 'mine', 'a', 1)$$, '{}'),
+	('grant_publish', $$SELECT %s('access_matrix', 'regress_iotmq_nobody')$$, '{}'),
+	('revoke_publish', $$SELECT %s('access_matrix', 'regress_iotmq_publisher')$$, '{}'),
+	('grant_consume', $$SELECT %s('access_matrix', 'mine', 'regress_iotmq_nobody')$$, '{}'),
+	('revoke_consume', $$SELECT %s('access_matrix', 'mine', 'regress_iotmq_consumer')$$, '{}'),
+	('grant_read', $$SELECT %s('access_matrix', 'regress_iotmq_nobody')$$, '{}'),
+	('revoke_read', $$SELECT %s('access_matrix', 'regress_iotmq_reader')$$, '{}'),
+	('grant_monitor', $$SELECT %s('regress_iotmq_nobody')$$, '{}'),
+	('revoke_monitor', $$SELECT %s('regress_iotmq_monitor')$$, '{}'),
+	('grant_admin', $$SELECT %s('regress_iotmq_nobody')$$, '{}'),
+	('revoke_admin', $$SELECT %s('regress_iotmq_admin')$$, '{}'),
+	-- not in a transaction block; need pg_cron
+	('run_maintenance', NULL, '{}'),
+	('schedule_maintenance', NULL, '{}'),
+	('unschedule_maintenance', NULL, '{}'),
+	-- views, and what they call
+	('count_lag', $$SELECT %s('access_matrix', 'mine')$$, '{monitor}'),
+	('zone_holders', $$SELECT %s()$$, '{monitor}'),
+	('zone_offsets', NULL, '{monitor}'),
+	('published_at', NULL, '{monitor}'),
+	('newest_published_at', NULL, '{monitor}'),
+	('consumer_lag', 'SELECT * FROM %s', '{monitor}'),
+	('group_lag', 'SELECT * FROM %s', '{monitor}'),
+	('dead_letter_depth', 'SELECT * FROM %s', '{monitor}'),
+	('topic_stats', 'SELECT * FROM %s', '{monitor}'),
+	('in_flight', 'SELECT * FROM %s', '{monitor}'),
+	('held_back', 'SELECT * FROM %s', '{monitor}'),
+	('alerts', 'SELECT * FROM %s', '{monitor}'),
+	('metrics', 'SELECT * FROM %s', '{monitor}'),
+	('privileges', 'SELECT * FROM %s', '{monitor}'),
+	('maintenance_run', 'SELECT * FROM %s', '{monitor}'),
+	('dead_letter', 'SELECT * FROM %s', '{consumer}'),
+	-- catalogs
+	('topic', 'SELECT * FROM %s', '{}'),
+	('zone', 'SELECT * FROM %s', '{}'),
+	('segment', 'SELECT * FROM %s', '{}'),
+	('consumer_group', 'SELECT * FROM %s', '{}'),
+	('cursor', 'SELECT * FROM %s', '{}'),
+	('position', 'SELECT * FROM %s', '{}'),
+	('lease', 'SELECT * FROM %s', '{}'),
+	('redelivery', 'SELECT * FROM %s', '{}'),
+	('dead_message', 'SELECT * FROM %s', '{}'),
+	('consume_grant', 'SELECT * FROM %s', '{}');
+-- internal, for nobody
+INSERT INTO expected
+SELECT unnest('{ahead,before_publish,catalog_changed,check_group,check_name,check_positive,
+	check_retention,check_role,check_transaction,count_between,count_ready,create_cursor,
+	create_segment,device_as_owner,drop_cursor,drop_segment,forget_segment,group_id,is_expired,
+	maintenance_job,make_segments,move_cursor,move_earliest,note_run,offset_at,parse_tags,
+	prepare_zone,purge_as_owner,redrive_as_owner,require_cron,seal_segments,seek_cursor,
+	set_monitor,set_publish,stable_sample,stable_settled,take_over,topic_id,wait_again,
+	zone_id}'::text[]), NULL, '{}';
+
+CREATE TEMP VIEW kind AS
+SELECT kind, 'regress_iotmq_' || kind AS role, n
+FROM unnest('{nobody,publisher_a,publisher,consumer,reader,monitor,admin,owner}'::text[]) WITH ORDINALITY AS k (kind, n);
+
+-- What there is. Two functions of one name would need a closer look than this, and
+-- nobody needs the sequences.
+CREATE TEMP VIEW object AS
+SELECT proname::text COLLATE "C" AS object, oid AS function, NULL::oid AS relation
+FROM pg_proc
+WHERE pronamespace = 'iotmq'::regnamespace
+UNION ALL
+SELECT relname, NULL, oid
+FROM pg_class
+WHERE relnamespace = 'iotmq'::regnamespace AND relkind NOT IN ('i', 'I', 'c', 't', 'S');
+
+-- What happens when a role makes a call; it is undone.
+CREATE FUNCTION pg_temp.attempt(role text, call text) RETURNS text
+	LANGUAGE plpgsql
+AS $$
+BEGIN
+	PERFORM set_config('role', role, true);
+	EXECUTE call;
+	RAISE EXCEPTION USING ERRCODE = 'UNDO0';
+EXCEPTION
+	WHEN SQLSTATE 'UNDO0' THEN
+		RETURN 'allowed';
+	WHEN insufficient_privilege THEN
+		RETURN 'denied';
+	WHEN OTHERS THEN
+		RETURN SQLSTATE || ': ' || SQLERRM;
+END
+$$;
+
+CREATE TEMP VIEW unlisted AS
+SELECT o.object AS not_listed_here FROM object AS o WHERE o.object NOT IN (SELECT e.object FROM expected AS e);
+
+-- Everything is listed, once a name, and what is listed is there.
+SELECT * FROM unlisted ORDER BY not_listed_here;
+SELECT object AS two_of_a_name FROM object GROUP BY object HAVING count(*) > 1 ORDER BY object;
+SELECT object AS not_there FROM expected WHERE object NOT IN (SELECT o.object FROM object AS o) ORDER BY object;
+
+-- This is how something new would show.
+BEGIN;
+CREATE FUNCTION iotmq.added_later() RETURNS int LANGUAGE sql RETURN 1;
+CREATE VIEW iotmq.added_later_too AS SELECT 1 AS n;
+SELECT * FROM unlisted ORDER BY not_listed_here;
+ROLLBACK;
+
+-- The matrix: what differs from the list.
+SELECT e.object, e.call, k.kind, a.expected, a.seen
+FROM expected AS e
+JOIN object AS o USING (object)
+CROSS JOIN kind AS k
+CROSS JOIN LATERAL (
+	SELECT
+		CASE WHEN k.kind = ANY (e.allowed || '{admin,owner}') THEN 'allowed' ELSE 'denied' END AS expected,
+		CASE
+			WHEN e.call IS NOT NULL THEN pg_temp.attempt(k.role, format(e.call, format('iotmq.%I', e.object)))
+			WHEN has_function_privilege(k.role, o.function, 'EXECUTE') THEN 'allowed'
+			ELSE 'denied'
+		END AS seen
+) AS a
+WHERE a.expected <> a.seen
+ORDER BY e.object, e.call, k.n;
+
+-- What everybody may execute must check by itself, or tell nothing.
+SELECT o.object AS executable_by_everybody
+FROM object AS o
+WHERE has_function_privilege('regress_iotmq_nobody', o.function, 'EXECUTE')
+ORDER BY o.object;
+
+-- Nobody but the owner may change anything directly.
+SELECT k.kind, o.object, p.privilege
+FROM object AS o
+CROSS JOIN kind AS k
+CROSS JOIN unnest('{INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) AS p (privilege)
+WHERE k.kind <> 'owner'
+	AND (has_table_privilege(k.role, o.relation, p.privilege)
+		OR p.privilege IN ('INSERT', 'UPDATE', 'REFERENCES')
+			AND has_any_column_privilege(k.role, o.relation, p.privilege))
+ORDER BY k.n, o.object, p.privilege;
+SELECT k.kind, c.relname AS sequence
+FROM pg_class AS c
+CROSS JOIN kind AS k
+WHERE c.relnamespace = 'iotmq'::regnamespace AND c.relkind = 'S'
+	AND k.kind <> 'owner' AND has_sequence_privilege(k.role, c.oid, 'USAGE, SELECT, UPDATE')
+ORDER BY k.n, c.relname;
+
+-- The tables of a topic: who has what on which, all columns or some.
+CREATE TEMP VIEW part AS
+SELECT 'topic' AS part, table_name AS relation FROM iotmq.topic WHERE topic = 'access_matrix'
+UNION ALL
+SELECT 'zone ' || zone, z.table_name FROM iotmq.zone AS z JOIN iotmq.topic USING (topic_id) WHERE topic = 'access_matrix'
+UNION ALL
+SELECT 'offsets of zone ' || zone, z.offset_sequence
+FROM iotmq.zone AS z
+JOIN iotmq.topic USING (topic_id)
+WHERE topic = 'access_matrix'
+UNION ALL
+SELECT DISTINCT ON (zone) 'a segment of zone ' || zone, s.table_name
+FROM iotmq.segment AS s
+JOIN iotmq.zone AS z USING (zone_id)
+JOIN iotmq.topic USING (topic_id)
+WHERE topic = 'access_matrix';
+SELECT p.part, k.kind, string_agg(r.privilege, ', ' ORDER BY r.privilege) AS privileges
+FROM part AS p
+JOIN pg_class AS c ON c.oid = p.relation
+CROSS JOIN kind AS k
+CROSS JOIN LATERAL (
+	SELECT privilege
+	FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) AS privilege
+	WHERE c.relkind <> 'S' AND has_table_privilege(k.role, c.oid, privilege)
+	UNION ALL
+	SELECT format('%s (%s)', privilege, string_agg(a.attname, ', ' ORDER BY a.attnum))
+	FROM unnest('{SELECT,INSERT,UPDATE,REFERENCES}'::text[]) AS privilege
+	JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0
+		AND has_column_privilege(k.role, c.oid, a.attnum, privilege)
+	WHERE c.relkind <> 'S' AND NOT has_table_privilege(k.role, c.oid, privilege)
+	GROUP BY privilege
+	UNION ALL
+	SELECT privilege
+	FROM unnest('{USAGE,SELECT,UPDATE}'::text[]) AS privilege
+	WHERE c.relkind = 'S' AND has_sequence_privilege(k.role, c.oid, privilege)
+) AS r
+WHERE k.kind <> 'owner'
+GROUP BY p.part, k.kind, k.n
+ORDER BY p.part COLLATE "C", k.n;
+
+-- Nor may anyone make objects in the two schemas.
+SELECT k.kind, n.nspname
+FROM kind AS k
+JOIN pg_namespace AS n ON n.nspname IN ('iotmq', 'iotmq_topic')
+WHERE k.kind <> 'owner' AND has_schema_privilege(k.role, n.oid, 'CREATE')
+ORDER BY k.n, n.nspname;
+
+-- All of that was undone.
+SELECT consumer_group, messages FROM iotmq.in_flight ORDER BY consumer_group;
+SELECT consumer_group, zone, next_offset, dead_letters
+FROM iotmq.consumer_lag
+WHERE topic = 'access_matrix'
+ORDER BY consumer_group, zone;
+
+SELECT iotmq.drop_topic('access_matrix', force => true);
+SELECT iotmq.revoke_monitor('regress_iotmq_monitor');
+SELECT iotmq.revoke_admin('regress_iotmq_admin');
+DROP OWNED BY regress_iotmq_consumer;
+DROP ROLE regress_iotmq_nobody, regress_iotmq_publisher, regress_iotmq_publisher_a,
+	regress_iotmq_consumer, regress_iotmq_reader, regress_iotmq_monitor, regress_iotmq_admin,
+	regress_iotmq_owner;

@@ -1,0 +1,111 @@
+-- The views: lag per zone and per group, topic_stats, in_flight, and count_lag.
+\set SHOW_CONTEXT never
+SELECT iotmq.create_topic('views_lag', '{a,b}');
+SELECT iotmq.create_group('views_lag', 'readers');
+SELECT iotmq.create_group('views_lag', 'idle');
+CREATE VIEW lag AS
+SELECT consumer_group, zone, mode, earliest_offset AS earliest, next_offset AS next, stable_offset AS stable, end_offset AS "end",
+       lag_messages AS lag, ready_messages AS ready, inflight_messages AS inflight, retry_messages AS retry,
+       blocked_devices AS blocked, dead_letters AS dead, expired_unread AS expired,
+       coalesce(lag_time, '0') > '0' AS late, last_consumed_at IS NOT NULL AS consumed
+FROM iotmq.consumer_lag
+WHERE topic = 'views_lag'
+ORDER BY consumer_group, zone;
+CREATE VIEW total AS
+SELECT consumer_group, lag_messages AS lag, ready_messages AS ready, inflight_messages AS inflight, retry_messages AS retry,
+       blocked_devices AS blocked, dead_letters AS dead, expired_unread AS expired,
+       coalesce(lag_time, '0') > '0' AS late, last_consumed_at IS NOT NULL AS consumed,
+       iotmq.count_lag(topic, consumer_group) AS counted
+FROM iotmq.group_lag
+WHERE topic = 'views_lag'
+ORDER BY consumer_group;
+
+-- Nothing published yet.
+SELECT * FROM lag;
+SELECT * FROM total;
+SELECT topic, zone, earliest_offset, end_offset, messages_estimate, oldest_published_at, newest_published_at
+FROM iotmq.topic_stats
+WHERE topic = 'views_lag'
+ORDER BY zone;
+
+-- All of it ready.
+SELECT count(iotmq.publish('views_lag', 'd' || n, to_jsonb(n), 'a')), count(pg_sleep(0.02)) AS pauses FROM generate_series(1, 5) AS n;
+SELECT count(iotmq.publish('views_lag', 'd' || n, to_jsonb(n), 'b')) FROM generate_series(1, 3) AS n;
+SELECT * FROM lag;
+SELECT * FROM total;
+
+-- Some of it in flight, at different consumers.
+SELECT count(*) FROM iotmq.consume('views_lag', 'readers', 2, zone => 'a', consumer => 'one');
+SELECT count(*) FROM iotmq.consume('views_lag', 'readers', 2, zone => 'a', consumer => 'two');
+SELECT count(*) FROM iotmq.consume('views_lag', 'readers', 1, zone => 'b');
+SELECT * FROM lag;
+SELECT * FROM total;
+SELECT consumer_group, zone, consumer, messages, attempt, leased_at <= deadline AS in_order FROM iotmq.in_flight WHERE topic = 'views_lag' ORDER BY zone, consumer;
+
+-- Settled in part, then whole.
+SELECT lease_id AS one FROM iotmq.in_flight WHERE topic = 'views_lag' AND consumer = 'one' \gset
+SELECT lease_id AS two FROM iotmq.in_flight WHERE topic = 'views_lag' AND consumer = 'two' \gset
+SELECT iotmq.ack(:one, '{1}');
+SELECT iotmq.ack(:two);
+SELECT * FROM lag WHERE consumer_group = 'readers';
+SELECT * FROM total;
+
+-- lag_time is the age of the oldest message not settled: those in flight count, settled ones don't.
+CREATE TEMP TABLE age AS
+SELECT now() AS began, consumer_group, zone, lag_time FROM iotmq.consumer_lag WHERE topic = 'views_lag'
+UNION ALL
+SELECT now(), consumer_group, 'all', lag_time FROM iotmq.group_lag WHERE topic = 'views_lag';
+SELECT a.consumer_group, a.zone, o.zone AS oldest_in, o.msg_offset AS oldest,
+       a.lag_time BETWEEN a.began - m.published_at AND clock_timestamp() - m.published_at AS age_of_oldest
+FROM (VALUES ('idle', 'a', 'a', 1), ('idle', 'b', 'b', 1), ('idle', 'all', 'a', 1),
+             ('readers', 'a', 'a', 2), ('readers', 'b', 'b', 1), ('readers', 'all', 'a', 2)) AS o (consumer_group, in_zone, zone, msg_offset)
+JOIN age a ON a.consumer_group = o.consumer_group AND a.zone = o.in_zone
+JOIN iotmq_topic.views_lag m ON m.zone = o.zone AND m.msg_offset = o.msg_offset
+ORDER BY a.consumer_group, a.zone;
+
+-- All settled.
+SELECT count(iotmq.ack(lease_id)) FROM iotmq.in_flight WHERE topic = 'views_lag';
+DO $$
+DECLARE
+    lease bigint;
+BEGIN
+    LOOP
+        SELECT min(lease_id) INTO lease FROM iotmq.consume('views_lag', 'readers');
+        EXIT WHEN lease IS NULL;
+        PERFORM iotmq.ack(lease);
+    END LOOP;
+END
+$$;
+SELECT * FROM lag;
+SELECT * FROM total;
+SELECT topic, zone, segments > 0 AS segments, earliest_offset, end_offset, bytes > 0 AS bytes,
+       oldest_published_at <= newest_published_at AS in_order,
+       newest_published_at <= clock_timestamp() AS published
+FROM iotmq.topic_stats
+WHERE topic = 'views_lag'
+ORDER BY zone;
+SELECT s.zone, s.oldest_published_at <= min(m.published_at) AS oldest, s.newest_published_at >= max(m.published_at) AS newest
+FROM iotmq.topic_stats s
+JOIN iotmq_topic.views_lag m USING (zone)
+WHERE s.topic = 'views_lag'
+GROUP BY s.zone, s.oldest_published_at, s.newest_published_at
+ORDER BY s.zone;
+
+-- count_lag reads: holes and what the group filters out are not counted.
+SELECT iotmq.create_group('views_lag', 'filtered', tags => 'x', filter => '$ > 7');
+BEGIN;
+SELECT cardinality(iotmq.publish_batch('views_lag', '{d1,d1}', ARRAY['8', '9']::jsonb[], 'a', '{x,x}')) AS published;
+ROLLBACK;
+SELECT iotmq.publish('views_lag', 'd1', '8', 'a', 'x') AS eighth, iotmq.publish('views_lag', 'd1', '9', 'a', 'y') AS ninth,
+       iotmq.publish('views_lag', 'd1', '7', 'a', 'x') AS seventh, iotmq.publish('views_lag', 'd1', '10', 'b', 'x') AS tenth \gset
+SELECT iotmq.count_lag('views_lag', 'readers') AS readers, iotmq.count_lag('views_lag', 'filtered') AS filtered;
+SELECT lag_messages >= 2 AS not_fewer FROM iotmq.group_lag WHERE topic = 'views_lag' AND consumer_group = 'filtered';
+SELECT count(*) FROM iotmq.consume('views_lag', 'filtered', zone => 'a');
+SELECT count(*) FROM iotmq.consume('views_lag', 'filtered', zone => 'b');
+SELECT lag, ready, inflight, counted FROM total WHERE consumer_group = 'filtered';
+SELECT count(iotmq.ack(lease_id)) FROM iotmq.in_flight WHERE topic = 'views_lag';
+SELECT lag, ready, inflight, counted FROM total WHERE consumer_group = 'filtered';
+
+DROP VIEW lag, total;
+SELECT iotmq.drop_topic('views_lag', force => true);
+SELECT count(*) FROM iotmq.group_lag WHERE topic = 'views_lag';
