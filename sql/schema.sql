@@ -37,7 +37,7 @@ CREATE TABLE iotmq.zone (
 );
 COMMENT ON TABLE iotmq.zone IS 'one row per zone of a topic: its table, its offset sequence, its earliest offset';
 
--- One row a segment. first_offset and last_offset are known once it is sealed;
+-- One row a segment. first_offset, last_offset and bytes are known once it is sealed;
 -- both NULL in a sealed one: it is empty. No foreign key: a publisher in an old
 -- REPEATABLE READ snapshot may have to add a row.
 CREATE TABLE iotmq.segment (
@@ -48,6 +48,7 @@ CREATE TABLE iotmq.segment (
 	sealed boolean NOT NULL DEFAULT false,
 	first_offset bigint,
 	last_offset bigint,
+	bytes bigint,
 	PRIMARY KEY (zone_id, from_time)
 );
 COMMENT ON TABLE iotmq.segment IS 'one row per segment: a time slice of a zone, dropped whole by retention';

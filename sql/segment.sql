@@ -139,7 +139,8 @@ BEGIN
 		EXECUTE format('SELECT min(msg_offset), max(msg_offset) FROM %s', past.table_name)
 			INTO lowest, highest;
 		UPDATE iotmq.segment AS s
-		SET sealed = true, first_offset = lowest, last_offset = highest
+		SET sealed = true, first_offset = lowest, last_offset = highest,
+			bytes = pg_total_relation_size(past.table_name)
 		WHERE s.zone_id = seal_segments.zone_id AND s.from_time = past.from_time;
 		sealed := sealed + 1;
 	END LOOP;

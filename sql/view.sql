@@ -143,7 +143,7 @@ WITH zone_offset AS MATERIALIZED (
 	FROM iotmq.dead_message AS d
 	WHERE NOT d.redriven
 	GROUP BY d.cursor_id
-), lag AS (
+), lag AS MATERIALIZED (
 	SELECT
 		CASE t.retention_policy
 			WHEN 'time' THEN t.retention
@@ -176,6 +176,10 @@ WITH zone_offset AS MATERIALIZED (
 	LEFT JOIN inflight AS i USING (cursor_id)
 	LEFT JOIN retry AS r USING (cursor_id)
 	LEFT JOIN dead AS d USING (cursor_id)
+), oldest AS MATERIALIZED (
+	-- groups mostly stand at the same place
+	SELECT d.zone_id, d.oldest_offset, iotmq.published_at(d.zone_id, d.oldest_offset) AS published_at
+	FROM (SELECT DISTINCT zone_id, oldest_offset FROM lag WHERE oldest_offset IS NOT NULL) AS d
 )
 SELECT
 	topic,
@@ -200,11 +204,7 @@ SELECT
 	END AS time_to_loss,
 	last_consumed_at
 FROM lag
-CROSS JOIN LATERAL (
-	SELECT CASE
-		WHEN oldest_offset IS NOT NULL THEN iotmq.published_at(zone_id, oldest_offset)
-	END AS published_at
-) AS o;
+LEFT JOIN oldest AS o USING (zone_id, oldest_offset);
 COMMENT ON VIEW iotmq.consumer_lag IS 'how far every group is behind, per zone';
 COMMENT ON COLUMN iotmq.consumer_lag.topic IS 'the topic';
 COMMENT ON COLUMN iotmq.consumer_lag.consumer_group IS 'the consumer group';
@@ -280,7 +280,12 @@ FROM iotmq.topic AS t
 JOIN iotmq.zone AS z USING (topic_id)
 CROSS JOIN LATERAL iotmq.zone_offsets(z.zone_id, 0) AS o
 CROSS JOIN LATERAL (
-	SELECT count(*) AS segments, coalesce(sum(pg_total_relation_size(s.table_name)), 0)::bigint AS bytes
+	-- those made ahead of time are empty
+	SELECT count(*) AS segments,
+		coalesce(sum(CASE
+			WHEN s.sealed THEN s.bytes
+			WHEN s.from_time <= statement_timestamp() THEN pg_total_relation_size(s.table_name)
+		END), 0)::bigint AS bytes
 	FROM iotmq.segment AS s
 	WHERE s.zone_id = z.zone_id
 ) AS s;
