@@ -40,6 +40,8 @@ CREATE FUNCTION iotmq.create_segment(zone_id int, zone_table regclass,
 	SET search_path = pg_catalog, pg_temp
 	SET client_min_messages = warning
 	SET TimeZone = 'UTC'
+	SET default_tablespace = ''
+	SET default_table_access_method = 'heap'
 AS $$
 DECLARE
 	name text := format('iotmq_topic._zone_%s_p%s', zone_id, to_char(from_time, 'YYYYMMDD_HH24MISS'));

@@ -22,6 +22,7 @@
 
 #define SCAN_LIMIT 1000000		/* messages one look filters before it saves its position */
 #define SKIP_WORTH 10000		/* unwanted messages that are not to be read again, at any price */
+#define QUIET_US 20000			/* between looks at a zone where all waits for something in flight */
 #define PARK_LIMIT 100000		/* messages one call puts behind others of their device */
 
 typedef struct Finding			/* new messages, looked for without a lock */
@@ -41,12 +42,10 @@ static TupleTableSlot *next_wanted(ZoneScan *scan, const ConsumerGroup *group, i
 static void remember(const Cursor *cursor, int64 from, int64 to);
 static ClaimResult fill(const Cursor *cursor, const ClaimRequest *request, Finding *finding,
 						Position *position, DeliverySet *set);
-static void take_new(const Cursor *cursor, Finding *finding, Position *position,
+static int	take_new(const Cursor *cursor, Finding *finding, Position *position,
 					 DeviceSet *in_flight, Batch *batch);
-static bool is_blocked(const Cursor *cursor, DeviceSet *in_flight, const Position *position,
-					   TupleTableSlot *slot);
-static void park(const Cursor *cursor, TupleTableSlot *slot, int64 msg_offset, TimestampTz now,
-				 Position *position);
+static bool park(const Cursor *cursor, DeviceSet *in_flight, TupleTableSlot *slot,
+				 int64 msg_offset, TimestampTz now, Position *position);
 
 /* Tries to deliver one lease of the cursor's zone into set. */
 ClaimResult
@@ -57,6 +56,9 @@ iotmq_claim(const Cursor *cursor, const ClaimRequest *request, ClaimLook *look, 
 	ClaimResult result = CLAIM_EMPTY;
 	Position	position;
 
+	if (request->waits && now < look->quiet_until &&
+		iotmq_sequence_last(cursor->zone->sequence) == look->quiet_last)
+		return CLAIM_EMPTY;
 	if (!iotmq_position_peek(cursor->cursor_id, &position))
 		return CLAIM_EMPTY;
 	if (position.next_expiry > now && !iotmq_redeliver_ready(cursor, &position, now))
@@ -70,6 +72,12 @@ iotmq_claim(const Cursor *cursor, const ClaimRequest *request, ClaimLook *look, 
 		claim(cursor, request, &finding, set);
 	if (finding.scan != NULL)
 		iotmq_scan_end(finding.scan);
+	if (result == CLAIM_EMPTY)
+	{
+		/* all that is there waits for something in flight */
+		look->quiet_last = iotmq_sequence_last(cursor->zone->sequence);
+		look->quiet_until = now + QUIET_US;
+	}
 	return result;
 }
 
@@ -97,10 +105,13 @@ claim(const Cursor *cursor, const ClaimRequest *request, Finding *finding, Deliv
 		return CLAIM_AGAIN;
 	before = position;
 	result = fill(cursor, request, finding, &position, set);
-	if (memcmp(&before, &position, sizeof(Position)) == 0)
-		return result;
-	iotmq_position_store(&position, &tid);
-	return result == CLAIM_DELIVERED ? result : CLAIM_CHANGED;
+	if (memcmp(&before, &position, sizeof(Position)) != 0)
+		iotmq_position_store(&position, &tid);
+	/* a dead letter is one at the moment of the take-over: the call must end */
+	if (result == CLAIM_EMPTY && (position.dead_total != before.dead_total ||
+								  position.expired_unread != before.expired_unread))
+		return CLAIM_CHANGED;
+	return result;
 }
 
 /*
@@ -209,6 +220,7 @@ fill(const Cursor *cursor, const ClaimRequest *request, Finding *finding, Positi
 {
 	TimestampTz now = GetCurrentTimestamp();
 	DeviceSet  *in_flight = NULL;
+	int			parked = 0;
 	Batch		batch;
 
 	if (position->next_expiry <= now)
@@ -219,17 +231,19 @@ fill(const Cursor *cursor, const ClaimRequest *request, Finding *finding, Positi
 	if (position->next_due <= now)
 		iotmq_redeliver(cursor, position, now, in_flight, &batch);
 	if (batch.lease.batch_limit == 0 && batch.lease.n < batch.limit)
-		take_new(cursor, finding, position, in_flight, &batch);
+		parked = take_new(cursor, finding, position, in_flight, &batch);
 	if (batch.lease.n > 0)
 	{
 		iotmq_batch_grant(&batch, cursor, request->invisible_for, request->consumer, position);
 		return CLAIM_DELIVERED;
 	}
-	return finding->scan != NULL && finding->scan->stale ? CLAIM_AGAIN : CLAIM_EMPTY;
+	if (finding->scan != NULL && finding->scan->stale)
+		return CLAIM_AGAIN;
+	return parked >= PARK_LIMIT ? CLAIM_CHANGED : CLAIM_EMPTY;
 }
 
-/* Adds new messages and moves the position. */
-static void
+/* Adds new messages and moves the position; returns how many it parked. */
+static int
 take_new(const Cursor *cursor, Finding *finding, Position *position, DeviceSet *in_flight,
 		 Batch *batch)
 {
@@ -251,43 +265,38 @@ take_new(const Cursor *cursor, Finding *finding, Position *position, DeviceSet *
 		/* the scan's position is one past the row that it returned last */
 		int64		msg_offset = finding->scan->position - 1;
 
-		if (in_flight == NULL || !is_blocked(cursor, in_flight, position, finding->slot))
-			iotmq_batch_add(batch, finding->slot, msg_offset, 1);
-		else
-		{
-			park(cursor, finding->slot, msg_offset, batch->lease.leased_at, position);
+		if (in_flight != NULL &&
+			park(cursor, in_flight, finding->slot, msg_offset, batch->lease.leased_at, position))
 			parked++;
-		}
+		else
+			iotmq_batch_add(batch, finding->slot, msg_offset, 1);
 		if (batch->lease.n >= batch->limit || parked >= PARK_LIMIT)
 			break;
 		finding->slot = next_wanted(finding->scan, cursor->group, &budget);
 	}
 	position->next_offset = finding->scan->position;
 	iotmq_position_note_stable(position, finding->scan->stable);
+	return parked;
 }
 
-/* Must the message wait for an earlier one of its device? */
+/*
+ * Puts the message behind earlier ones of its device that wait or are in flight;
+ * false: there are none.
+ */
 static bool
-is_blocked(const Cursor *cursor, DeviceSet *in_flight, const Position *position,
-		   TupleTableSlot *slot)
+park(const Cursor *cursor, DeviceSet *in_flight, TupleTableSlot *slot, int64 msg_offset,
+	 TimestampTz now, Position *position)
 {
 	bool		isnull;
 	text	   *device = DatumGetTextPP(slot_getattr(slot, Anum_device_id, &isnull));
-
-	return iotmq_device_is_in_flight(in_flight, device) ||
-		(position->waiting > 0 && iotmq_waiting_has_device(cursor->cursor_id, device));
-}
-
-/* Puts the message behind the earlier ones of its device. */
-static void
-park(const Cursor *cursor, TupleTableSlot *slot, int64 msg_offset, TimestampTz now,
-	 Position *position)
-{
-	bool		isnull;
+	bool		behind = position->waiting > 0 && iotmq_waiting_has_device(cursor->cursor_id, device);
 	Failure		waiting = {
-		.msg_offset = msg_offset, .not_before = now,
-		.device = DatumGetTextPP(slot_getattr(slot, Anum_device_id, &isnull))
+		.msg_offset = msg_offset, .not_before = now, .device = device,
+		.place = behind ? PLACE_BEHIND : PLACE_HEAD
 	};
 
+	if (!behind && !iotmq_devices_have(in_flight, device))
+		return false;
 	iotmq_wait(cursor, &waiting, 1, position);
+	return true;
 }

@@ -28,15 +28,16 @@ iotmq_wait(const Cursor *cursor, const Failure *failure, int next_attempt, Posit
 {
 	Waiting		waiting = {
 		.cursor_id = cursor->cursor_id, .attempt = next_attempt,
-		.due_at = failure->device != NULL ? DT_NOEND : failure->not_before,
+		.due_at = failure->device == NULL || failure->place == PLACE_HEAD ?
+		failure->not_before : DT_NOEND,
 		.not_before = failure->not_before, .msg_offset = failure->msg_offset,
 		.redriven = failure->redriven, .batch_limit = failure->batch_limit,
 		.device = failure->device, .reason = failure->reason
 	};
 
 	iotmq_waiting_add(&waiting, position);
-	if (failure->device != NULL)
-		iotmq_waiting_settle_head(cursor->cursor_id, failure->device, position);
+	if (failure->device != NULL && failure->place == PLACE_UNKNOWN)
+		iotmq_waiting_settle_head(cursor->cursor_id, failure->device, 0, position);
 }
 
 /*
@@ -147,6 +148,7 @@ static void
 take_over(const Cursor *cursor, const Lease *lease, Position *position, TimestampTz now)
 {
 	text	   *reason = cstring_to_text("lease expired");
+	DeviceSet  *waiting = iotmq_devices_none();
 
 	for (int i = 0; i < lease->n; i++)
 	{
@@ -161,8 +163,13 @@ take_over(const Cursor *cursor, const Lease *lease, Position *position, Timestam
 			.device = lease->devices != NULL ? lease->devices[i] : NULL, .reason = reason
 		};
 
-		if (!iotmq_lease_is_settled(lease, i))
-			(void) iotmq_fail(cursor, &failure, position);
+		CHECK_FOR_INTERRUPTS();
+		if (iotmq_lease_is_settled(lease, i))
+			continue;
+		if (failure.device != NULL && iotmq_devices_have(waiting, failure.device))
+			failure.place = PLACE_BEHIND;
+		if (iotmq_fail(cursor, &failure, position))
+			iotmq_devices_add(waiting, failure.device);
 	}
 }
 

@@ -392,16 +392,25 @@ extern bool iotmq_waiting_has_device(int32 cursor_id, text *device);
 extern void iotmq_waiting_add(Waiting *waiting, Position *position);
 extern void iotmq_waiting_remove(const Waiting *waiting, Position *position);
 extern void iotmq_waiting_set_due(const Waiting *waiting, TimestampTz due_at, Position *position);
-extern void iotmq_waiting_settle_head(int32 cursor_id, text *device, Position *position);
+extern void iotmq_waiting_settle_head(int32 cursor_id, text *device, int64 from, Position *position);
 
-/* ---- device.c: which devices of an orderly group are in flight ---- */
+/* ---- device.c: sets of devices of an orderly group ---- */
 
 typedef struct DeviceSet DeviceSet;
 
+extern DeviceSet *iotmq_devices_none(void);
 extern DeviceSet *iotmq_devices_in_flight(Position *position);
-extern bool iotmq_device_is_in_flight(DeviceSet *set, text *device);
+extern void iotmq_devices_add(DeviceSet *set, text *device);
+extern bool iotmq_devices_have(DeviceSet *set, text *device);
 
 /* ---- fail.c: a message's attempt failed ---- */
+
+typedef enum Place				/* of a waiting message among those of its device */
+{
+	PLACE_UNKNOWN,
+	PLACE_HEAD,
+	PLACE_BEHIND
+} Place;
 
 typedef struct Failure
 {
@@ -411,6 +420,7 @@ typedef struct Failure
 	TimestampTz not_before;		/* of its retry */
 	bool		redriven;
 	text	   *device;			/* NULL: not orderly */
+	Place		place;
 	text	   *reason;
 } Failure;
 
@@ -448,6 +458,8 @@ typedef struct ClaimLook		/* what the looks of one call have found in a zone */
 {
 	int64		from;			/* nothing wanted from here */
 	int64		to;				/* to here, exclusive */
+	int64		quiet_last;		/* not worth a lock before a later offset is assigned */
+	TimestampTz quiet_until;	/* or this time has come */
 } ClaimLook;
 
 typedef enum ClaimResult

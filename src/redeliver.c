@@ -21,6 +21,7 @@ typedef struct Taken			/* rows that go into the lease */
 
 static bool take(Taken *taken, const Waiting *waiting);
 static void take_followers(Taken *taken, const Waiting *head, TimestampTz now);
+static bool same_device(const Waiting *a, const Waiting *b);
 static int	compare_offsets(const void *a, const void *b);
 static void deliver(const Cursor *cursor, const Taken *taken, Position *position, Batch *batch);
 
@@ -41,7 +42,7 @@ iotmq_redeliver_ready(const Cursor *cursor, const Position *position, TimestampT
 	in_flight = iotmq_devices_in_flight(&copy);
 	scan = iotmq_waiting_scan_due(cursor->cursor_id, position->next_due);
 	while (!ready && iotmq_waiting_next(&scan, &waiting) && waiting.due_at <= now)
-		ready = !iotmq_device_is_in_flight(in_flight, waiting.device);
+		ready = !iotmq_devices_have(in_flight, waiting.device);
 	iotmq_row_scan_end(&scan);
 	return ready;
 }
@@ -63,7 +64,7 @@ iotmq_redeliver(const Cursor *cursor, Position *position, TimestampTz now, Devic
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (waiting.due_at <= now && in_flight != NULL &&
-			iotmq_device_is_in_flight(in_flight, waiting.device))
+			iotmq_devices_have(in_flight, waiting.device))
 		{
 			position->next_due = Min(position->next_due, waiting.due_at);
 			continue;
@@ -79,9 +80,16 @@ iotmq_redeliver(const Cursor *cursor, Position *position, TimestampTz now, Devic
 	iotmq_row_scan_end(&scan);
 
 	for (int i = 0; i < taken.n; i++)
-		iotmq_waiting_remove(&taken.rows[i], position);
-	for (int i = 0; i < taken.n && in_flight != NULL; i++)
-		iotmq_waiting_settle_head(cursor->cursor_id, taken.rows[i].device, position);
+	{
+		Waiting    *row = &taken.rows[i];
+
+		CHECK_FOR_INTERRUPTS();
+		iotmq_waiting_remove(row, position);
+		/* the rows of a device were taken in order, from its head on */
+		if (in_flight != NULL &&
+			(i + 1 == taken.n || !same_device(row, &taken.rows[i + 1])))
+			iotmq_waiting_settle_head(cursor->cursor_id, row->device, row->msg_offset + 1, position);
+	}
 	if (taken.n > 0)
 		qsort(taken.rows, taken.n, sizeof(Waiting), compare_offsets);
 	deliver(cursor, &taken, position, batch);
@@ -121,6 +129,13 @@ take_followers(Taken *taken, const Waiting *head, TimestampTz now)
 		   take(taken, &waiting))
 		;
 	iotmq_row_scan_end(&scan);
+}
+
+static bool
+same_device(const Waiting *a, const Waiting *b)
+{
+	return VARSIZE_ANY(a->device) == VARSIZE_ANY(b->device) &&
+		memcmp(a->device, b->device, VARSIZE_ANY(a->device)) == 0;
 }
 
 static int

@@ -34,7 +34,7 @@ typedef struct Settlement
 static int	settle(FunctionCallInfo fcinfo, const Settlement *settlement);
 static void find_cursor(FunctionCallInfo fcinfo, Cursor *cursor);
 static void lock_lease(FunctionCallInfo fcinfo, Lease *lease, ItemPointer tid);
-static void lease_is_gone(int64 lease_id) pg_attribute_noreturn();
+static void lease_is_gone(int64 lease_id);
 static bool *choose(FunctionCallInfo fcinfo, const Lease *lease, int *n);
 static void forget_dead_letters(const Cursor *cursor, const Lease *lease, const bool *chosen);
 static void fail(const Cursor *cursor, const Lease *lease, bool *chosen,
@@ -260,6 +260,7 @@ fail(const Cursor *cursor, const Lease *lease, bool *chosen, const Settlement *s
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool	   *named = memcpy(palloc(lease->n), chosen, lease->n);
+	DeviceSet  *waiting = iotmq_devices_none();
 
 	for (int i = 0; i < lease->n; i++)
 	{
@@ -273,6 +274,11 @@ fail(const Cursor *cursor, const Lease *lease, bool *chosen, const Settlement *s
 			.reason = settlement->reason
 		};
 
+		if (!chosen[i])
+			continue;
+		if (failure.device != NULL && iotmq_devices_have(waiting, failure.device))
+			failure.place = PLACE_BEHIND;
+
 		if (named[i] && settlement->verdict == VERDICT_REJECT)
 			iotmq_bury(cursor, &failure, position);
 		else if (named[i])
@@ -280,9 +286,12 @@ fail(const Cursor *cursor, const Lease *lease, bool *chosen, const Settlement *s
 			failure.not_before = now + (settlement->delay >= 0 ? settlement->delay :
 										backoff(cursor->group, attempt));
 			if (iotmq_fail(cursor, &failure, position))
+			{
 				choose_followers(lease, i, chosen);
+				iotmq_devices_add(waiting, failure.device);
+			}
 		}
-		else if (chosen[i])
+		else
 		{
 			failure.reason = NULL;
 			iotmq_wait(cursor, &failure, attempt, position);

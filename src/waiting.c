@@ -89,7 +89,7 @@ iotmq_waiting_next(RowScan *scan, Waiting *waiting)
 bool
 iotmq_waiting_has_device(int32 cursor_id, text *device)
 {
-	RowScan scan = iotmq_waiting_scan_device(cursor_id, device, 0);
+	RowScan		scan = iotmq_waiting_scan_device(cursor_id, device, 0);
 	Waiting		waiting;
 	bool		found = iotmq_waiting_next(&scan, &waiting);
 
@@ -142,11 +142,14 @@ iotmq_waiting_set_due(const Waiting *waiting, TimestampTz due_at, Position *posi
 	position->next_due = Min(position->next_due, due_at);
 }
 
-/* Sees that the device's first row, and no other, is due some time. */
+/*
+ * Sees that the device's first row, and no other, is due some time; no row has an
+ * offset below from.
+ */
 void
-iotmq_waiting_settle_head(int32 cursor_id, text *device, Position *position)
+iotmq_waiting_settle_head(int32 cursor_id, text *device, int64 from, Position *position)
 {
-	RowScan scan = iotmq_waiting_scan_device(cursor_id, device, 0);
+	RowScan		scan = iotmq_waiting_scan_device(cursor_id, device, from);
 	Waiting		rows[2];
 	int			n = 0;
 
