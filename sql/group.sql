@@ -228,6 +228,7 @@ DECLARE
 BEGIN
 	PERFORM FROM iotmq.topic AS t WHERE t.topic = drop_group.topic FOR UPDATE;
 	PERFORM iotmq.drop_cursor(c.cursor_id) FROM iotmq.cursor AS c WHERE c.group_id = id;
+	DELETE FROM iotmq.consume_grant AS r WHERE r.group_id = id;
 	DELETE FROM iotmq.consumer_group AS g WHERE g.group_id = id;
 END
 $$;
@@ -235,7 +236,7 @@ COMMENT ON FUNCTION iotmq.drop_group IS 'drops a consumer group with its positio
 
 -- Who may consume as which group, see access.sql.
 CREATE TABLE iotmq.consume_grant (
-	group_id int NOT NULL REFERENCES iotmq.consumer_group ON DELETE CASCADE,
+	group_id int NOT NULL,
 	role regrole NOT NULL,
 	PRIMARY KEY (group_id, role)
 );

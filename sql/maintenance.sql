@@ -74,6 +74,12 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.prepare_zone IS 'internal: makes the segments ahead of time';
 
+-- lowest_offset(zone_id): the lowest offset in the log, of open transactions, too.
+CREATE FUNCTION iotmq.lowest_offset(zone_id int) RETURNS bigint
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_lowest_offset';
+COMMENT ON FUNCTION iotmq.lowest_offset IS 'internal: the lowest offset that a zone holds';
+
 -- is_expired(segment, at): may retention drop the segment? Its newest message is
 -- older than the topic's retention and, under policy 'consumed', every group has
 -- settled all of it or it is older than max_retention. A segment without messages
@@ -285,6 +291,13 @@ BEGIN
 		EXECUTE format('DROP TABLE %s', segment.table_name);
 		DELETE FROM iotmq.segment AS s
 		WHERE s.zone_id = segment.zone_id AND s.from_time = segment.from_time;
+	END IF;
+	IF segment.sealed THEN
+		-- what is not written yet has an offset behind it
+		UPDATE iotmq.zone AS z
+		SET earliest_offset = greatest(z.earliest_offset,
+			least(iotmq.lowest_offset(z.zone_id), segment.last_offset + 1))
+		WHERE z.zone_id = segment.zone_id;
 	END IF;
 	RETURN true;
 END
@@ -541,7 +554,7 @@ $$;
 COMMENT ON FUNCTION iotmq.unschedule_maintenance IS 'removes the pg_cron job of schedule_maintenance';
 
 REVOKE EXECUTE ON FUNCTION iotmq.take_over, iotmq.check_transaction, iotmq.prepare_zone,
-	iotmq.is_expired, iotmq.forget_segment, iotmq.lock_segment, iotmq.remove_segment,
+	iotmq.lowest_offset, iotmq.is_expired, iotmq.forget_segment, iotmq.lock_segment, iotmq.remove_segment,
 	iotmq.drop_segment, iotmq.zones_to_maintain, iotmq.readers_to_maintain, iotmq.move_earliest, iotmq.note_run,
 	iotmq.maintenance_job, iotmq.require_cron, iotmq.schedule_maintenance,
 	iotmq.unschedule_maintenance FROM PUBLIC;

@@ -57,7 +57,7 @@ BEGIN
 	FROM iotmq.cursor AS c
 	JOIN iotmq.position AS p USING (cursor_id)
 	JOIN iotmq.zone AS z USING (zone_id)
-	CROSS JOIN LATERAL iotmq.zone_offsets(z.zone_id, 0) AS o
+	CROSS JOIN LATERAL iotmq.zone_offsets(z.zone_id) AS o
 	WHERE c.cursor_id = seek_cursor.cursor_id;
 	result.new_offset := target;
 	result.messages := iotmq.count_between(cursor_id, target, result.old_offset)

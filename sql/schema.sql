@@ -8,6 +8,9 @@ CREATE SCHEMA iotmq_topic;
 COMMENT ON SCHEMA iotmq_topic IS 'iotmq: one table a topic, with its zones and segments';
 GRANT USAGE ON SCHEMA iotmq, iotmq_topic TO PUBLIC;
 
+-- No foreign keys between the catalogs: pg_restore -j loads them in any order, and a
+-- publisher in an old REPEATABLE READ snapshot may have to add a segment.
+
 -- What create_topic was told. One row a topic.
 CREATE TABLE iotmq.topic (
 	topic_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -25,7 +28,7 @@ COMMENT ON TABLE iotmq.topic IS 'one row per topic: its table and its retention'
 -- One row a zone. floor_time, floor_xid, seal_* belong to sealing (see segment.sql).
 CREATE TABLE iotmq.zone (
 	zone_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	topic_id int NOT NULL REFERENCES iotmq.topic,
+	topic_id int NOT NULL,
 	zone text COLLATE "C" NOT NULL,
 	table_name regclass NOT NULL,
 	offset_sequence regclass NOT NULL,
@@ -38,8 +41,7 @@ CREATE TABLE iotmq.zone (
 COMMENT ON TABLE iotmq.zone IS 'one row per zone of a topic: its table, its offset sequence, its earliest offset';
 
 -- One row a segment. first_offset, last_offset and bytes are known once it is sealed;
--- both NULL in a sealed one: it is empty. No foreign key: a publisher in an old
--- REPEATABLE READ snapshot may have to add a row.
+-- both NULL in a sealed one: it is empty.
 CREATE TABLE iotmq.segment (
 	zone_id int NOT NULL,
 	from_time timestamptz NOT NULL,
@@ -55,7 +57,7 @@ COMMENT ON TABLE iotmq.segment IS 'one row per segment: a time slice of a zone, 
 
 CREATE TABLE iotmq.consumer_group (
 	group_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	topic_id int NOT NULL REFERENCES iotmq.topic,
+	topic_id int NOT NULL,
 	consumer_group text COLLATE "C" NOT NULL,
 	mode text COLLATE "C" NOT NULL,
 	tags text[] COLLATE "C",
@@ -74,8 +76,8 @@ COMMENT ON COLUMN iotmq.consumer_group.tags IS 'the tags delivered; NULL: all';
 -- Which cursor belongs to a group in a zone. The number is part of every lease id.
 CREATE TABLE iotmq.cursor (
 	cursor_id int GENERATED ALWAYS AS IDENTITY (MAXVALUE 1048575) PRIMARY KEY,
-	group_id int NOT NULL REFERENCES iotmq.consumer_group,
-	zone_id int NOT NULL REFERENCES iotmq.zone,
+	group_id int NOT NULL,
+	zone_id int NOT NULL,
 	UNIQUE (zone_id, group_id)
 );
 COMMENT ON TABLE iotmq.cursor IS 'one row per group and zone: the number of its cursor';

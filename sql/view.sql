@@ -2,10 +2,9 @@
 -- the rows of cursors, leases and redeliveries.
 
 -- zone_offsets(zone_id): the first offset not yet decided and the next one to be
--- assigned, as far as they are known now; known: a stable offset that a cursor
--- of the zone remembers. On a standby nothing more is known.
-CREATE FUNCTION iotmq.zone_offsets(zone_id int, known bigint,
-		OUT stable_offset bigint, OUT end_offset bigint)
+-- assigned, as far as they are known now; NULL: the zone is gone. On a standby only
+-- what consumers learnt on the primary is known.
+CREATE FUNCTION iotmq.zone_offsets(zone_id int, OUT stable_offset bigint, OUT end_offset bigint)
 	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
 	AS 'MODULE_PATHNAME', 'iotmq_zone_offsets';
 COMMENT ON FUNCTION iotmq.zone_offsets IS 'internal: stable and end offset of a zone';
@@ -110,13 +109,8 @@ CREATE VIEW iotmq.consumer_lag AS
 WITH zone_offset AS MATERIALIZED (
 	SELECT z.zone_id, o.stable_offset, o.end_offset
 	FROM iotmq.zone AS z
-	CROSS JOIN LATERAL (
-		SELECT coalesce(max(p.stable_offset), 0) AS known
-		FROM iotmq.cursor AS c
-		JOIN iotmq.position AS p USING (cursor_id)
-		WHERE c.zone_id = z.zone_id
-	) AS k
-	CROSS JOIN LATERAL iotmq.zone_offsets(z.zone_id, k.known) AS o
+	CROSS JOIN LATERAL iotmq.zone_offsets(z.zone_id) AS o
+	WHERE o.end_offset IS NOT NULL
 ), inflight AS (
 	SELECT
 		(l.lease_id >> 43)::int AS cursor_id,
@@ -278,7 +272,7 @@ SELECT
 	iotmq.newest_published_at(z.zone_id) AS newest_published_at
 FROM iotmq.topic AS t
 JOIN iotmq.zone AS z USING (topic_id)
-CROSS JOIN LATERAL iotmq.zone_offsets(z.zone_id, 0) AS o
+CROSS JOIN LATERAL iotmq.zone_offsets(z.zone_id) AS o
 CROSS JOIN LATERAL (
 	-- those made ahead of time are empty
 	SELECT count(*) AS segments,
@@ -288,7 +282,8 @@ CROSS JOIN LATERAL (
 		END), 0)::bigint AS bytes
 	FROM iotmq.segment AS s
 	WHERE s.zone_id = z.zone_id
-) AS s;
+) AS s
+WHERE o.end_offset IS NOT NULL;
 COMMENT ON VIEW iotmq.topic_stats IS 'what every topic holds, per zone';
 COMMENT ON COLUMN iotmq.topic_stats.topic IS 'the topic';
 COMMENT ON COLUMN iotmq.topic_stats.zone IS 'the zone';
@@ -313,13 +308,8 @@ SELECT
 FROM iotmq.zone_holders() AS h
 JOIN iotmq.zone AS z ON z.offset_sequence = h.offset_sequence
 JOIN iotmq.topic AS t USING (topic_id)
-CROSS JOIN LATERAL (
-	SELECT coalesce(max(p.stable_offset), 0) AS known
-	FROM iotmq.cursor AS c
-	JOIN iotmq.position AS p USING (cursor_id)
-	WHERE c.zone_id = z.zone_id
-) AS k
-CROSS JOIN LATERAL iotmq.zone_offsets(z.zone_id, k.known) AS o;
+CROSS JOIN LATERAL iotmq.zone_offsets(z.zone_id) AS o
+WHERE o.end_offset IS NOT NULL;
 COMMENT ON VIEW iotmq.held_back IS 'the open transactions that published to a zone and hold its stable offset back';
 COMMENT ON COLUMN iotmq.held_back.topic IS 'the topic';
 COMMENT ON COLUMN iotmq.held_back.zone IS 'the zone';

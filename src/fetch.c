@@ -15,7 +15,6 @@
 static int64 lowest_allowed(const Topic *topic, const Zone *zone);
 static bool read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages,
 					  DeliverySet *set);
-static void learn_from_cursors(const Topic *topic, const Zone *zone, StableState *stable);
 
 /*
  * fetch(topic text, zone text, from_offset bigint, max_messages int) RETURNS
@@ -98,7 +97,7 @@ read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages, Deliver
 	bool		waiting;
 
 	if (stable->stable_offset < from)
-		learn_from_cursors(topic, zone, stable);
+		iotmq_position_teach(topic, zone);
 	if (stable->stable_offset < from)
 		(void) iotmq_stable_refresh(stable);
 
@@ -112,22 +111,9 @@ read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages, Deliver
 	return set->rows > 0 || !waiting;
 }
 
-static void
-learn_from_cursors(const Topic *topic, const Zone *zone, StableState *stable)
-{
-	for (int g = 0; g < topic->ngroups; g++)
-	{
-		Position	position;
-
-		if (iotmq_position_peek(topic->groups[g].cursors[zone - topic->zones], &position))
-			iotmq_stable_merge(stable, position.stable_offset, position.sample_offset,
-							   position.sample_xid);
-	}
-}
-
 /*
  * commit_offset(topic text, consumer_group text, zone text, next_offset bigint)
- * RETURNS void: the group goes on there. Errors: 22004 an argument NULL; 22023
+ * RETURNS void: the group goes on there; back only for who may read the topic. Errors: 22004 an argument NULL; 22023
  * outside of earliest..end; 42704 unknown topic, group or zone; 42501 not
  * allowed; 25006 on a standby.
  */
@@ -158,6 +144,14 @@ iotmq_commit_offset(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("consumer group \"%s\" of topic \"%s\" was dropped",
 						group->name, topic->name)));
+	if (next_offset < position.next_offset && !iotmq_may_read(topic))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to go back from offset " INT64_FORMAT " to " INT64_FORMAT,
+						position.next_offset, next_offset),
+				 errhint("An administrator can run: SELECT iotmq.seek_offset(%s, %s, %s, " INT64_FORMAT ");",
+						 quote_literal_cstr(topic->name), quote_literal_cstr(group->name),
+						 quote_literal_cstr(zone->name), next_offset)));
 	position.next_offset = next_offset;
 	position.last_consumed_at = GetCurrentTimestamp();
 	iotmq_position_store(&position, &tid);

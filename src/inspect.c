@@ -24,24 +24,28 @@ static int64 count_wanted(int32 cursor_id, int64 from, int64 to);
 static int64 settle(const Zone *zone, int64 last, int looks);
 
 /*
- * zone_offsets(zone_id int, known bigint, OUT stable_offset bigint, OUT end_offset
- * bigint): the first offset not yet decided, at least known, and the next one to
- * be assigned.
+ * zone_offsets(zone_id int, OUT stable_offset bigint, OUT end_offset bigint): the
+ * first offset not yet decided and the next one to be assigned. NULL: no such zone.
  */
 PG_FUNCTION_INFO_V1(iotmq_zone_offsets);
 Datum
 iotmq_zone_offsets(PG_FUNCTION_ARGS)
 {
-	Zone	   *zone = zone_arg(fcinfo, 0);
-	int64		stable = Max(PG_GETARG_INT64(1), zone->earliest_offset);
-	int64		last = iotmq_sequence_last(zone->sequence);
+	Topic	   *topic;
+	Zone	   *zone;
+	int64		stable;
+	int64		last;
 	TupleDesc	desc;
 	Datum		values[2];
 	bool		isnull[2] = {false, false};
 
+	if (!iotmq_zone_by_id(PG_GETARG_INT32(0), &topic, &zone) ||
+		(last = iotmq_sequence_last(zone->sequence)) < 0)
+		PG_RETURN_NULL();
+	iotmq_position_teach(topic, zone);
+	stable = Max(iotmq_stable_state(zone->sequence)->stable_offset, zone->earliest_offset);
 	if (!RecoveryInProgress())
 	{
-		iotmq_stable_merge(iotmq_stable_state(zone->sequence), stable, 0, InvalidFullTransactionId);
 		/* a publisher itself must come upon its own open rows */
 		if (!iotmq_stable_is_publisher(zone->sequence))
 			stable = Max(stable, settle(zone, last, SETTLE_LOOKS));
@@ -70,13 +74,17 @@ PG_FUNCTION_INFO_V1(iotmq_published_at);
 Datum
 iotmq_published_at(PG_FUNCTION_ARGS)
 {
-	Zone	   *zone = zone_arg(fcinfo, 0);
-	int64		from = Max(PG_GETARG_INT64(1), zone->earliest_offset);
+	Topic	   *topic;
+	Zone	   *zone;
+	int64		from;
 	ZoneScan   *scan;
 	TupleTableSlot *slot;
 	bool		isnull = true;
 	Datum		result = (Datum) 0;
 
+	if (!iotmq_zone_by_id(PG_GETARG_INT32(0), &topic, &zone))
+		PG_RETURN_NULL();
+	from = Max(PG_GETARG_INT64(1), zone->earliest_offset);
 	scan = iotmq_scan_begin(zone, from, iotmq_sequence_last(zone->sequence));
 	slot = RecoveryInProgress() ? iotmq_scan_one(scan, from) : iotmq_scan_next(scan);
 	if (slot != NULL)
@@ -95,8 +103,13 @@ PG_FUNCTION_INFO_V1(iotmq_newest_published_at);
 Datum
 iotmq_newest_published_at(PG_FUNCTION_ARGS)
 {
-	TimestampTz newest = iotmq_scan_newest(zone_arg(fcinfo, 0));
+	Topic	   *topic;
+	Zone	   *zone;
+	TimestampTz newest;
 
+	if (!iotmq_zone_by_id(PG_GETARG_INT32(0), &topic, &zone))
+		PG_RETURN_NULL();
+	newest = iotmq_scan_newest(zone);
 	if (newest == DT_NOBEGIN)
 		PG_RETURN_NULL();
 	PG_RETURN_TIMESTAMPTZ(newest);
@@ -132,6 +145,17 @@ iotmq_offset_at(PG_FUNCTION_ARGS)
 		unwritten = first_unwritten(zone, unwritten, last);
 	}
 	PG_RETURN_INT64(Min(iotmq_scan_since(zone, at), Min(unwritten, last + 1)));
+}
+
+/*
+ * lowest_offset(zone_id int) RETURNS bigint: the lowest offset of a message in the
+ * log, committed or not; 2^63 - 1: there is none.
+ */
+PG_FUNCTION_INFO_V1(iotmq_lowest_offset);
+Datum
+iotmq_lowest_offset(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(iotmq_scan_since(zone_arg(fcinfo, 0), DT_NOBEGIN));
 }
 
 /* The first offset from that one on that is drawn, but neither written nor given up. */

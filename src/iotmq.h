@@ -258,6 +258,7 @@ extern bool iotmq_position_peek(int32 cursor_id, Position *position);
 extern RowResult iotmq_position_lock(int32 cursor_id, bool wait, Position *position,
 									 ItemPointer tid);
 extern void iotmq_position_store(const Position *position, ItemPointer tid);
+extern void iotmq_position_teach(const Topic *topic, const Zone *zone);
 extern void iotmq_position_note_stable(Position *position, const StableState *stable);
 
 /* ---- scan.c: the messages of a zone in offset order ---- */

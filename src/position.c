@@ -93,6 +93,20 @@ iotmq_position_store(const Position *position, ItemPointer tid)
 	table_close(rel, NoLock);
 }
 
+/* Adds what the zone's cursors know of it to what this backend knows. */
+void
+iotmq_position_teach(const Topic *topic, const Zone *zone)
+{
+	for (int g = 0; g < topic->ngroups; g++)
+	{
+		Position	position;
+
+		if (iotmq_position_peek(topic->groups[g].cursors[zone - topic->zones], &position))
+			iotmq_stable_merge(iotmq_stable_state(zone->sequence), position.stable_offset,
+							   position.sample_offset, position.sample_xid);
+	}
+}
+
 /* Copies what this backend knows of the zone, for the next call on another one. */
 void
 iotmq_position_note_stable(Position *position, const StableState *stable)

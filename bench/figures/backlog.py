@@ -81,7 +81,7 @@ def measure():
         it.run("CHECKPOINT")
 
         def compare(more, less):
-            return bench.alternate("backlog", **{topic: lambda topic=topic: drain(it, topic, messages, first[topic])
+            return bench.alternate("backlog", **{topic: lambda *_, topic=topic: drain(it, topic, messages, first[topic])
                                                  for topic in (more, less)})
 
         length = compare("behind7", "behind5")

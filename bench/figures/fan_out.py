@@ -53,7 +53,7 @@ def measure():
     deliveries = GROUPS * messages
     wal = {"iotmq": [], "bare": []}
     with bench.database("fan_out") as it:
-        def iotmq():
+        def iotmq(*_):
             it.new_topic("bench")
             for n in range(GROUPS):
                 it.new_group("bench", f"group{n}")
@@ -64,7 +64,7 @@ def measure():
             wal["iotmq"].append((it.wal() - before) / deliveries)
             return rate * (deliveries - it.lag("bench")) / deliveries
 
-        def bare():
+        def bare(*_):
             it.new_bare()
             it.run("CHECKPOINT")
             before = it.wal()
@@ -73,7 +73,7 @@ def measure():
             wal["bare"].append((it.wal() - before) / deliveries)
             return rate
 
-        def queue():
+        def queue(*_):
             for n in range(GROUPS):
                 it.run(QUEUE.format(n=n, messages=messages))
                 it.run(f"VACUUM ANALYZE queue{n}")

@@ -9,7 +9,7 @@ def measure():
     zones = [f"zone{n:03}" for n in range(100)]
     with bench.database("idle") as it:
         # A transaction a zone: all at once would need more locks than a server has room for by default.
-        it.new_topic("bench", zones=zones[:1], retention="12 hours", segment_interval="1 hour")
+        it.new_topic("bench", zones=zones[:1], retention="24 hours", segment_interval="2 hours")
         for zone in zones[1:]:
             it.run("SELECT iotmq.add_zone('bench', %s)", zone)
         it.new_group("bench", "reader")
@@ -21,6 +21,6 @@ def measure():
         segments = it.value("SELECT sum(segments) FROM iotmq.topic_stats WHERE topic = 'bench'")
         bench.say(f"idle: {segments} segments")
         it.run("CHECKPOINT")
-        times = bench.alternate("idle, ms", iotmq=lambda: 1000 / bench.pgbench(
+        times = bench.alternate("idle, ms", iotmq=lambda *_: 1000 / bench.pgbench(
             it, CONSUME, transactions=bench.scaled(10_000))[0])["iotmq"]
     return [bench.at_most("consume, idle, 100 zones x 12 segments", bench.median(times), 1, "ms")]

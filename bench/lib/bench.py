@@ -230,16 +230,21 @@ def transactions_per_second(process):
     return float(rate[1])
 
 
-def alternate(name, runs=RUNS, **sides):
+def alternate(name, turns=1, **sides):
     """Runs the sides by turns, in changing order, and returns {side: [its value of each run]}.
 
-    So what disturbs the machine for a while disturbs both sides.
+    A side is called with the numbers of the run and of the turn in it; a run's value is the
+    mean of its turns. What disturbs the machine for a while so disturbs both sides.
     """
-    values = {side: [None] * runs for side in sides}
-    for run in range(runs):
-        for side in list(sides) if run % 2 == 0 else reversed(sides):
-            values[side][run] = sides[side]()
-        say(f"{name} {run + 1}/{runs}: " + ", ".join(f"{side} {short(values[side][run])}" for side in sides))
+    values = {side: [] for side in sides}
+    for run in range(RUNS):
+        parts = {side: [] for side in sides}
+        for turn in range(turns):
+            for side in list(sides) if (run + turn) % 2 == 0 else reversed(sides):
+                parts[side].append(sides[side](run, turn))
+        for side in sides:
+            values[side].append(statistics.harmonic_mean(parts[side]))
+        say(f"{name} {run + 1}/{RUNS}: " + ", ".join(f"{side} {short(values[side][run])}" for side in sides))
     return values
 
 

@@ -16,7 +16,9 @@ CREATE ROLE regress_iotmq_monitor;
 CREATE ROLE regress_iotmq_admin;
 -- owner: a member of the role that owns the extension, not a superuser
 CREATE ROLE regress_iotmq_owner;
+\set ECHO none
 SELECT format('GRANT %s TO regress_iotmq_owner', nspowner::regrole) FROM pg_namespace WHERE nspname = 'iotmq' \gexec
+\set ECHO all
 
 SELECT iotmq.create_topic('access_matrix', '{a,b}');
 SELECT iotmq.create_group('access_matrix', 'mine');
@@ -132,12 +134,13 @@ INSERT INTO expected VALUES
 -- internal, for nobody
 INSERT INTO expected
 SELECT unnest('{ahead,before_publish,catalog_changed,check_group,check_name,check_positive,
-	check_retention,check_role,check_transaction,count_between,count_ready,create_cursor,
-	create_segment,device_as_owner,drop_cursor,drop_segment,forget_segment,group_id,is_expired,
-	maintenance_job,make_segments,move_cursor,move_earliest,note_run,offset_at,parse_tags,
-	prepare_zone,purge_as_owner,redrive_as_owner,require_cron,seal_segments,seek_cursor,
-	set_monitor,set_publish,stable_sample,stable_settled,take_over,topic_id,wait_again,
-	zone_id}'::text[]), NULL, '{}';
+	check_retention,check_role,check_transaction,count_between,count_ready,
+	create_cursor,create_segment,device_as_owner,drop_cursor,drop_segment,
+	forget_segment,group_id,is_expired,lock_segment,maintenance_job,make_segments,
+	move_cursor,move_earliest,note_run,offset_at,parse_tags,prepare_zone,
+	purge_as_owner,readers_to_maintain,redrive_as_owner,remove_segment,require_cron,
+	seal_segments,seek_cursor,set_monitor,set_publish,stable_sample,stable_settled,
+	take_over,topic_id,wait_again,zone_id,zones_to_maintain}'::text[]), NULL, '{}';
 
 CREATE TEMP VIEW kind AS
 SELECT kind, 'regress_iotmq_' || kind AS role, n
@@ -275,7 +278,7 @@ WHERE k.kind <> 'owner' AND has_schema_privilege(k.role, n.oid, 'CREATE')
 ORDER BY k.n, n.nspname;
 
 -- All of that was undone.
-SELECT consumer_group, messages FROM iotmq.in_flight ORDER BY consumer_group;
+SELECT consumer_group, messages FROM iotmq.in_flight WHERE topic = 'access_matrix' ORDER BY consumer_group;
 SELECT consumer_group, zone, next_offset, dead_letters
 FROM iotmq.consumer_lag
 WHERE topic = 'access_matrix'

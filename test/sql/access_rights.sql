@@ -547,6 +547,35 @@ SET client_min_messages = warning;
 DROP SCHEMA access_rights CASCADE;
 RESET client_min_messages;
 
+-- Nor does a publisher say where a segment goes that is made because it publishes.
+SET allow_in_place_tablespaces = on;
+CREATE TABLESPACE regress_iotmq_elsewhere LOCATION '';
+SELECT iotmq.create_topic('access_rights_5');
+SELECT iotmq.grant_publish('access_rights_5', 'regress_iotmq_publisher');
+SET client_min_messages = warning;
+\set ECHO none
+SELECT format('DROP TABLE %s', s.table_name)
+FROM iotmq.segment AS s
+JOIN iotmq.zone AS z USING (zone_id)
+WHERE z.table_name = iotmq.zone_table('access_rights_5', 'default') \gexec
+\set ECHO all
+RESET client_min_messages;
+DELETE FROM iotmq.segment AS s
+USING iotmq.zone AS z
+WHERE z.zone_id = s.zone_id AND z.table_name = iotmq.zone_table('access_rights_5', 'default');
+SET ROLE regress_iotmq_publisher;
+SET default_tablespace = regress_iotmq_elsewhere;
+SELECT iotmq.publish('access_rights_5', 'd', '1');
+RESET default_tablespace;
+RESET ROLE;
+SELECT segments > 0 AS made FROM iotmq.topic_stats WHERE topic = 'access_rights_5';
+SELECT count(*) AS elsewhere
+FROM pg_class AS c
+JOIN pg_tablespace AS t ON t.oid = c.reltablespace
+WHERE t.spcname = 'regress_iotmq_elsewhere';
+SELECT iotmq.drop_topic('access_rights_5');
+DROP TABLESPACE regress_iotmq_elsewhere;
+
 --
 -- Names that want to be SQL.
 --

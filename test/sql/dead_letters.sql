@@ -1,7 +1,7 @@
 -- Dead letters: their content, redrive to their group alone, purge; with and without the original in the log.
 \set VERBOSITY sqlstate
 SELECT iotmq.create_topic('dead_letters', '{a,b}');
-SELECT iotmq.create_group('dead_letters', 'readers', max_retries => 1, backoff => '{0}');
+SELECT iotmq.create_group('dead_letters', 'readers', max_retries => 2, backoff => '{0}');
 SELECT iotmq.create_group('dead_letters', 'others');
 CREATE VIEW dead_letters_lag AS
 SELECT consumer_group, zone, ready_messages, inflight_messages, retry_messages, dead_letters, iotmq.count_lag(topic, consumer_group)
@@ -13,7 +13,7 @@ CREATE FUNCTION dead_letters_settle(consumer_group text, verdict text) RETURNS T
 DECLARE
     batch iotmq.delivery[];
 BEGIN
-    LOOP
+    FOR i IN 1..100 LOOP
         SELECT array_agg(d) INTO batch FROM iotmq.consume('dead_letters', consumer_group) AS d;
         EXIT WHEN batch IS NULL;
         CASE verdict
@@ -86,6 +86,8 @@ SELECT * FROM dead_letters_settle('readers', 'reject');
 SELECT msg_offset, attempts, reason, id = ANY (:'ids') AS same_id FROM iotmq.dead_letter WHERE topic = 'dead_letters' AND consumer_group = 'readers' ORDER BY msg_offset;
 -- an expiry counts for a redriven one like for any other
 SELECT iotmq.redrive('dead_letters', 'readers', (:'ids'::bigint[])[1:1]);
+SELECT msg_offset, attempt FROM iotmq.consume('dead_letters', 'readers', invisible_for => '1 ms');
+SELECT pg_sleep(0.01);
 SELECT msg_offset, attempt FROM iotmq.consume('dead_letters', 'readers', invisible_for => '1 ms');
 SELECT pg_sleep(0.01);
 SELECT msg_offset, attempt FROM iotmq.consume('dead_letters', 'readers', invisible_for => '1 ms');
@@ -179,13 +181,24 @@ SELECT iotmq.redrive('dead_letters', 'readers');
 SELECT * FROM dead_letters_settle('readers', 'ack');
 SELECT count(*) FROM iotmq.dead_letter WHERE topic = 'dead_letters';
 
--- What waits and was dropped from the log does not hide what is new.
+-- What waits and was dropped from the log hides neither what is new nor what else waits.
 SELECT iotmq.publish('dead_letters', 'd1', '"old"', 'a');
 SELECT msg_offset, attempt FROM iotmq.consume('dead_letters', 'readers', invisible_for => '1 ms');
 SELECT pg_sleep(0.01);
 DELETE FROM iotmq_topic.dead_letters;
 SELECT iotmq.publish('dead_letters', 'd1', '"new"', 'a');
 SELECT payload, attempt FROM iotmq.consume('dead_letters', 'readers');
+SELECT iotmq.publish('dead_letters', 'd1', '"letter"', 'a');
+SELECT lease_id AS lease FROM iotmq.consume('dead_letters', 'readers') \gset
+SELECT iotmq.reject(:lease);
+SELECT iotmq.publish('dead_letters', 'd1', '"old"', 'a');
+SELECT iotmq.alter_group('dead_letters', 'readers', max_retries => 1);
+SELECT lease_id AS lease FROM iotmq.consume('dead_letters', 'readers') \gset
+SELECT iotmq.nack(:lease);
+DELETE FROM iotmq_topic.dead_letters;
+SELECT iotmq.redrive('dead_letters', 'readers');
+SELECT payload, attempt FROM iotmq.consume('dead_letters', 'readers');
+SELECT zone, lag_messages, inflight_messages, retry_messages, expired_unread FROM iotmq.consumer_lag WHERE topic = 'dead_letters' ORDER BY zone;
 
 -- Dead letters go with their group.
 SELECT iotmq.publish('dead_letters', 'd1', '1', 'b');

@@ -1,5 +1,5 @@
 -- Retention: which segments go and when, what becomes of the groups that had not read them, and strange times.
--- Messages are put into the past, and run_maintenance is told what the time is.
+-- Messages are put into the past, and run_maintenance is told what the time is. Leases are long, as they expire by that time, too.
 \set VERBOSITY sqlstate
 \set SHOW_CONTEXT never
 SET TimeZone = 'UTC';
@@ -32,12 +32,12 @@ FROM iotmq.maintenance_run ORDER BY run_id DESC LIMIT 1;
 
 -- Policy 'time': segments of an hour, kept for twelve.
 SELECT iotmq.create_topic('retention', retention => '12 hours', segment_interval => '1 hour');
-SELECT iotmq.create_group('retention', 'slow', start_from => '-infinity');
-SELECT iotmq.create_group('retention', 'fast', start_from => '-infinity');
-SELECT iotmq.create_group('retention', 'half', start_from => '-infinity', backoff => '{1 h}');
-SELECT iotmq.create_group('retention', 'alarms', start_from => '-infinity', tags => 'alarm');
-SELECT iotmq.create_group('retention', 'orderly', 'orderly', start_from => '-infinity');
-SELECT iotmq.create_group('retention', 'buried', start_from => '-infinity', max_retries => 0);
+SELECT iotmq.create_group('retention', 'slow', start_from => '-infinity', invisible_for => '30 days');
+SELECT iotmq.create_group('retention', 'fast', start_from => '-infinity', invisible_for => '30 days');
+SELECT iotmq.create_group('retention', 'half', start_from => '-infinity', backoff => '{1 h}', invisible_for => '30 days');
+SELECT iotmq.create_group('retention', 'alarms', start_from => '-infinity', tags => 'alarm', invisible_for => '30 days');
+SELECT iotmq.create_group('retention', 'orderly', 'orderly', start_from => '-infinity', invisible_for => '30 days');
+SELECT iotmq.create_group('retention', 'buried', start_from => '-infinity', max_retries => 0, invisible_for => '30 days');
 SELECT retention_insert('retention', ARRAY[retention_at('10 min'), retention_at('20 min')]);
 SELECT retention_insert('retention', ARRAY[retention_at('30 min')], 'alarm');
 SELECT retention_insert('retention', ARRAY[retention_at('1:10'), retention_at('1:20'), retention_at('1:30')]);
@@ -127,12 +127,12 @@ SELECT iotmq.drop_topic('retention', force => true);
 
 -- Policy 'consumed': after two hours, when every group has settled it; after eight in any case.
 SELECT iotmq.create_topic('retention_consumed', retention => '2 hours', segment_interval => '1 hour', retention_policy => 'consumed');
-SELECT iotmq.create_group('retention_consumed', 'a', start_from => '-infinity', backoff => '{1 h}');
-SELECT iotmq.create_group('retention_consumed', 'b', start_from => '-infinity', max_retries => 0);
+SELECT iotmq.create_group('retention_consumed', 'a', start_from => '-infinity', backoff => '{1 h}', invisible_for => '30 days');
+SELECT iotmq.create_group('retention_consumed', 'b', start_from => '-infinity', max_retries => 0, invisible_for => '30 days');
 SELECT retention_insert('retention_consumed', ARRAY[retention_at('10 min'), retention_at('20 min'), retention_at('30 min')]);
 SELECT retention_insert('retention_consumed', ARRAY[retention_at('1:10'), retention_at('1:20'), retention_at('1:30')]);
 SELECT retention_insert('retention_consumed', ARRAY[retention_at('4:59:59')]);
-SELECT iotmq.publish('retention_consumed', 'd', '8');
+SELECT retention_insert('retention_consumed', ARRAY[retention_at('5:59')]);
 SELECT consumer_group, statement_timestamp() + time_to_loss - retention_at('0') AS lost_at
 FROM iotmq.consumer_lag WHERE topic = 'retention_consumed' ORDER BY consumer_group COLLATE "C";
 CREATE PROCEDURE retention_step(at timestamptz) LANGUAGE plpgsql AS $$

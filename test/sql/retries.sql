@@ -98,7 +98,7 @@ DECLARE
     d iotmq.delivery;
     before timestamptz;
 BEGIN
-    LOOP
+    FOR i IN 1..100 LOOP
         SELECT * INTO d FROM iotmq.consume('retries', consumer_group, 1);
         EXIT WHEN d.msg_offset IS NULL;
         before := clock_timestamp();
@@ -161,7 +161,7 @@ CREATE FUNCTION retries_consume_all(topic text, consumer_group text, max_message
     RETURNS SETOF iotmq.delivery LANGUAGE plpgsql AS $$
 BEGIN
     -- how much of an expired lease comes back at once is not promised
-    LOOP
+    FOR i IN 1..100 LOOP
         RETURN QUERY SELECT * FROM iotmq.consume(topic, consumer_group, max_messages);
         EXIT WHEN NOT FOUND;
     END LOOP;
@@ -211,7 +211,7 @@ DECLARE
     batch iotmq.delivery[];
     killed bigint[];
 BEGIN
-    LOOP
+    FOR i IN 1..1000 LOOP
         SELECT array_agg(d), array_agg(msg_offset) FILTER (WHERE payload::int = ANY (poison)) INTO batch, killed
         FROM iotmq.consume('retries_poison', consumer_group, max_messages) AS d;
         EXIT WHEN batch IS NULL;
@@ -263,6 +263,14 @@ FROM (
 ) AS by_attempt
 GROUP BY consumer_group
 ORDER BY consumer_group;
+-- a last attempt is made alone, whatever failed before: here it was no poison
+SELECT iotmq.create_group('retries_poison', 'nacked', max_retries => 1, backoff => '{0}');
+SELECT iotmq.publish('retries_poison', 'd1', '1') AS first, iotmq.publish('retries_poison', 'd2', '2') \gset
+SELECT min(lease_id) AS lease FROM iotmq.consume('retries_poison', 'nacked') \gset
+SELECT iotmq.nack(:lease, ARRAY[:first]), iotmq.ack(:lease, ARRAY[:first + 1]);
+SELECT iotmq.publish('retries_poison', 'd3', '3') IS NOT NULL AS published;
+SELECT payload, attempt FROM iotmq.consume('retries_poison', 'nacked');
+SELECT payload, attempt FROM iotmq.consume('retries_poison', 'nacked');
 -- with many retries nobody pays for caution with a lease a message
 SELECT count(*) FILTER (WHERE NOT poisonous) < 100 AS few_leases FROM retries_leases WHERE consumer_group = 'usual';
 SELECT iotmq.drop_topic('retries_poison', force => true);
