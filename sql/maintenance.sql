@@ -353,8 +353,11 @@ AS $$
 DECLARE
 	earliest bigint;
 BEGIN
-	IF NOT EXISTS (SELECT FROM iotmq.zone AS z WHERE z.zone_id = move_earliest.zone_id) THEN
-		RETURN;					-- dropped meanwhile
+	PERFORM FROM iotmq.zone AS z
+	WHERE z.zone_id = move_earliest.zone_id
+	FOR NO KEY UPDATE SKIP LOCKED;
+	IF NOT FOUND THEN
+		RETURN;					-- dropped meanwhile, or busy: the next run does it
 	END IF;
 	earliest := iotmq.offset_at(zone_id, '4000-01-01 BC');
 	UPDATE iotmq.zone AS z

@@ -197,6 +197,9 @@ SELECT count(*) FROM iotmq.consumer_lag;
 -- fetch begins where its group stands, not before.
 SELECT iotmq.committed_offset('access_rights', 'mine', 'a');
 SELECT msg_offset FROM iotmq.fetch('access_rights', 'a', 1);
+-- which it can't set back.
+SELECT iotmq.commit_offset('access_rights', 'mine', 'a', 1);
+SELECT iotmq.commit_offset('access_rights', 'mine', 'a', 6);
 RESET ROLE;
 SELECT consumer_group, messages FROM iotmq.in_flight WHERE topic = 'access_rights' ORDER BY lease_id;
 SELECT consumer_group, next_offset, dead_letters
@@ -367,6 +370,9 @@ SELECT msg_offset FROM iotmq.consume('access_rights', 'mine', zone => 'a');
 SELECT count(*) FROM iotmq.dead_letter;
 SELECT msg_offset FROM iotmq.messages_of_device('access_rights', 'd', max_messages => 1, zone => 'a');
 SELECT max(msg_offset) FROM iotmq_topic.access_rights WHERE zone = 'a';
+-- Who may read all of the topic may also begin again.
+SELECT iotmq.commit_offset('access_rights', 'mine', 'a', 1);
+SELECT iotmq.committed_offset('access_rights', 'mine', 'a');
 RESET ROLE;
 -- One that doesn't inherit has it after SET ROLE only.
 SET SESSION AUTHORIZATION regress_iotmq_noinherit;
