@@ -292,7 +292,7 @@ BEGIN
 		DELETE FROM iotmq.segment AS s
 		WHERE s.zone_id = segment.zone_id AND s.from_time = segment.from_time;
 	END IF;
-	IF segment.sealed THEN
+	IF segment.last_offset IS NOT NULL THEN
 		-- what is not written yet has an offset behind it
 		UPDATE iotmq.zone AS z
 		SET earliest_offset = greatest(z.earliest_offset,

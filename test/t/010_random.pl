@@ -123,7 +123,10 @@ BEGIN
 				WHERE g.consumer_group = l.consumer_group AND g.zone = l.zone AND g.msg_offset = l.msg_offset);
 		IF batch IS NULL THEN
 			COMMIT;
-			EXIT WHEN (SELECT finished FROM run) AND (SELECT lag_messages = 0 FROM iotmq.group_lag AS l WHERE l.consumer_group = consumer.consumer_group);
+			EXIT WHEN (SELECT finished FROM run)
+				AND (SELECT lag_messages = 0 FROM iotmq.group_lag AS l WHERE l.consumer_group = consumer.consumer_group);
+			-- something is stuck
+			EXIT WHEN clock_timestamp() > (SELECT stop + interval '1 min' FROM run);
 			CONTINUE;
 		END IF;
 		ASSERT (SELECT count(DISTINCT (zone, lease_id)) FROM unnest(batch)) = 1, 'more than one zone or lease in a call';
