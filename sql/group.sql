@@ -91,8 +91,34 @@ CREATE FUNCTION iotmq.offset_at(zone_id int, at timestamptz) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'iotmq_offset_at';
 COMMENT ON FUNCTION iotmq.offset_at IS 'internal: the offset that belongs to a time';
 
--- create_cursor, drop_cursor: where a group stands in a zone. Whoever needs the
--- locks of both takes the position's before those of leases.
+-- void_leases(cursor_id, wait): its leases end; without wait but for those that
+-- somebody has locked. Who needs a lease and the position locks them in that order:
+-- so a seek or a drop voids the leases, waiting, then locks the position, then voids
+-- those made meanwhile. For these it must not wait: who has one may be waiting for
+-- the position. He finds that it is void (see src/settle.c), and maintenance sweeps
+-- up the row.
+CREATE FUNCTION iotmq.void_leases(cursor_id int, wait boolean) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	first bigint := cursor_id::bigint << 43;
+	next bigint := (cursor_id + 1)::bigint << 43;
+BEGIN
+	IF wait THEN
+		DELETE FROM iotmq.lease AS l WHERE l.lease_id >= first AND l.lease_id < next;
+	ELSE
+		DELETE FROM iotmq.lease AS l
+		WHERE l.lease_id IN (
+			SELECT f.lease_id FROM iotmq.lease AS f
+			WHERE f.lease_id >= first AND f.lease_id < next
+			FOR UPDATE SKIP LOCKED);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION iotmq.void_leases IS 'internal: ends the leases of a group in a zone';
+
+-- create_cursor, drop_cursor: where a group stands in a zone.
 CREATE FUNCTION iotmq.create_cursor(group_id int, zone_id int, next_offset bigint) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
@@ -109,10 +135,9 @@ CREATE FUNCTION iotmq.drop_cursor(cursor_id int) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
+	SELECT iotmq.void_leases(cursor_id, true);
 	DELETE FROM iotmq.position AS p WHERE p.cursor_id = drop_cursor.cursor_id;
-	DELETE FROM iotmq.lease AS l
-	WHERE l.lease_id >= drop_cursor.cursor_id::bigint << 43
-		AND l.lease_id < (drop_cursor.cursor_id + 1)::bigint << 43;
+	SELECT iotmq.void_leases(cursor_id, false);
 	DELETE FROM iotmq.redelivery AS r WHERE r.cursor_id = drop_cursor.cursor_id;
 	DELETE FROM iotmq.dead_message AS d WHERE d.cursor_id = drop_cursor.cursor_id;
 	DELETE FROM iotmq.cursor AS c WHERE c.cursor_id = drop_cursor.cursor_id;
@@ -253,5 +278,5 @@ CREATE FUNCTION iotmq.may_consume(group_id int) RETURNS boolean
 COMMENT ON FUNCTION iotmq.may_consume IS 'internal: whether the current user may consume as a group';
 
 REVOKE EXECUTE ON FUNCTION iotmq.group_id, iotmq.parse_tags, iotmq.check_group, iotmq.offset_at,
-	iotmq.create_cursor, iotmq.drop_cursor, iotmq.create_group, iotmq.alter_group,
+	iotmq.void_leases, iotmq.create_cursor, iotmq.drop_cursor, iotmq.create_group, iotmq.alter_group,
 	iotmq.drop_group FROM PUBLIC;

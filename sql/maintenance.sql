@@ -377,7 +377,7 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.move_earliest IS 'internal: notes the earliest offset of a zone';
 
--- note_run(...): adds a run to the log of runs and says what it did.
+-- note_run(...): sweeps up, adds a run to the log of runs and says what it did.
 CREATE FUNCTION iotmq.note_run(started_at timestamptz, at timestamptz, made int, sealed int,
 		dropped int, taken_over int, skipped text[]) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -387,6 +387,14 @@ BEGIN
 	INSERT INTO iotmq.maintenance_run (started_at, finished_at, at, segments_made, segments_sealed,
 		segments_dropped, leases_taken_over, skipped)
 	VALUES (started_at, clock_timestamp(), at, made, sealed, dropped, taken_over, skipped);
+	-- what a seek or a drop left: see void_leases
+	DELETE FROM iotmq.lease AS l
+	WHERE l.lease_id IN (
+		SELECT f.lease_id
+		FROM iotmq.lease AS f
+		LEFT JOIN iotmq.position AS p ON p.cursor_id = f.lease_id >> 43
+		WHERE p.cursor_id IS NULL OR f.lease_id < p.oldest_lease
+		FOR UPDATE OF f SKIP LOCKED);
 	DELETE FROM iotmq.maintenance_run AS r
 	WHERE r.run_id <= (SELECT max(run_id) - 1000 FROM iotmq.maintenance_run);
 	RAISE NOTICE 'segments: % made, % sealed, % dropped; expired leases taken over: %; skipped: %',

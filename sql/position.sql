@@ -17,7 +17,7 @@ COMMENT ON FUNCTION iotmq.count_between IS 'internal: how many messages of a ran
 
 -- move_cursor(cursor_id, next_offset): the group goes on there; its leases and
 -- waiting retries in the zone are void; what was redriven is a dead letter again.
--- Locks the position, then leases.
+-- The caller has voided the leases and locked the position: see void_leases.
 CREATE FUNCTION iotmq.move_cursor(cursor_id int, next_offset bigint) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
@@ -29,9 +29,7 @@ AS $$
 		oldest_lease = p.last_lease + 1,
 		waiting = 0
 	WHERE p.cursor_id = move_cursor.cursor_id;
-	DELETE FROM iotmq.lease AS l
-	WHERE l.lease_id >= move_cursor.cursor_id::bigint << 43
-		AND l.lease_id < (move_cursor.cursor_id + 1)::bigint << 43;
+	SELECT iotmq.void_leases(cursor_id, false);
 	DELETE FROM iotmq.redelivery AS r WHERE r.cursor_id = move_cursor.cursor_id;
 	UPDATE iotmq.dead_message AS d
 	SET redriven = false
@@ -49,7 +47,8 @@ DECLARE
 	target bigint;
 BEGIN
 	IF NOT dry_run THEN
-		-- nobody claims from here on
+		-- nobody claims from here on; leases first, see void_leases
+		PERFORM iotmq.void_leases(cursor_id, true);
 		PERFORM FROM iotmq.position AS p WHERE p.cursor_id = seek_cursor.cursor_id FOR UPDATE;
 	END IF;
 	SELECT z.zone, p.next_offset, least(greatest(to_offset, z.earliest_offset), o.end_offset)

@@ -228,8 +228,13 @@ fill(const Cursor *cursor, const ClaimRequest *request, Finding *finding, Positi
 	if (cursor->group->orderly)
 		in_flight = iotmq_devices_in_flight(position);
 	iotmq_batch_begin(&batch, cursor, position, request->max_messages, now, set);
-	if (position->next_due <= now)
+	/* what the log has dropped is gone, and the next one's turn */
+	for (int64 waiting = position->waiting + 1;
+		 batch.lease.n == 0 && position->next_due <= now && position->waiting < waiting;)
+	{
+		waiting = position->waiting;
 		iotmq_redeliver(cursor, position, now, in_flight, &batch);
+	}
 	if (batch.lease.batch_limit == 0 && batch.lease.n < batch.limit)
 		parked = take_new(cursor, finding, position, in_flight, &batch);
 	if (batch.lease.n > 0)

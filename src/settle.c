@@ -7,8 +7,11 @@
  * the lease. nack, reject and a shortening extend tell the cursor that something
  * will be due.
  *
- * Locks: the cursor's position where it is needed, before the lease, as everybody
- * does who needs both.
+ * Locks: the lease, then the cursor's position where it is needed: a transaction
+ * may ack some messages of a lease and nack others. Who voids leases (a seek, a
+ * drop) takes them in the same order, and can't wait for those made after it began
+ * (see move_cursor in sql/position.sql): so whoever gets the position looks whether
+ * his lease is void meanwhile.
  */
 #include "iotmq.h"
 
@@ -32,8 +35,7 @@ typedef struct Settlement
 } Settlement;
 
 static int	settle(FunctionCallInfo fcinfo, const Settlement *settlement);
-static void find_cursor(FunctionCallInfo fcinfo, Cursor *cursor);
-static void lock_lease(FunctionCallInfo fcinfo, Lease *lease, ItemPointer tid);
+static void open_lease(FunctionCallInfo fcinfo, Cursor *cursor, Lease *lease, ItemPointer tid);
 static void lease_is_gone(int64 lease_id);
 static bool *choose(FunctionCallInfo fcinfo, const Lease *lease, int *n);
 static void forget_dead_letters(const Cursor *cursor, const Lease *lease, const bool *chosen);
@@ -41,7 +43,8 @@ static void fail(const Cursor *cursor, const Lease *lease, bool *chosen,
 				 const Settlement *settlement, Position *position);
 static void choose_followers(const Lease *lease, int i, bool *chosen);
 static int64 backoff(const ConsumerGroup *group, int attempt);
-static void lock_position(const Cursor *cursor, Position *position, ItemPointer tid);
+static void lock_position(const Cursor *cursor, const Lease *lease, Position *position,
+						  ItemPointer tid);
 
 /*
  * ack(lease_id bigint, msg_offsets bigint[]) RETURNS int: these messages (NULL:
@@ -116,18 +119,17 @@ iotmq_extend(PG_FUNCTION_ARGS)
 	iotmq_require_primary("extend()");
 	iotmq_require_arg(fcinfo, 1, "invisible_for");
 	invisible_for = iotmq_invisible_for(PG_GETARG_INTERVAL_P(1));
-	find_cursor(fcinfo, &cursor);
+	open_lease(fcinfo, &cursor, &lease, &tid);
 	deadline = GetCurrentTimestamp() + invisible_for;
-	if (iotmq_position_peek(cursor.cursor_id, &position) && deadline < position.next_expiry)
+	if (deadline < lease.deadline)
 	{
-		lock_position(&cursor, &position, &position_tid);
+		lock_position(&cursor, &lease, &position, &position_tid);
 		if (deadline < position.next_expiry)
 		{
 			position.next_expiry = deadline;
 			iotmq_position_store(&position, &position_tid);
 		}
 	}
-	lock_lease(fcinfo, &lease, &tid);
 	lease.deadline = deadline;
 	iotmq_lease_update(&lease, &tid);
 	PG_RETURN_TIMESTAMPTZ(deadline);
@@ -145,10 +147,7 @@ settle(FunctionCallInfo fcinfo, const Settlement *settlement)
 	int			n;
 	bool	   *chosen;
 
-	find_cursor(fcinfo, &cursor);
-	if (settlement->verdict != VERDICT_ACK)
-		lock_position(&cursor, &position, &position_tid);
-	lock_lease(fcinfo, &lease, &tid);
+	open_lease(fcinfo, &cursor, &lease, &tid);
 	chosen = choose(fcinfo, &lease, &n);
 	if (n == 0)
 		return 0;
@@ -156,6 +155,7 @@ settle(FunctionCallInfo fcinfo, const Settlement *settlement)
 		forget_dead_letters(&cursor, &lease, chosen);
 	else
 	{
+		lock_position(&cursor, &lease, &position, &position_tid);
 		fail(&cursor, &lease, chosen, settlement, &position);
 		iotmq_position_store(&position, &position_tid);
 	}
@@ -169,22 +169,19 @@ settle(FunctionCallInfo fcinfo, const Settlement *settlement)
 	return n;
 }
 
-/* What the lease that argument 0 names belongs to, if the current user may settle it. */
+/* Locks the lease that argument 0 names, if the current user may settle it. */
 static void
-find_cursor(FunctionCallInfo fcinfo, Cursor *cursor)
+open_lease(FunctionCallInfo fcinfo, Cursor *cursor, Lease *lease, ItemPointer tid)
 {
-	iotmq_require_arg(fcinfo, 0, "lease_id");
-	if (PG_GETARG_INT64(0) <= 0 ||
-		!iotmq_cursor_by_id(LEASE_CURSOR(PG_GETARG_INT64(0)), cursor))
-		lease_is_gone(PG_GETARG_INT64(0));
-	iotmq_require_consume(cursor->topic, cursor->group);
-}
+	int64		lease_id;
 
-static void
-lock_lease(FunctionCallInfo fcinfo, Lease *lease, ItemPointer tid)
-{
-	if (iotmq_lease_lock(PG_GETARG_INT64(0), true, lease, tid) != ROW_OK)
-		lease_is_gone(PG_GETARG_INT64(0));
+	iotmq_require_arg(fcinfo, 0, "lease_id");
+	lease_id = PG_GETARG_INT64(0);
+	if (lease_id <= 0 || !iotmq_cursor_by_id(LEASE_CURSOR(lease_id), cursor))
+		lease_is_gone(lease_id);
+	iotmq_require_consume(cursor->topic, cursor->group);
+	if (iotmq_lease_lock(lease_id, true, lease, tid) != ROW_OK)
+		lease_is_gone(lease_id);
 }
 
 static void
@@ -317,12 +314,11 @@ backoff(const ConsumerGroup *group, int attempt)
 	return group->backoff[Min(attempt, group->nbackoff) - 1];
 }
 
+/* Locks the position of a lease that is locked already, unless that is void meanwhile. */
 static void
-lock_position(const Cursor *cursor, Position *position, ItemPointer tid)
+lock_position(const Cursor *cursor, const Lease *lease, Position *position, ItemPointer tid)
 {
-	if (iotmq_position_lock(cursor->cursor_id, true, position, tid) != ROW_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("consumer group \"%s\" of topic \"%s\" was dropped",
-						cursor->group->name, cursor->topic->name)));
+	if (iotmq_position_lock(cursor->cursor_id, true, position, tid) != ROW_OK ||
+		lease->lease_id < position->oldest_lease)
+		lease_is_gone(lease->lease_id);
 }

@@ -137,7 +137,7 @@ SELECT unnest('{ahead,before_publish,catalog_changed,check_group,check_name,chec
 	check_retention,check_role,check_transaction,count_between,count_ready,
 	create_cursor,create_segment,device_as_owner,drop_cursor,drop_segment,
 	forget_segment,group_id,is_expired,lock_segment,lowest_offset,maintenance_job,make_segments,
-	move_cursor,move_earliest,note_run,offset_at,parse_tags,prepare_zone,
+	move_cursor,move_earliest,note_run,offset_at,parse_tags,prepare_zone,void_leases,
 	purge_as_owner,readers_to_maintain,redrive_as_owner,remove_segment,require_cron,
 	seal_segments,seek_cursor,set_monitor,set_publish,stable_sample,stable_settled,
 	take_over,topic_id,wait_again,zone_id,zones_to_maintain}'::text[]), NULL, '{}';
