@@ -66,6 +66,7 @@ BEGIN
 		SELECT coalesce(sum(iotmq.count_ready(c.cursor_id)
 			+ (SELECT coalesce(sum(l.messages), 0)
 				FROM iotmq.lease AS l
+				JOIN iotmq.position AS p ON p.cursor_id = c.cursor_id AND p.oldest_lease <= l.lease_id
 				WHERE l.lease_id >= c.cursor_id::bigint << 43
 					AND l.lease_id < (c.cursor_id + 1)::bigint << 43)
 			+ (SELECT count(*) FROM iotmq.redelivery AS r WHERE r.cursor_id = c.cursor_id)), 0)
@@ -91,6 +92,7 @@ SELECT
 	coalesce((SELECT max(attempt) FROM unnest(l.attempts) AS attempt), 1) AS attempt
 FROM iotmq.lease AS l
 JOIN iotmq.cursor AS c ON c.cursor_id = l.lease_id >> 43
+JOIN iotmq.position AS p ON p.cursor_id = c.cursor_id AND p.oldest_lease <= l.lease_id
 JOIN iotmq.consumer_group AS g USING (group_id)
 JOIN iotmq.zone AS z USING (zone_id)
 JOIN iotmq.topic AS t ON t.topic_id = z.topic_id;
@@ -117,6 +119,7 @@ WITH zone_offset AS MATERIALIZED (
 		sum(l.messages) AS messages,
 		min(coalesce(l.offsets[o.i + 1], l.first_offset + o.i)) AS first_offset
 	FROM iotmq.lease AS l
+	JOIN iotmq.position AS p ON p.cursor_id = l.lease_id >> 43 AND p.oldest_lease <= l.lease_id
 	CROSS JOIN LATERAL (
 		-- the first message that is still open
 		SELECT coalesce(min(i), 0) AS i

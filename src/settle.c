@@ -173,6 +173,7 @@ settle(FunctionCallInfo fcinfo, const Settlement *settlement)
 static void
 open_lease(FunctionCallInfo fcinfo, Cursor *cursor, Lease *lease, ItemPointer tid)
 {
+	Position	position;
 	int64		lease_id;
 
 	iotmq_require_arg(fcinfo, 0, "lease_id");
@@ -180,7 +181,9 @@ open_lease(FunctionCallInfo fcinfo, Cursor *cursor, Lease *lease, ItemPointer ti
 	if (lease_id <= 0 || !iotmq_cursor_by_id(LEASE_CURSOR(lease_id), cursor))
 		lease_is_gone(lease_id);
 	iotmq_require_consume(cursor->topic, cursor->group);
-	if (iotmq_lease_lock(lease_id, true, lease, tid) != ROW_OK)
+	if (iotmq_lease_lock(lease_id, true, lease, tid) != ROW_OK ||
+		!iotmq_position_peek(cursor->cursor_id, &position) ||
+		lease_id < position.oldest_lease)
 		lease_is_gone(lease_id);
 }
 
