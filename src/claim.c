@@ -235,7 +235,8 @@ fill(const Cursor *cursor, const ClaimRequest *request, Finding *finding, Positi
 		waiting = position->waiting;
 		iotmq_redeliver(cursor, position, now, in_flight, &batch);
 	}
-	if (batch.lease.batch_limit == 0 && batch.lease.n < batch.limit)
+	if (batch.lease.batch_limit == 0 && batch.lease.n < batch.limit &&
+		(batch.lease.n == 0 || batch.lease.offsets[batch.lease.n - 1] < position->next_offset))
 		parked = take_new(cursor, finding, position, in_flight, &batch);
 	if (batch.lease.n > 0)
 	{

@@ -26,8 +26,9 @@ enum
 	Natts_dead = Anum_message + Natts_message - 1
 };
 
-static bool find_redriven(int32 cursor_id, int64 msg_offset, Datum *values, bool *isnull,
-						  ItemPointer tid);
+static bool is_in_log(const Cursor *cursor, int64 msg_offset);
+static bool find(int32 cursor_id, int64 msg_offset, bool redriven, Datum *values, bool *isnull,
+				 ItemPointer tid);
 static void set_fate(const Cursor *cursor, const Failure *failure, Datum *values, bool *isnull);
 
 /* Makes the message a dead letter of the group; false if its content is gone. */
@@ -42,8 +43,9 @@ iotmq_dead_letter_add(const Cursor *cursor, const Failure *failure)
 	TupleTableSlot *slot;
 	bool		found = true;
 
-	if (failure->redriven &&
-		find_redriven(cursor->cursor_id, failure->msg_offset, values, isnull, &tid))
+	/* after a seek back there may be one of it already */
+	if (find(cursor->cursor_id, failure->msg_offset, true, values, isnull, &tid) ||
+		find(cursor->cursor_id, failure->msg_offset, false, values, isnull, &tid))
 	{
 		set_fate(cursor, failure, values, isnull);
 		CatalogTupleUpdate(rel, &tid, heap_form_tuple(RelationGetDescr(rel), values, isnull));
@@ -78,7 +80,7 @@ iotmq_dead_letter_fetch(int32 cursor_id, int64 msg_offset)
 	TupleDesc	desc;
 	TupleTableSlot *slot;
 
-	if (!find_redriven(cursor_id, msg_offset, values, isnull, &tid))
+	if (!find(cursor_id, msg_offset, true, values, isnull, &tid))
 		return NULL;
 	rel = table_open(iotmq_catalog_relid(CATALOG_DEAD_MESSAGE), AccessShareLock);
 	desc = CreateTemplateTupleDesc(Natts_message);
@@ -98,7 +100,7 @@ iotmq_dead_letter_is_redriven(int32 cursor_id, int64 msg_offset)
 	bool		isnull[Natts_dead];
 	ItemPointerData tid;
 
-	return find_redriven(cursor_id, msg_offset, values, isnull, &tid);
+	return find(cursor_id, msg_offset, true, values, isnull, &tid);
 }
 
 /* A redriven message is done: its copy goes. Nothing to do for any other. */
@@ -110,7 +112,7 @@ iotmq_dead_letter_settle(int32 cursor_id, int64 msg_offset)
 	ItemPointerData tid;
 	Relation	rel;
 
-	if (!find_redriven(cursor_id, msg_offset, values, isnull, &tid))
+	if (!find(cursor_id, msg_offset, true, values, isnull, &tid))
 		return;
 	rel = table_open(iotmq_catalog_relid(CATALOG_DEAD_MESSAGE), RowExclusiveLock);
 	CatalogTupleDelete(rel, &tid);
@@ -120,7 +122,8 @@ iotmq_dead_letter_settle(int32 cursor_id, int64 msg_offset)
 
 /*
  * wait_again(cursor_id int, msg_offset bigint) RETURNS void: a message whose dead
- * letter was just marked as redriven waits for its first attempt.
+ * letter was just marked as redriven waits for its first attempt. If the group
+ * went back behind it, it comes from the log by itself and needs no letter.
  */
 PG_FUNCTION_INFO_V1(iotmq_wait_again);
 Datum
@@ -135,11 +138,16 @@ iotmq_wait_again(PG_FUNCTION_ARGS)
 	Position	position;
 
 	if (!iotmq_cursor_by_id(PG_GETARG_INT32(0), &cursor) ||
-		!find_redriven(cursor.cursor_id, msg_offset, values, isnull, &tid) ||
+		!find(cursor.cursor_id, msg_offset, true, values, isnull, &tid) ||
 		iotmq_position_lock(cursor.cursor_id, true, &position, &tid) != ROW_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("dead letter of offset " INT64_FORMAT " does not exist", msg_offset)));
+	if (msg_offset >= position.next_offset && is_in_log(&cursor, msg_offset))
+	{
+		iotmq_dead_letter_settle(cursor.cursor_id, msg_offset);
+		PG_RETURN_VOID();
+	}
 	if (cursor.group->orderly)
 		waiting.device = DatumGetTextPP(values[Anum_message + Anum_device_id - 2]);
 	iotmq_wait(&cursor, &waiting, 1, &position);
@@ -147,9 +155,20 @@ iotmq_wait_again(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* The row of a redriven message, copied; false: there is none. */
 static bool
-find_redriven(int32 cursor_id, int64 msg_offset, Datum *values, bool *isnull, ItemPointer tid)
+is_in_log(const Cursor *cursor, int64 msg_offset)
+{
+	ZoneScan   *scan = iotmq_scan_begin(cursor->zone, msg_offset, msg_offset);
+	bool		found = iotmq_scan_one(scan, msg_offset) != NULL;
+
+	iotmq_scan_end(scan);
+	return found;
+}
+
+/* The message's row, redriven or not, copied; false: there is none. */
+static bool
+find(int32 cursor_id, int64 msg_offset, bool redriven, Datum *values, bool *isnull,
+	 ItemPointer tid)
 {
 	ScanKeyData keys[2];
 	RowScan		scan;
@@ -163,7 +182,7 @@ find_redriven(int32 cursor_id, int64 msg_offset, Datum *values, bool *isnull, It
 		HeapTuple	tuple = ExecCopySlotHeapTuple(scan.slot);
 
 		heap_deform_tuple(tuple, RelationGetDescr(scan.rel), values, isnull);
-		found = DatumGetBool(values[Anum_redriven - 1]);
+		found = DatumGetBool(values[Anum_redriven - 1]) == redriven;
 		*tid = scan.slot->tts_tid;
 	}
 	iotmq_row_scan_end(&scan);

@@ -209,7 +209,47 @@ SELECT iotmq.redrive('dead_letters', 'readers');
 SELECT count(*) FROM iotmq.dead_letter WHERE topic = 'dead_letters';
 SELECT count(*) FROM iotmq.dead_message;
 
+-- After a seek back, what is redriven may come from the log as well: each lease is in order all the same, and names each message once.
+SELECT iotmq.create_group('dead_letters', 'seekers');
+SELECT count(iotmq.publish('dead_letters', 'd' || n, to_jsonb(n), 'b')) FROM generate_series(1, 60) AS n;
+SELECT min(msg_offset) AS first FROM iotmq_topic.dead_letters WHERE payload = '1' \gset
+SELECT min(lease_id) AS lease FROM iotmq.consume('dead_letters', 'seekers', 100) \gset
+SELECT iotmq.reject(:lease, ARRAY[:first + 56, :first + 57, :first + 58]), iotmq.ack(:lease);
+SELECT new_offset = :first AS back FROM iotmq.seek_offset('dead_letters', 'seekers', 'b', :first);
+CREATE TABLE dead_letters_seen (n int, msg_offset bigint, acked int);
+CREATE FUNCTION dead_letters_look() RETURNS TABLE (in_order boolean, each_acked boolean, messages bigint, more_than_once boolean) LANGUAGE plpgsql AS $$
+DECLARE
+    batch iotmq.delivery[];
+BEGIN
+    FOR i IN 1..100 LOOP
+        SELECT array_agg(d) INTO batch FROM iotmq.consume('dead_letters', 'seekers', 40) AS d;
+        EXIT WHEN batch IS NULL;
+        FOR j IN 1..cardinality(batch) LOOP
+            INSERT INTO dead_letters_seen VALUES (i, batch[j].msg_offset, iotmq.ack(batch[j].lease_id, ARRAY[batch[j].msg_offset]));
+        END LOOP;
+    END LOOP;
+    RETURN QUERY
+    SELECT bool_and(s.in_order), bool_and(s.acked), count(DISTINCT s.msg_offset), bool_or(s.repeated)
+    FROM (SELECT msg_offset, acked = 1 AS acked, msg_offset > lag(msg_offset, 1, 0) OVER (PARTITION BY n ORDER BY ctid) AS in_order,
+                 count(*) OVER (PARTITION BY n, msg_offset) > 1 AS repeated
+          FROM dead_letters_seen) AS s;
+END
+$$;
+SELECT iotmq.redrive('dead_letters', 'seekers');
+SELECT * FROM dead_letters_look();
+SELECT inflight_messages, retry_messages, dead_letters FROM iotmq.group_lag WHERE topic = 'dead_letters' AND consumer_group = 'seekers';
+-- given up twice
+TRUNCATE dead_letters_seen;
+SELECT new_offset = :first + 50 AS back FROM iotmq.seek_offset('dead_letters', 'seekers', 'b', :first + 50);
+SELECT iotmq.reject(min(lease_id)) FROM iotmq.consume('dead_letters', 'seekers');
+SELECT new_offset = :first + 55 AS back FROM iotmq.seek_offset('dead_letters', 'seekers', 'b', :first + 55);
+SELECT iotmq.reject(min(lease_id)) FROM iotmq.consume('dead_letters', 'seekers');
+SELECT count(DISTINCT msg_offset) FROM iotmq.dead_letter WHERE topic = 'dead_letters' AND consumer_group = 'seekers';
+SELECT iotmq.redrive('dead_letters', 'seekers') >= 10 AS redriven;
+SELECT * FROM dead_letters_look();
+SELECT inflight_messages, retry_messages, dead_letters FROM iotmq.group_lag WHERE topic = 'dead_letters' AND consumer_group = 'seekers';
+
 SELECT iotmq.drop_topic('dead_letters', force => true);
-DROP TABLE dead_letters_content, dead_letters_delivery;
+DROP TABLE dead_letters_seen, dead_letters_content, dead_letters_delivery;
 DROP VIEW dead_letters_lag;
-DROP FUNCTION dead_letters_settle;
+DROP FUNCTION dead_letters_settle, dead_letters_look;
