@@ -103,7 +103,7 @@ COMMENT ON FUNCTION iotmq.device_as_owner IS 'internal: messages_of_device, afte
 CREATE FUNCTION iotmq.messages_of_device(topic text, device_id text,
 		since timestamptz DEFAULT '-infinity', until timestamptz DEFAULT 'infinity',
 		max_messages int DEFAULT 64, zone text DEFAULT NULL) RETURNS SETOF iotmq.delivery
-	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 64
+	LANGUAGE C STABLE PARALLEL UNSAFE ROWS 64
 	AS 'MODULE_PATHNAME', 'iotmq_messages_of_device';
 COMMENT ON FUNCTION iotmq.messages_of_device IS 'the messages of a device, newest first';
 
@@ -112,6 +112,6 @@ REVOKE EXECUTE ON FUNCTION iotmq.device_as_owner FROM PUBLIC;
 -- committed_offset: where a group goes on in a zone, for pull readers that begin
 -- again. Errors: 22004, 42704, 42501.
 CREATE FUNCTION iotmq.committed_offset(topic text, consumer_group text, zone text) RETURNS bigint
-	LANGUAGE C VOLATILE PARALLEL RESTRICTED
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'iotmq_committed_offset';
 COMMENT ON FUNCTION iotmq.committed_offset IS 'the next offset that a group reads in a zone';

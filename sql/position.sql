@@ -11,7 +11,7 @@ COMMENT ON TYPE iotmq.seek_result IS 'what a seek did in a zone: messages delive
 -- count_between(cursor_id, from_offset, to_offset): the messages in from..to
 -- (exclusive) that the group wants.
 CREATE FUNCTION iotmq.count_between(cursor_id int, from_offset bigint, to_offset bigint) RETURNS bigint
-	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'iotmq_count_between';
 COMMENT ON FUNCTION iotmq.count_between IS 'internal: how many messages of a range a group wants';
 

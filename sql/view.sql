@@ -5,24 +5,24 @@
 -- assigned, as far as they are known now; NULL: the zone is gone. On a standby only
 -- what consumers learnt on the primary is known.
 CREATE FUNCTION iotmq.zone_offsets(zone_id int, OUT stable_offset bigint, OUT end_offset bigint)
-	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'iotmq_zone_offsets';
 COMMENT ON FUNCTION iotmq.zone_offsets IS 'internal: stable and end offset of a zone';
 
 -- published_at(zone_id, msg_offset): when the first message at or after
 -- that offset was published; NULL: there is none.
 CREATE FUNCTION iotmq.published_at(zone_id int, msg_offset bigint) RETURNS timestamptz
-	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'iotmq_published_at';
 COMMENT ON FUNCTION iotmq.published_at IS 'internal: when the first message from an offset on was published';
 
 CREATE FUNCTION iotmq.newest_published_at(zone_id int) RETURNS timestamptz
-	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'iotmq_newest_published_at';
 COMMENT ON FUNCTION iotmq.newest_published_at IS 'internal: when the last message of a zone was published';
 
 CREATE FUNCTION iotmq.count_ready(cursor_id int) RETURNS bigint
-	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'iotmq_count_ready';
 COMMENT ON FUNCTION iotmq.count_ready IS 'internal: how many messages a group has not been delivered yet in a zone';
 
@@ -31,7 +31,7 @@ COMMENT ON FUNCTION iotmq.count_ready IS 'internal: how many messages a group ha
 -- prepared.
 CREATE FUNCTION iotmq.zone_holders(OUT offset_sequence regclass, OUT pid int, OUT xid xid,
 		OUT since timestamptz, OUT application_name text) RETURNS SETOF record
-	LANGUAGE sql STABLE PARALLEL RESTRICTED
+	LANGUAGE sql STABLE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT l.relation, a.pid, a.backend_xid, a.xact_start, a.application_name
@@ -56,7 +56,7 @@ COMMENT ON FUNCTION iotmq.zone_holders IS 'internal: the open transactions that 
 -- count_lag: what a group has not settled, counted by reading: not yet delivered
 -- (filters applied), in flight, or waiting for a retry. Errors: 22004, 42704.
 CREATE FUNCTION iotmq.count_lag(topic text, consumer_group text) RETURNS bigint
-	LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
