@@ -17,9 +17,11 @@
 #include "utils/timestamp.h"
 
 #define TAKE_OVER_MESSAGES 20000	/* that one claim takes over at most, about */
+#define AMPLE_RETRIES 4			/* enough to find a message that kills its consumer a bit later */
 #define SHRINK 8				/* a lease that expired comes back in at most 1/8 of its size */
 
 static void take_over(const Cursor *cursor, const Lease *lease, Position *position, TimestampTz now);
+static int	next_limit(const ConsumerGroup *group, const Lease *lease, int attempt);
 static int	smaller(int n, int attempts_left);
 
 /* The message waits for its next delivery, which will have that number. */
@@ -156,7 +158,7 @@ take_over(const Cursor *cursor, const Lease *lease, Position *position, Timestam
 		int			attempt = lease->attempts != NULL ? lease->attempts[i] : 1;
 		Failure		failure = {
 			.msg_offset = msg_offset, .attempt = attempt,
-			.batch_limit = smaller(lease->messages, cursor->group->max_retries - attempt + 1),
+			.batch_limit = next_limit(cursor->group, lease, attempt),
 			.not_before = now,
 			.redriven = lease->redriven &&
 			iotmq_dead_letter_is_redriven(cursor->cursor_id, msg_offset),
@@ -171,6 +173,18 @@ take_over(const Cursor *cursor, const Lease *lease, Position *position, Timestam
 		if (iotmq_fail(cursor, &failure, position))
 			iotmq_devices_add(waiting, failure.device);
 	}
+}
+
+/*
+ * How large the next lease of a message may be whose lease expired. An orderly
+ * group gets a batch once more as it was, if there are retries enough.
+ */
+static int
+next_limit(const ConsumerGroup *group, const Lease *lease, int attempt)
+{
+	if (group->orderly && attempt == 1 && group->max_retries >= AMPLE_RETRIES)
+		return lease->batch_limit;
+	return smaller(lease->messages, group->max_retries - attempt + 1);
 }
 
 /* The size of leases for messages of one that expired with n of them open. */

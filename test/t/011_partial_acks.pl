@@ -84,17 +84,25 @@ $old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
 $old->query_safe('SELECT count(*) FROM held');
 
 $timeout->start;
-my %output;
-my %run = map {
-	my $call = $_;
+my (%output, %run);
+
+sub start_call
+{
+	my ($call) = @_;
 	$output{$call} = '';
-	$call => IPC::Run::start(
+	$run{$call} = IPC::Run::start(
 		[
 			'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d',
 			$node->connstr('postgres'), '-c', "CALL $call"
 		],
-		'<', \undef, '>', \$output{$call}, '2>&1', $timeout)
-} ('acker(0)', 'acker(1)', 'consumer()');
+		'<', \undef, '>', \$output{$call}, '2>&1', $timeout);
+	return;
+}
+
+start_call('consumer()');
+$node->poll_query_until('postgres', 'SELECT count(*) > 0 FROM delivered')
+  or die 'the consumer does not start';
+start_call($_) foreach ('acker(0)', 'acker(1)');
 foreach my $call (sort keys %run)
 {
 	$run{$call}->finish;
@@ -104,7 +112,7 @@ $old->quit;
 
 my $claims = $node->safe_psql('postgres', q(SELECT count(*) FROM delivered WHERE device_id = 'free'));
 note "$claims claims";
-cmp_ok($claims, '>', 5, 'there were claims meanwhile');
+cmp_ok($claims, '>', 2, 'there were claims meanwhile');
 is($node->safe_psql('postgres', q(SELECT count(*) FROM delivered WHERE device_id <> 'free')),
 	0, 'no device was delivered that was in flight');
 is($node->safe_psql('postgres', 'SELECT count(*), sum(messages) FROM iotmq.in_flight'),
