@@ -6,36 +6,6 @@ Two comparisons, each with itself: 10^7 against 10^5 messages behind the group's
 
 from lib import bench
 
-# A zone's past: so many segments of the last 40 hours, all of them full and sealed. Publishing
-# stamps the server's clock; only a superuser can place rows into other times.
-LOAD_PAST = """
-CREATE PROCEDURE load_past(topic text, messages bigint, segments int) LANGUAGE plpgsql AS $$
-DECLARE
-    batch batch;
-    width interval := interval '40 hours' / segments;
-    start timestamptz := now() - interval '40 hours';
-    zone_table regclass := iotmq.zone_table(topic, 'default');
-    zone_id int := (SELECT z.zone_id FROM iotmq.zone AS z WHERE z.table_name = zone_table);
-    batches bigint := messages / 1000;
-    sealed int := 0;
-BEGIN
-    SELECT * INTO batch FROM public.batch;
-    PERFORM iotmq.make_segments(zone_id, start, now());
-    COMMIT;
-    FOR n IN 0 .. batches - 1 LOOP
-        EXECUTE format('INSERT INTO %s (device_id, payload, published_at) SELECT *, $3 FROM unnest($1, $2)', zone_table)
-            USING batch.device_ids, batch.payloads, start + n * segments / batches * width;
-        COMMIT;
-    END LOOP;
-    FOR step IN 1 .. 3 LOOP             -- each needs a transaction of its own
-        sealed := sealed + iotmq.seal_segments(zone_id);
-        COMMIT;
-    END LOOP;
-    ASSERT sealed >= segments, format('%s segments sealed', sealed);
-END $$;
-"""
-
-
 def drain(it, topic, messages, first):
     """messages a second of a group that has got to the offset first"""
     it.new_group(topic, "reader")
@@ -71,7 +41,7 @@ def measure():
             first[topic] = 1
             it.run("CALL load_past(%s, %s, %s)", topic, messages, segments)
 
-        it.run(LOAD_PAST)
+        it.run(bench.LOAD_PAST)
         behind("behind5", 10**5)
         behind("behind7", 10**7)
         spread("segments2", 2)

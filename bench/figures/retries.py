@@ -1,5 +1,6 @@
 """One consumer takes batches of 100 and nacks one message of each, against one that acks all.
 
+A batch is settled in one transaction.
 Each nacked message comes again after a second, in a lease with others. The columns are messages
 settled a second.
 """
@@ -13,9 +14,13 @@ SELECT * FROM iotmq.consume('bench', 'nacks', 100)
 \\aset
 \\if :lease_id > 0
 \\if :attempt = 1
+BEGIN;
 SELECT iotmq.nack(:lease_id, ARRAY[:msg_offset]::bigint[], '1 s');
-\\endif
 SELECT iotmq.ack(:lease_id);
+COMMIT;
+\\else
+SELECT iotmq.ack(:lease_id);
+\\endif
 \\endif
 """
 

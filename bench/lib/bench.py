@@ -76,6 +76,35 @@ BEGIN
 END $$;
 """
 
+# A zone's past: so many segments of the last 40 hours, all of them full and sealed. Publishing
+# stamps the server's clock; only a superuser can place rows into other times.
+LOAD_PAST = """
+CREATE PROCEDURE load_past(topic text, messages bigint, segments int) LANGUAGE plpgsql AS $$
+DECLARE
+    batch batch;
+    width interval := interval '40 hours' / segments;
+    start timestamptz := now() - interval '40 hours';
+    zone_table regclass := iotmq.zone_table(topic, 'default');
+    zone_id int := (SELECT z.zone_id FROM iotmq.zone AS z WHERE z.table_name = zone_table);
+    batches bigint := messages / 1000;
+    sealed int := 0;
+BEGIN
+    SELECT * INTO batch FROM public.batch;
+    PERFORM iotmq.make_segments(zone_id, start, now());
+    COMMIT;
+    FOR n IN 0 .. batches - 1 LOOP
+        EXECUTE format('INSERT INTO %s (device_id, payload, published_at) SELECT *, $3 FROM unnest($1, $2)', zone_table)
+            USING batch.device_ids, batch.payloads, start + n * segments / batches * width;
+        COMMIT;
+    END LOOP;
+    FOR step IN 1 .. 3 LOOP             -- each needs a transaction of its own
+        sealed := sealed + iotmq.seal_segments(zone_id);
+        COMMIT;
+    END LOOP;
+    ASSERT sealed >= segments, format('%s segments sealed', sealed);
+END $$;
+"""
+
 # One consumer's loop: take 100, acknowledge them. \aset transfers every row and keeps the last one's columns.
 CONSUME = """
 \\set lease_id 0
@@ -194,7 +223,7 @@ def database(name):
         admin.close()
 
 
-def pgbench(it, scripts, clients=1, seconds=None, transactions=None, settings="", **variables):
+def pgbench(it, scripts, clients=1, seconds=None, transactions=None, settings="", options=(), **variables):
     """Runs each of the scripts in a pgbench of its own, all at the same time.
 
     Returns their transactions a second without the time to connect, one of each script.
@@ -209,6 +238,7 @@ def pgbench(it, scripts, clients=1, seconds=None, transactions=None, settings=""
             command = [os.environ.get("PGBENCH", "pgbench"), "-n", "-M", "prepared",
                        "-c", str(clients), "-j", str(min(clients, 2)), "-f", file.name]
             command += ["-T", str(seconds)] if seconds else ["-t", str(transactions)]
+            command += options
             for name, value in variables.items():
                 command += ["-D", f"{name}={value}"]
             process = subprocess.Popen(command, env=environment, text=True,
