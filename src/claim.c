@@ -124,12 +124,29 @@ claim_and_let_go(const Cursor *cursor, const ClaimRequest *request, Finding *fin
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	ClaimResult result;
+	volatile ClaimResult result = CLAIM_EMPTY;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;	/* of the scan that is open already, too */
-	result = claim(cursor, request, finding, set);
+	PG_TRY();
+	{
+		result = claim(cursor, request, finding, set);
+	}
+	PG_CATCH();
+	{
+		/* whoever catches the error rolls back his subtransaction, not ours */
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		ReThrowError(error);
+	}
+	PG_END_TRY();
 	if (result == CLAIM_DELIVERED || result == CLAIM_CHANGED)
 		ReleaseCurrentSubTransaction();
 	else
