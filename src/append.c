@@ -75,7 +75,9 @@ iotmq_append(int32 zone_id, Datum **values, bool **isnull, int n, int64 *offsets
 	ExecCloseIndices(rri);
 	FreeExecutorState(estate);
 	table_close(segment, NoLock);
-	iotmq_segment_keep_ahead(topic, zone, at);
+	/* an index on an expression of the user's may have looked something up */
+	if (iotmq_zone_by_id(zone_id, &topic, &zone))
+		iotmq_segment_keep_ahead(topic, zone, at);
 }
 
 /* Opens the segment of the present for writing; makes it if it is missing. */

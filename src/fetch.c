@@ -113,9 +113,9 @@ read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages, Deliver
 
 /*
  * commit_offset(topic text, consumer_group text, zone text, next_offset bigint)
- * RETURNS void: the group goes on there; back only for who may read the topic. Errors: 22004 an argument NULL; 22023
- * outside of earliest..end; 42704 unknown topic, group or zone; 42501 not
- * allowed; 25006 on a standby.
+ * RETURNS void: the group goes on there; back only for who may read the topic.
+ * Errors: 22004 an argument NULL; 22023 outside of earliest..end; 42704 unknown
+ * topic, group or zone; 42501 not allowed; 25006 on a standby.
  */
 PG_FUNCTION_INFO_V1(iotmq_commit_offset);
 Datum

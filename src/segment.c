@@ -94,8 +94,8 @@ iotmq_segment_make(int32 zone_id, TimestampTz at, TimestampTz until)
 
 /*
  * Called by those who can make segments, at a moment of theirs: makes the next
- * ones when there is none after the present one, unless somebody else is at it or this session
- * is using the zone's table. Lookups in the catalog become stale.
+ * one when there is none after the present one, unless somebody else is at it or
+ * this session is using the zone's table. Lookups in the catalog become stale.
  */
 void
 iotmq_segment_keep_ahead(const Topic *topic, const Zone *zone, TimestampTz at)
@@ -110,11 +110,12 @@ iotmq_segment_keep_ahead(const Topic *topic, const Zone *zone, TimestampTz at)
 	if (!ConditionalLockRelationOid(zone->relid, ShareUpdateExclusiveLock))
 		return;
 	rel = RelationIdGetRelation(zone->relid);
-	if (!RelationIsValid(rel))
-		return;
-	in_use = rel->rd_refcnt > 1;
-	RelationClose(rel);
-	if (!in_use)
+	in_use = !RelationIsValid(rel) || rel->rd_refcnt > 1;
+	if (RelationIsValid(rel))
+		RelationClose(rel);
+	if (in_use)
+		UnlockRelationOid(zone->relid, ShareUpdateExclusiveLock);
+	else
 		iotmq_segment_make(zone_id, at, at + ahead);
 }
 
