@@ -145,7 +145,7 @@ BEGIN
 	LOOP
 		EXECUTE format(statement, 'SELECT', format('iotmq.%I', object), role);
 	END LOOP;
-	FOREACH object IN ARRAY '{zone_offsets,published_at,newest_published_at,zone_holders,count_lag}'::text[]
+	FOREACH object IN ARRAY '{zone_offsets,lag,stats,zone_holders,count_lag}'::text[]
 	LOOP
 		EXECUTE format(statement, 'EXECUTE', format('FUNCTION iotmq.%I', object), role);
 	END LOOP;

@@ -16,7 +16,7 @@ CREATE TABLE iotmq.dead_message (
 	properties jsonb
 );
 CREATE INDEX dead_message_origin ON iotmq.dead_message (cursor_id, msg_offset);
-CREATE INDEX dead_message_age ON iotmq.dead_message (cursor_id, dead_at);
+CREATE INDEX dead_message_age ON iotmq.dead_message (cursor_id, dead_at) WHERE NOT redriven;
 COMMENT ON TABLE iotmq.dead_message IS 'one row per message that a group gave up; see the view dead_letter';
 COMMENT ON COLUMN iotmq.dead_message.redriven IS 'on its way again: the content is kept until it is settled';
 
@@ -137,12 +137,21 @@ BEGIN
 	WHERE p.cursor_id IN (SELECT c.cursor_id FROM iotmq.cursor AS c WHERE c.group_id = id_of_group)
 	ORDER BY p.cursor_id
 	FOR UPDATE;
-	DELETE FROM iotmq.dead_message AS d
-	USING iotmq.cursor AS c
-	WHERE c.cursor_id = d.cursor_id AND c.group_id = id_of_group AND NOT d.redriven
-		AND (ids IS NULL OR d.id = ANY (ids))
-		AND (older_than IS NULL OR d.dead_at < clock_timestamp() - older_than);
-	GET DIAGNOSTICS purged = ROW_COUNT;
+	WITH gone AS (
+		DELETE FROM iotmq.dead_message AS d
+		USING iotmq.cursor AS c
+		WHERE c.cursor_id = d.cursor_id AND c.group_id = id_of_group AND NOT d.redriven
+			AND (ids IS NULL OR d.id = ANY (ids))
+			AND (older_than IS NULL OR d.dead_at < clock_timestamp() - older_than)
+		RETURNING d.cursor_id
+	), counted AS (
+		UPDATE iotmq.position AS p
+		SET dead_letters = p.dead_letters - g.messages
+		FROM (SELECT cursor_id, count(*) AS messages FROM gone GROUP BY cursor_id) AS g
+		WHERE p.cursor_id = g.cursor_id
+		RETURNING g.messages
+	)
+	SELECT coalesce(sum(c.messages), 0) INTO purged FROM counted AS c;
 	RETURN purged;
 END
 $$;

@@ -22,18 +22,22 @@ CREATE FUNCTION iotmq.move_cursor(cursor_id int, next_offset bigint) RETURNS voi
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
+	SELECT iotmq.void_leases(cursor_id, false);
+	DELETE FROM iotmq.redelivery AS r WHERE r.cursor_id = move_cursor.cursor_id;
+	WITH dead AS (
+		UPDATE iotmq.dead_message AS d
+		SET redriven = false
+		WHERE d.cursor_id = move_cursor.cursor_id AND d.redriven
+		RETURNING d.id
+	)
 	UPDATE iotmq.position AS p
 	SET next_offset = move_cursor.next_offset,
 		next_expiry = 'infinity',
 		next_due = 'infinity',
 		oldest_lease = p.last_lease + 1,
-		waiting = 0
+		waiting = 0,
+		dead_letters = p.dead_letters + (SELECT count(*) FROM dead)
 	WHERE p.cursor_id = move_cursor.cursor_id;
-	SELECT iotmq.void_leases(cursor_id, false);
-	DELETE FROM iotmq.redelivery AS r WHERE r.cursor_id = move_cursor.cursor_id;
-	UPDATE iotmq.dead_message AS d
-	SET redriven = false
-	WHERE d.cursor_id = move_cursor.cursor_id AND d.redriven
 $$;
 COMMENT ON FUNCTION iotmq.move_cursor IS 'internal: lets a group go on at an offset of a zone';
 

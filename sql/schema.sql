@@ -101,7 +101,8 @@ CREATE TABLE iotmq.position (
 	waiting bigint NOT NULL DEFAULT 0,
 	delivered_total bigint NOT NULL DEFAULT 0,
 	retried_total bigint NOT NULL DEFAULT 0,
-	dead_total bigint NOT NULL DEFAULT 0
+	dead_total bigint NOT NULL DEFAULT 0,
+	dead_letters bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 20);
 CREATE INDEX position_cursor_id ON iotmq.position (cursor_id);
 COMMENT ON TABLE iotmq.position IS 'where each cursor stands';
@@ -113,6 +114,7 @@ COMMENT ON COLUMN iotmq.position.waiting IS 'how many messages of this cursor ar
 COMMENT ON COLUMN iotmq.position.delivered_total IS 'deliveries by lease since the group was made, repeated ones too';
 COMMENT ON COLUMN iotmq.position.retried_total IS 'failed attempts that led to another one, since the group was made';
 COMMENT ON COLUMN iotmq.position.dead_total IS 'messages that became dead letters since the group was made';
+COMMENT ON COLUMN iotmq.position.dead_letters IS 'how many dead letters of this cursor there are; those redriven are not';
 
 -- A batch in flight: first to last without holes (offsets NULL), or a list.
 CREATE TABLE iotmq.lease (

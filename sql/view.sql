@@ -9,17 +9,29 @@ CREATE FUNCTION iotmq.zone_offsets(zone_id int, OUT stable_offset bigint, OUT en
 	AS 'MODULE_PATHNAME', 'iotmq_zone_offsets';
 COMMENT ON FUNCTION iotmq.zone_offsets IS 'internal: stable and end offset of a zone';
 
--- published_at(zone_id, msg_offset): when the first message at or after
--- that offset was published; NULL: there is none.
-CREATE FUNCTION iotmq.published_at(zone_id int, msg_offset bigint) RETURNS timestamptz
+-- lag(by_zone, durable): how far every group is behind, a row for each of its zones
+-- or, without by_zone, one for all of them. durable: what it says survives a crash,
+-- as counters have to. See src/lag.c.
+CREATE FUNCTION iotmq.lag(by_zone boolean, durable boolean,
+		OUT topic text, OUT consumer_group text, OUT zone text, OUT mode text,
+		OUT earliest_offset bigint, OUT next_offset bigint, OUT stable_offset bigint, OUT end_offset bigint,
+		OUT lag_messages bigint, OUT ready_messages bigint, OUT inflight_messages bigint,
+		OUT retry_messages bigint, OUT blocked_devices bigint, OUT dead_letters bigint,
+		OUT expired_unread bigint, OUT lag_time interval, OUT time_to_loss interval,
+		OUT last_consumed_at timestamptz, OUT delivered_total bigint, OUT retried_total bigint,
+		OUT dead_total bigint) RETURNS SETOF record
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'iotmq_published_at';
-COMMENT ON FUNCTION iotmq.published_at IS 'internal: when the first message from an offset on was published';
+	AS 'MODULE_PATHNAME', 'iotmq_lag';
+COMMENT ON FUNCTION iotmq.lag IS 'internal: how far every group is behind';
 
-CREATE FUNCTION iotmq.newest_published_at(zone_id int) RETURNS timestamptz
+-- stats(durable): what every zone holds, a row for each. See src/stats.c.
+CREATE FUNCTION iotmq.stats(durable boolean,
+		OUT topic text, OUT zone text, OUT segments bigint, OUT earliest_offset bigint,
+		OUT end_offset bigint, OUT messages_estimate bigint, OUT bytes bigint,
+		OUT oldest_published_at timestamptz, OUT newest_published_at timestamptz) RETURNS SETOF record
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'iotmq_newest_published_at';
-COMMENT ON FUNCTION iotmq.newest_published_at IS 'internal: when the last message of a zone was published';
+	AS 'MODULE_PATHNAME', 'iotmq_stats';
+COMMENT ON FUNCTION iotmq.stats IS 'internal: what every zone holds';
 
 CREATE FUNCTION iotmq.count_ready(cursor_id int) RETURNS bigint
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
@@ -76,7 +88,7 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.count_lag IS 'how many messages a group has not settled, counted exactly';
 
-REVOKE EXECUTE ON FUNCTION iotmq.zone_offsets, iotmq.published_at, iotmq.newest_published_at,
+REVOKE EXECUTE ON FUNCTION iotmq.zone_offsets, iotmq.lag, iotmq.stats,
 	iotmq.count_ready, iotmq.zone_holders, iotmq.count_lag FROM PUBLIC;
 
 CREATE VIEW iotmq.in_flight AS
@@ -89,7 +101,10 @@ SELECT
 	l.leased_at,
 	l.deadline,
 	l.messages,
-	coalesce((SELECT max(attempt) FROM unnest(l.attempts) AS attempt), 1) AS attempt
+	CASE
+		WHEN l.attempts IS NULL THEN 1
+		ELSE (SELECT max(attempt) FROM unnest(l.attempts) AS attempt)
+	END AS attempt
 FROM iotmq.lease AS l
 JOIN iotmq.cursor AS c ON c.cursor_id = l.lease_id >> 43
 JOIN iotmq.position AS p ON p.cursor_id = c.cursor_id AND p.oldest_lease <= l.lease_id
@@ -108,76 +123,6 @@ COMMENT ON COLUMN iotmq.in_flight.messages IS 'messages in it that are still ope
 COMMENT ON COLUMN iotmq.in_flight.attempt IS 'the highest attempt among its messages';
 
 CREATE VIEW iotmq.consumer_lag AS
-WITH zone_offset AS MATERIALIZED (
-	SELECT z.zone_id, o.stable_offset, o.end_offset
-	FROM iotmq.zone AS z
-	CROSS JOIN LATERAL iotmq.zone_offsets(z.zone_id) AS o
-	WHERE o.end_offset IS NOT NULL
-), inflight AS (
-	SELECT
-		(l.lease_id >> 43)::int AS cursor_id,
-		sum(l.messages) AS messages,
-		min(coalesce(l.offsets[o.i + 1], l.first_offset + o.i)) AS first_offset
-	FROM iotmq.lease AS l
-	JOIN iotmq.position AS p ON p.cursor_id = l.lease_id >> 43 AND p.oldest_lease <= l.lease_id
-	CROSS JOIN LATERAL (
-		-- the first message that is still open
-		SELECT coalesce(min(i), 0) AS i
-		FROM generate_series(0, octet_length(l.settled) * 8 - 1) AS i
-		WHERE get_bit(l.settled, i) = 0
-	) AS o
-	GROUP BY 1
-), retry AS (
-	SELECT
-		r.cursor_id,
-		count(*) AS messages,
-		count(r.device_id) FILTER (WHERE r.due_at < 'infinity') AS devices,
-		min(r.msg_offset) AS first_offset
-	FROM iotmq.redelivery AS r
-	GROUP BY r.cursor_id
-), dead AS (
-	SELECT d.cursor_id, count(*) AS messages
-	FROM iotmq.dead_message AS d
-	WHERE NOT d.redriven
-	GROUP BY d.cursor_id
-), lag AS MATERIALIZED (
-	SELECT
-		CASE t.retention_policy
-			WHEN 'time' THEN t.retention
-			ELSE coalesce(t.max_retention, t.retention * 4)
-		END AS kept_for,
-		t.topic,
-		g.consumer_group,
-		z.zone,
-		g.mode,
-		z.zone_id,
-		z.earliest_offset,
-		p.next_offset,
-		greatest(o.stable_offset, p.next_offset) AS stable_offset,
-		o.end_offset,
-		greatest(o.stable_offset - p.next_offset, 0) AS ready_messages,
-		coalesce(i.messages, 0)::bigint AS inflight_messages,
-		coalesce(r.messages, 0)::bigint AS retry_messages,
-		coalesce(r.devices, 0)::bigint AS blocked_devices,
-		coalesce(d.messages, 0)::bigint AS dead_letters,
-		p.expired_unread,
-		least(i.first_offset, r.first_offset,
-			CASE WHEN p.next_offset < o.stable_offset THEN p.next_offset END) AS oldest_offset,
-		nullif(p.last_consumed_at, '-infinity') AS last_consumed_at
-	FROM iotmq.cursor AS c
-	JOIN iotmq.position AS p USING (cursor_id)
-	JOIN iotmq.consumer_group AS g USING (group_id)
-	JOIN iotmq.zone AS z USING (zone_id)
-	JOIN iotmq.topic AS t ON t.topic_id = z.topic_id
-	JOIN zone_offset AS o USING (zone_id)
-	LEFT JOIN inflight AS i USING (cursor_id)
-	LEFT JOIN retry AS r USING (cursor_id)
-	LEFT JOIN dead AS d USING (cursor_id)
-), oldest AS MATERIALIZED (
-	-- groups mostly stand at the same place
-	SELECT d.zone_id, d.oldest_offset, iotmq.published_at(d.zone_id, d.oldest_offset) AS published_at
-	FROM (SELECT DISTINCT zone_id, oldest_offset FROM lag WHERE oldest_offset IS NOT NULL) AS d
-)
 SELECT
 	topic,
 	consumer_group,
@@ -187,21 +132,17 @@ SELECT
 	next_offset,
 	stable_offset,
 	end_offset,
-	ready_messages + inflight_messages + retry_messages AS lag_messages,
+	lag_messages,
 	ready_messages,
 	inflight_messages,
 	retry_messages,
 	blocked_devices,
 	dead_letters,
 	expired_unread,
-	coalesce(greatest(statement_timestamp() - o.published_at, interval '0'), interval '0') AS lag_time,
-	CASE
-		WHEN o.published_at IS NOT NULL
-		THEN greatest(o.published_at + kept_for - statement_timestamp(), interval '0')
-	END AS time_to_loss,
+	lag_time,
+	time_to_loss,
 	last_consumed_at
-FROM lag
-LEFT JOIN oldest AS o USING (zone_id, oldest_offset);
+FROM iotmq.lag(true, false);
 COMMENT ON VIEW iotmq.consumer_lag IS 'how far every group is behind, per zone';
 COMMENT ON COLUMN iotmq.consumer_lag.topic IS 'the topic';
 COMMENT ON COLUMN iotmq.consumer_lag.consumer_group IS 'the consumer group';
@@ -227,22 +168,21 @@ SELECT
 	topic,
 	consumer_group,
 	mode,
-	sum(earliest_offset)::bigint AS earliest_offset,
-	sum(next_offset)::bigint AS next_offset,
-	sum(stable_offset)::bigint AS stable_offset,
-	sum(end_offset)::bigint AS end_offset,
-	sum(lag_messages)::bigint AS lag_messages,
-	sum(ready_messages)::bigint AS ready_messages,
-	sum(inflight_messages)::bigint AS inflight_messages,
-	sum(retry_messages)::bigint AS retry_messages,
-	sum(blocked_devices)::bigint AS blocked_devices,
-	sum(dead_letters)::bigint AS dead_letters,
-	sum(expired_unread)::bigint AS expired_unread,
-	max(lag_time) AS lag_time,
-	min(time_to_loss) AS time_to_loss,
-	max(last_consumed_at) AS last_consumed_at
-FROM iotmq.consumer_lag
-GROUP BY topic, consumer_group, mode;
+	earliest_offset,
+	next_offset,
+	stable_offset,
+	end_offset,
+	lag_messages,
+	ready_messages,
+	inflight_messages,
+	retry_messages,
+	blocked_devices,
+	dead_letters,
+	expired_unread,
+	lag_time,
+	time_to_loss,
+	last_consumed_at
+FROM iotmq.lag(false, false);
 COMMENT ON VIEW iotmq.group_lag IS 'how far every group is behind, over all zones';
 COMMENT ON COLUMN iotmq.group_lag.topic IS 'the topic';
 COMMENT ON COLUMN iotmq.group_lag.consumer_group IS 'the consumer group';
@@ -264,29 +204,16 @@ COMMENT ON COLUMN iotmq.group_lag.last_consumed_at IS 'when a consumer got its l
 
 CREATE VIEW iotmq.topic_stats AS
 SELECT
-	t.topic,
-	z.zone,
-	s.segments,
-	z.earliest_offset,
-	o.end_offset,
-	greatest(o.end_offset - z.earliest_offset, 0) AS messages_estimate,
-	s.bytes,
-	iotmq.published_at(z.zone_id, z.earliest_offset) AS oldest_published_at,
-	iotmq.newest_published_at(z.zone_id) AS newest_published_at
-FROM iotmq.topic AS t
-JOIN iotmq.zone AS z USING (topic_id)
-CROSS JOIN LATERAL iotmq.zone_offsets(z.zone_id) AS o
-CROSS JOIN LATERAL (
-	-- those made ahead of time are empty
-	SELECT count(*) AS segments,
-		coalesce(sum(CASE
-			WHEN s.sealed THEN s.bytes
-			WHEN s.from_time <= statement_timestamp() THEN pg_total_relation_size(s.table_name)
-		END), 0)::bigint AS bytes
-	FROM iotmq.segment AS s
-	WHERE s.zone_id = z.zone_id
-) AS s
-WHERE o.end_offset IS NOT NULL;
+	topic,
+	zone,
+	segments,
+	earliest_offset,
+	end_offset,
+	messages_estimate,
+	bytes,
+	oldest_published_at,
+	newest_published_at
+FROM iotmq.stats(false);
 COMMENT ON VIEW iotmq.topic_stats IS 'what every topic holds, per zone';
 COMMENT ON COLUMN iotmq.topic_stats.topic IS 'the topic';
 COMMENT ON COLUMN iotmq.topic_stats.zone IS 'the zone';
@@ -323,19 +250,42 @@ COMMENT ON COLUMN iotmq.held_back.xid IS 'transaction id';
 COMMENT ON COLUMN iotmq.held_back.since IS 'when its transaction began or was prepared';
 COMMENT ON COLUMN iotmq.held_back.application_name IS 'of that backend';
 
+-- Counts are kept with the positions; only those of the last hour are counted here.
 CREATE VIEW iotmq.dead_letter_depth AS
+WITH dead AS (
+	SELECT
+		c.group_id,
+		sum(p.dead_letters)::bigint AS dead_letters,
+		min(d.oldest_dead_at) AS oldest_dead_at,
+		max(d.newest_dead_at) AS newest_dead_at,
+		sum(d.dead_last_hour)::bigint AS dead_last_hour
+	FROM iotmq.position AS p
+	JOIN iotmq.cursor AS c USING (cursor_id)
+	CROSS JOIN LATERAL (
+		SELECT
+			(SELECT m.dead_at FROM iotmq.dead_message AS m
+			WHERE m.cursor_id = p.cursor_id AND NOT m.redriven
+			ORDER BY m.dead_at LIMIT 1) AS oldest_dead_at,
+			(SELECT m.dead_at FROM iotmq.dead_message AS m
+			WHERE m.cursor_id = p.cursor_id AND NOT m.redriven
+			ORDER BY m.dead_at DESC LIMIT 1) AS newest_dead_at,
+			(SELECT count(*) FROM iotmq.dead_message AS m
+			WHERE m.cursor_id = p.cursor_id AND NOT m.redriven
+				AND m.dead_at > statement_timestamp() - interval '1 hour') AS dead_last_hour
+	) AS d
+	WHERE p.dead_letters > 0
+	GROUP BY c.group_id
+)
 SELECT
 	t.topic,
 	g.consumer_group,
-	count(d.id) AS dead_letters,
-	min(d.dead_at) AS oldest_dead_at,
-	max(d.dead_at) AS newest_dead_at,
-	count(d.id) FILTER (WHERE d.dead_at > statement_timestamp() - interval '1 hour') AS dead_last_hour
+	coalesce(d.dead_letters, 0) AS dead_letters,
+	d.oldest_dead_at,
+	d.newest_dead_at,
+	coalesce(d.dead_last_hour, 0) AS dead_last_hour
 FROM iotmq.consumer_group AS g
 JOIN iotmq.topic AS t USING (topic_id)
-LEFT JOIN iotmq.cursor AS c USING (group_id)
-LEFT JOIN iotmq.dead_message AS d ON d.cursor_id = c.cursor_id AND NOT d.redriven
-GROUP BY t.topic, g.consumer_group;
+LEFT JOIN dead AS d USING (group_id);
 COMMENT ON VIEW iotmq.dead_letter_depth IS 'how many dead letters every group has';
 COMMENT ON COLUMN iotmq.dead_letter_depth.topic IS 'the topic';
 COMMENT ON COLUMN iotmq.dead_letter_depth.consumer_group IS 'the consumer group';
@@ -381,58 +331,107 @@ COMMENT ON COLUMN iotmq.alerts.threshold IS 'how it should be at worst';
 
 -- For Prometheus. Names follow RocketMQ's; latencies are in milliseconds as there.
 -- Counters come from offsets and positions, which publishing and consuming write
--- anyway, so they survive restarts and never go backwards.
+-- anyway. They survive restarts and never go backwards: what they say is made durable
+-- before it is said.
 CREATE VIEW iotmq.metrics AS
 WITH lag AS MATERIALIZED (
-	SELECT l.*, jsonb_build_object('topic', l.topic, 'zone', l.zone, 'consumer_group', l.consumer_group) AS labels
-	FROM iotmq.consumer_lag AS l
+	SELECT
+		jsonb_object(ARRAY['topic', l.topic, 'zone', l.zone, 'consumer_group', l.consumer_group]) AS labels,
+		l.lag_messages::float8,
+		date_part('epoch', l.lag_time) * 1000 AS lag_latency,
+		l.ready_messages::float8,
+		l.inflight_messages::float8,
+		l.retry_messages::float8,
+		l.blocked_devices::float8,
+		l.dead_letters::float8,
+		date_part('epoch', l.time_to_loss) * 1000 AS time_to_loss,
+		l.delivered_total::float8,
+		l.retried_total::float8,
+		l.dead_total::float8,
+		l.expired_unread::float8
+	FROM iotmq.lag(true, true) AS l
 ), stats AS MATERIALIZED (
-	SELECT s.*, jsonb_build_object('topic', s.topic, 'zone', s.zone) AS labels
-	FROM iotmq.topic_stats AS s
-), totals AS MATERIALIZED (
-	SELECT p.*, jsonb_build_object('topic', t.topic, 'zone', z.zone, 'consumer_group', g.consumer_group) AS labels
-	FROM iotmq.cursor AS c
-	JOIN iotmq.position AS p USING (cursor_id)
-	JOIN iotmq.consumer_group AS g USING (group_id)
-	JOIN iotmq.zone AS z USING (zone_id)
-	JOIN iotmq.topic AS t ON t.topic_id = z.topic_id
+	SELECT
+		jsonb_object(ARRAY['topic', s.topic, 'zone', s.zone]) AS labels,
+		(s.end_offset - 1)::float8 AS assigned,
+		s.messages_estimate::float8,
+		s.bytes::float8,
+		s.segments::float8,
+		date_part('epoch', statement_timestamp() - s.oldest_published_at) * 1000 AS reserve_time
+	FROM iotmq.stats(true) AS s
 )
-SELECT m.name, lag.labels, m.value, m.help, 'gauge' AS kind
-FROM lag
-CROSS JOIN LATERAL (VALUES
-	('iotmq_consumer_lag_messages', lag.lag_messages::float8, 'Messages not settled: ready, in flight and waiting for a retry.'),
-	('iotmq_consumer_lag_latency', extract(epoch FROM lag.lag_time)::float8 * 1000, 'Age of the oldest message not settled, in milliseconds.'),
-	('iotmq_consumer_ready_messages', lag.ready_messages::float8, 'Messages not delivered yet.'),
-	('iotmq_consumer_inflight_messages', lag.inflight_messages::float8, 'Messages delivered and not settled.'),
-	('iotmq_consumer_retry_messages', lag.retry_messages::float8, 'Messages that wait for another attempt.'),
-	('iotmq_consumer_blocked_devices', lag.blocked_devices::float8, 'Devices of an orderly group with waiting messages.'),
-	('iotmq_consumer_dlq_messages', lag.dead_letters::float8, 'Dead letters.'),
-	('iotmq_consumer_time_to_loss', extract(epoch FROM lag.time_to_loss)::float8 * 1000, 'Time until retention may drop an unsettled message, in milliseconds.')
-) AS m (name, value, help)
-WHERE m.value IS NOT NULL
+SELECT 'iotmq_consumer_lag_messages' AS name, l.labels, l.lag_messages AS value,
+	'Messages not settled: ready, in flight and waiting for a retry.' AS help, 'gauge' AS kind
+FROM lag AS l
 UNION ALL
-SELECT m.name, totals.labels, m.value, m.help, 'counter'
-FROM totals
-CROSS JOIN LATERAL (VALUES
-	('iotmq_messages_out_total', totals.delivered_total::float8, 'Messages delivered by lease, repeated deliveries too.'),
-	('iotmq_messages_retried_total', totals.retried_total::float8, 'Failed attempts that led to another one.'),
-	('iotmq_send_to_dlq_messages_total', totals.dead_total::float8, 'Messages that became dead letters.'),
-	('iotmq_messages_expired_unread_total', totals.expired_unread::float8, 'Messages that retention dropped before the group had settled them.')
-) AS m (name, value, help)
+SELECT 'iotmq_consumer_lag_latency', l.labels, l.lag_latency,
+	'Age of the oldest message not settled, in milliseconds.', 'gauge'
+FROM lag AS l
 UNION ALL
-SELECT m.name, stats.labels, m.value, m.help, m.kind
-FROM stats
-CROSS JOIN LATERAL (VALUES
-	('iotmq_messages_in_total', (stats.end_offset - 1)::float8, 'Offsets assigned to messages, those of rolled back ones too.', 'counter'),
-	('iotmq_storage_messages', stats.messages_estimate::float8, 'Messages in the log, counting holes.', 'gauge'),
-	('iotmq_storage_size', stats.bytes::float8, 'Size of the log on disk with indexes, in bytes.', 'gauge'),
-	('iotmq_storage_segments', stats.segments::float8, 'Segments, those made ahead of time too.', 'gauge'),
-	('iotmq_storage_message_reserve_time', extract(epoch FROM statement_timestamp() - stats.oldest_published_at)::float8 * 1000, 'Age of the oldest message in the log, in milliseconds.', 'gauge')
-) AS m (name, value, help, kind)
-WHERE m.value IS NOT NULL
+SELECT 'iotmq_consumer_ready_messages', l.labels, l.ready_messages,
+	'Messages not delivered yet.', 'gauge'
+FROM lag AS l
+UNION ALL
+SELECT 'iotmq_consumer_inflight_messages', l.labels, l.inflight_messages,
+	'Messages delivered and not settled.', 'gauge'
+FROM lag AS l
+UNION ALL
+SELECT 'iotmq_consumer_retry_messages', l.labels, l.retry_messages,
+	'Messages that wait for another attempt.', 'gauge'
+FROM lag AS l
+UNION ALL
+SELECT 'iotmq_consumer_blocked_devices', l.labels, l.blocked_devices,
+	'Devices of an orderly group with waiting messages.', 'gauge'
+FROM lag AS l
+UNION ALL
+SELECT 'iotmq_consumer_dlq_messages', l.labels, l.dead_letters,
+	'Dead letters.', 'gauge'
+FROM lag AS l
+UNION ALL
+SELECT 'iotmq_consumer_time_to_loss', l.labels, l.time_to_loss,
+	'Time until retention may drop an unsettled message, in milliseconds.', 'gauge'
+FROM lag AS l
+WHERE l.time_to_loss IS NOT NULL
+UNION ALL
+SELECT 'iotmq_messages_out_total', l.labels, l.delivered_total,
+	'Messages delivered by lease, repeated deliveries too.', 'counter'
+FROM lag AS l
+UNION ALL
+SELECT 'iotmq_messages_retried_total', l.labels, l.retried_total,
+	'Failed attempts that led to another one.', 'counter'
+FROM lag AS l
+UNION ALL
+SELECT 'iotmq_send_to_dlq_messages_total', l.labels, l.dead_total,
+	'Messages that became dead letters.', 'counter'
+FROM lag AS l
+UNION ALL
+SELECT 'iotmq_messages_expired_unread_total', l.labels, l.expired_unread,
+	'Messages that retention dropped before the group had settled them.', 'counter'
+FROM lag AS l
+UNION ALL
+SELECT 'iotmq_messages_in_total', s.labels, s.assigned,
+	'Offsets assigned to messages, those of rolled back ones too.', 'counter'
+FROM stats AS s
+UNION ALL
+SELECT 'iotmq_storage_messages', s.labels, s.messages_estimate,
+	'Messages in the log, counting holes.', 'gauge'
+FROM stats AS s
+UNION ALL
+SELECT 'iotmq_storage_size', s.labels, s.bytes,
+	'Size of the log on disk with indexes, in bytes.', 'gauge'
+FROM stats AS s
+UNION ALL
+SELECT 'iotmq_storage_segments', s.labels, s.segments,
+	'Segments, those made ahead of time too.', 'gauge'
+FROM stats AS s
+UNION ALL
+SELECT 'iotmq_storage_message_reserve_time', s.labels, s.reserve_time,
+	'Age of the oldest message in the log, in milliseconds.', 'gauge'
+FROM stats AS s
+WHERE s.reserve_time IS NOT NULL
 UNION ALL
 SELECT 'iotmq_held_back_time', jsonb_build_object('topic', h.topic, 'zone', h.zone),
-	extract(epoch FROM max(statement_timestamp() - h.since))::float8 * 1000,
+	date_part('epoch', max(statement_timestamp() - h.since)) * 1000,
 	'Age of the oldest open transaction that published to the zone, in milliseconds.', 'gauge'
 FROM iotmq.held_back AS h
 GROUP BY h.topic, h.zone;

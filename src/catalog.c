@@ -35,6 +35,12 @@ static const char *const index_names[CATALOG_INDEXES] = {
 	"dead_message_origin"
 };
 
+typedef struct TopicId			/* entry of topics_by_id */
+{
+	int32		topic_id;
+	Topic	   *topic;
+} TopicId;
+
 typedef struct ZoneId			/* entry of zones_by_id */
 {
 	int32		zone_id;
@@ -46,6 +52,7 @@ static bool valid = false;		/* false: reset at the next lookup */
 static uint64 changes = 0;		/* that this backend was told of */
 static MemoryContext context = NULL;
 static HTAB *topics;			/* Topic, by name */
+static HTAB *topics_by_id;		/* TopicId */
 static HTAB *zones_by_id;		/* ZoneId */
 static HTAB *cursors_by_id;		/* Cursor */
 static Oid	schema_oid;
@@ -55,7 +62,6 @@ static Oid	admin_function;
 
 static void invalidate(Datum arg, Oid relid);
 static void refresh(void);
-static Topic *topic_by_id(int32 topic_id);
 static HTAB *make_hash(const char *name, Size keysize, Size entrysize, int flags);
 static Topic *load(Datum key, LoadBy by);
 static void enter_ids(Topic *topic);
@@ -142,6 +148,25 @@ iotmq_group(Topic *topic, const char *name)
 	return group;
 }
 
+/* The ids of all topics, in an array of n. */
+int32 *
+iotmq_topic_ids(int *n)
+{
+	refresh();
+	return iotmq_load_topic_ids(n);
+}
+
+/* The topic with that id; NULL: there is none. */
+Topic *
+iotmq_topic_by_id(int32 topic_id)
+{
+	TopicId    *entry;
+
+	refresh();
+	entry = hash_search(topics_by_id, &topic_id, HASH_FIND, NULL);
+	return entry != NULL ? entry->topic : load(Int32GetDatum(topic_id), LOAD_BY_ID);
+}
+
 /* The zone with that id; false if there is none. */
 bool
 iotmq_zone_by_id(int32 zone_id, Topic **topic, Zone **zone)
@@ -199,7 +224,7 @@ iotmq_group_by_id(int32 group_id)
 
 	refresh();
 	topic_id = iotmq_load_parent(CATALOG_GROUP, group_id);
-	topic = topic_id == 0 ? NULL : topic_by_id(topic_id);
+	topic = topic_id == 0 ? NULL : iotmq_topic_by_id(topic_id);
 	for (int i = 0; topic != NULL && i < topic->ngroups; i++)
 		if (topic->groups[i].group_id == group_id)
 			return &topic->groups[i];
@@ -304,23 +329,6 @@ invalidate(Datum arg, Oid relid)
 	}
 }
 
-static Topic *
-topic_by_id(int32 topic_id)
-{
-	HASH_SEQ_STATUS status;
-	Topic	   *topic;
-
-	refresh();
-	hash_seq_init(&status, topics);
-	while ((topic = hash_seq_search(&status)) != NULL)
-		if (topic->topic_id == topic_id)
-		{
-			hash_seq_term(&status);
-			return topic;
-		}
-	return load(Int32GetDatum(topic_id), LOAD_BY_ID);
-}
-
 /* Starts an empty cache if something changed since the last lookup. */
 static void
 refresh(void)
@@ -340,6 +348,7 @@ refresh(void)
 	admin_function = LookupFuncName(list_make2(makeString("iotmq"), makeString("grant_admin")),
 									1, (Oid[]) {REGROLEOID}, false);
 	topics = make_hash("iotmq topics", NAME_BYTES + 1, sizeof(Topic), HASH_STRINGS);
+	topics_by_id = make_hash("iotmq topics by id", sizeof(int32), sizeof(TopicId), HASH_BLOBS);
 	zones_by_id = make_hash("iotmq zones", sizeof(int32), sizeof(ZoneId), HASH_BLOBS);
 	cursors_by_id = make_hash("iotmq cursors", sizeof(int32), sizeof(Cursor), HASH_BLOBS);
 	valid = true;
@@ -376,10 +385,13 @@ load(Datum key, LoadBy by)
 	return entry;
 }
 
-/* Lets the topic be found by the ids of its zones and cursors. */
+/* Lets the topic be found by its id and those of its zones and cursors. */
 static void
 enter_ids(Topic *topic)
 {
+	TopicId    *by_id = hash_search(topics_by_id, &topic->topic_id, HASH_ENTER, NULL);
+
+	by_id->topic = topic;
 	for (int z = 0; z < topic->nzones; z++)
 	{
 		ZoneId	   *zone = hash_search(zones_by_id, &topic->zones[z].zone_id, HASH_ENTER, NULL);

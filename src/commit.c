@@ -9,6 +9,8 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "access/xloginsert.h"
+#include "catalog/pg_control.h"
 #include "utils/guc.h"
 
 static bool only_claims = false;	/* this transaction, so far */
@@ -37,6 +39,20 @@ void
 iotmq_commit_after_claim(void)
 {
 	last_claim = XactLastRecEnd;
+}
+
+/*
+ * Sees that what is committed so far, asynchronously perhaps, survives a crash. The
+ * record marks a place in the WAL and says nothing.
+ */
+void
+iotmq_commit_flush(void)
+{
+	if (RecoveryInProgress())
+		return;
+	XLogBeginInsert();
+	XLogSetRecordFlags(XLOG_MARK_UNIMPORTANT);
+	XLogFlush(XLogInsert(RM_XLOG_ID, XLOG_NOOP));
 }
 
 static void

@@ -31,9 +31,12 @@ static bool find(int32 cursor_id, int64 msg_offset, bool redriven, Datum *values
 				 ItemPointer tid);
 static void set_fate(const Cursor *cursor, const Failure *failure, Datum *values, bool *isnull);
 
-/* Makes the message a dead letter of the group; false if its content is gone. */
+/*
+ * Makes the message a dead letter of the group; false if its content is gone. The
+ * caller stores the position.
+ */
 bool
-iotmq_dead_letter_add(const Cursor *cursor, const Failure *failure)
+iotmq_dead_letter_add(const Cursor *cursor, const Failure *failure, Position *position)
 {
 	Relation	rel = table_open(iotmq_catalog_relid(CATALOG_DEAD_MESSAGE), RowExclusiveLock);
 	ZoneScan   *scan = iotmq_scan_begin(cursor->zone, failure->msg_offset, failure->msg_offset);
@@ -41,12 +44,14 @@ iotmq_dead_letter_add(const Cursor *cursor, const Failure *failure)
 	bool		isnull[Natts_dead] = {false};
 	ItemPointerData tid;
 	TupleTableSlot *slot;
+	bool		redriven = find(cursor->cursor_id, failure->msg_offset, true, values, isnull, &tid);
 	bool		found = true;
 
 	/* after a seek back there may be one of it already */
-	if (find(cursor->cursor_id, failure->msg_offset, true, values, isnull, &tid) ||
+	if (redriven ||
 		find(cursor->cursor_id, failure->msg_offset, false, values, isnull, &tid))
 	{
+		position->dead_letters += redriven ? 1 : 0;
 		set_fate(cursor, failure, values, isnull);
 		CatalogTupleUpdate(rel, &tid, heap_form_tuple(RelationGetDescr(rel), values, isnull));
 	}
@@ -54,6 +59,7 @@ iotmq_dead_letter_add(const Cursor *cursor, const Failure *failure)
 	{
 		Oid			sequence = get_relname_relid("dead_message_id_seq", iotmq_schema());
 
+		position->dead_letters++;
 		values[Anum_id - 1] = Int64GetDatum(nextval_internal(sequence, false));
 		set_fate(cursor, failure, values, isnull);
 		slot_getsomeattrs(slot, Natts_message);
@@ -143,14 +149,15 @@ iotmq_wait_again(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("dead letter of offset " INT64_FORMAT " does not exist", msg_offset)));
+	position.dead_letters--;
 	if (msg_offset >= position.next_offset && is_in_log(&cursor, msg_offset))
-	{
 		iotmq_dead_letter_settle(cursor.cursor_id, msg_offset);
-		PG_RETURN_VOID();
+	else
+	{
+		if (cursor.group->orderly)
+			waiting.device = DatumGetTextPP(values[Anum_message + Anum_device_id - 2]);
+		iotmq_wait(&cursor, &waiting, 1, &position);
 	}
-	if (cursor.group->orderly)
-		waiting.device = DatumGetTextPP(values[Anum_message + Anum_device_id - 2]);
-	iotmq_wait(&cursor, &waiting, 1, &position);
 	iotmq_position_store(&position, &tid);
 	PG_RETURN_VOID();
 }
@@ -176,7 +183,7 @@ find(int32 cursor_id, int64 msg_offset, bool redriven, Datum *values, bool *isnu
 
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(cursor_id));
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(msg_offset));
-	scan = iotmq_row_scan(CATALOG_DEAD_MESSAGE, INDEX_DEAD_MESSAGE, keys, 2);
+	scan = iotmq_row_scan(CATALOG_DEAD_MESSAGE, INDEX_DEAD_MESSAGE, keys, 2, NULL);
 	while (!found && index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot))
 	{
 		HeapTuple	tuple = ExecCopySlotHeapTuple(scan.slot);

@@ -67,7 +67,7 @@ iotmq_fail(const Cursor *cursor, const Failure *failure, Position *position)
 void
 iotmq_bury(const Cursor *cursor, const Failure *failure, Position *position)
 {
-	if (iotmq_dead_letter_add(cursor, failure))
+	if (iotmq_dead_letter_add(cursor, failure, position))
 		position->dead_total++;
 	else
 		position->expired_unread++;

@@ -7,21 +7,17 @@
 #include "iotmq.h"
 
 #include "access/htup_details.h"
-#include "access/xlog.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#define SETTLE_LOOKS 5			/* at a sample that doesn't settle */
 #define SETTLE_US 500
-#define PROBE_ROWS 1000			/* to look along for the first undecided offset */
 #define OFFSET_AT_LOOKS 2000	/* one second */
 
 static Zone *zone_arg(FunctionCallInfo fcinfo, int argno);
 static int64 first_unwritten(const Zone *zone, int64 from, int64 last);
 static int64 count_wanted(int32 cursor_id, int64 from, int64 to);
-static int64 settle(const Zone *zone, int64 last, int looks);
 
 /*
  * zone_offsets(zone_id int, OUT stable_offset bigint, OUT end_offset bigint): the
@@ -33,86 +29,23 @@ iotmq_zone_offsets(PG_FUNCTION_ARGS)
 {
 	Topic	   *topic;
 	Zone	   *zone;
-	int64		stable;
-	int64		last;
+	OverviewZone offsets;
 	TupleDesc	desc;
 	Datum		values[2];
 	bool		isnull[2] = {false, false};
 
-	if (!iotmq_zone_by_id(PG_GETARG_INT32(0), &topic, &zone) ||
-		(last = iotmq_sequence_last(zone->sequence)) < 0)
+	if (!iotmq_zone_by_id(PG_GETARG_INT32(0), &topic, &zone))
+		PG_RETURN_NULL();
+	iotmq_overview_zone(&offsets, zone);
+	if (offsets.last < 0)
 		PG_RETURN_NULL();
 	iotmq_position_teach(topic, zone);
-	stable = Max(iotmq_stable_state(zone->sequence)->stable_offset, zone->earliest_offset);
-	if (!RecoveryInProgress())
-	{
-		/* a publisher itself must come upon its own open rows */
-		if (!iotmq_stable_is_publisher(zone->sequence))
-			stable = Max(stable, settle(zone, last, SETTLE_LOOKS));
-		if (stable <= last)
-		{
-			ZoneScan   *scan = iotmq_scan_begin(zone, stable, last);
-
-			for (int i = 0; i < PROBE_ROWS && iotmq_scan_next(scan) != NULL; i++)
-				;
-			stable = scan->position;
-			iotmq_scan_end(scan);
-		}
-	}
+	iotmq_overview_settle(&offsets, 1);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	values[0] = Int64GetDatum(Min(stable, last + 1));
-	values[1] = Int64GetDatum(last + 1);
+	values[0] = Int64GetDatum(offsets.stable_offset);
+	values[1] = Int64GetDatum(offsets.last + 1);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, isnull)));
-}
-
-/*
- * published_at(zone_id int, msg_offset bigint) RETURNS timestamptz: of the first
- * committed message from that offset on; NULL if there is none.
- */
-PG_FUNCTION_INFO_V1(iotmq_published_at);
-Datum
-iotmq_published_at(PG_FUNCTION_ARGS)
-{
-	Topic	   *topic;
-	Zone	   *zone;
-	int64		from;
-	ZoneScan   *scan;
-	TupleTableSlot *slot;
-	bool		isnull = true;
-	Datum		result = (Datum) 0;
-
-	if (!iotmq_zone_by_id(PG_GETARG_INT32(0), &topic, &zone))
-		PG_RETURN_NULL();
-	from = Max(PG_GETARG_INT64(1), zone->earliest_offset);
-	scan = iotmq_scan_begin(zone, from, iotmq_sequence_last(zone->sequence));
-	slot = RecoveryInProgress() ? iotmq_scan_one(scan, from) : iotmq_scan_next(scan);
-	if (slot != NULL)
-		result = slot_getattr(slot, Anum_published_at, &isnull);
-	iotmq_scan_end(scan);
-	if (isnull)
-		PG_RETURN_NULL();
-	return result;
-}
-
-/*
- * newest_published_at(zone_id int) RETURNS timestamptz: of the last committed
- * message; NULL if there is none.
- */
-PG_FUNCTION_INFO_V1(iotmq_newest_published_at);
-Datum
-iotmq_newest_published_at(PG_FUNCTION_ARGS)
-{
-	Topic	   *topic;
-	Zone	   *zone;
-	TimestampTz newest;
-
-	if (!iotmq_zone_by_id(PG_GETARG_INT32(0), &topic, &zone))
-		PG_RETURN_NULL();
-	newest = iotmq_scan_newest(zone);
-	if (newest == DT_NOBEGIN)
-		PG_RETURN_NULL();
-	PG_RETURN_TIMESTAMPTZ(newest);
 }
 
 /*
@@ -212,14 +145,16 @@ count_wanted(int32 cursor_id, int64 from, int64 to)
 	{
 		ZoneScan   *scan;
 		TupleTableSlot *slot;
-		int64		last;
+		OverviewZone offsets;
 
 		n = 0;
 		if (!iotmq_cursor_by_id(cursor_id, &cursor))
 			break;
-		last = iotmq_sequence_last(cursor.zone->sequence);
-		(void) settle(cursor.zone, last, SETTLE_LOOKS);
-		scan = iotmq_scan_begin(cursor.zone, from, Min(last, to - 1));
+		iotmq_overview_zone(&offsets, cursor.zone);
+		iotmq_overview_settle(&offsets, 1);
+		if (!iotmq_cursor_by_id(cursor_id, &cursor))
+			break;
+		scan = iotmq_scan_begin(cursor.zone, from, Min(offsets.last, to - 1));
 		while ((slot = iotmq_scan_next(scan)) != NULL)
 			if (iotmq_filter_accepts(cursor.group, slot))
 				n++;
@@ -240,18 +175,4 @@ zone_arg(FunctionCallInfo fcinfo, int argno)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("zone %d does not exist", PG_GETARG_INT32(argno))));
 	return zone;
-}
-
-/* Waits a moment for the publishers of offsets up to last; returns the stable offset. */
-static int64
-settle(const Zone *zone, int64 last, int looks)
-{
-	StableState *stable = iotmq_stable_state(zone->sequence);
-
-	while (iotmq_stable_refresh(stable) <= last && --looks > 0)
-	{
-		CHECK_FOR_INTERRUPTS();
-		pg_usleep(SETTLE_US);
-	}
-	return stable->stable_offset;
 }

@@ -2,8 +2,9 @@
  * iotmq.h - the one header: what the modules know of each other.
  *
  * Calls go downwards only:
- *   publish, consume, settle, fetch, inspect  SQL entry points
- *   append, claim, redeliver, fail            one step of theirs
+ *   publish, consume, settle, fetch,          SQL entry points
+ *     lag, stats, inspect
+ *   append, claim, redeliver, fail, overview  one step of theirs
  *   message, filter, delivery, batch, device, one kind of thing,
  *     scan, lease, position, waiting,           checked, read or written
  *     deadletter
@@ -55,7 +56,16 @@ typedef struct Segment
 	bool		sealed;			/* first and last are final */
 	int64		first_offset;	/* sealed only */
 	int64		last_offset;	/* below first_offset: sealed and empty */
+	int64		bytes;			/* on disk with indexes; sealed only */
 } Segment;
+
+#define PUBLISHED_AT_KEPT 64	/* places in a zone whose time a backend remembers */
+
+typedef struct PublishedAt
+{
+	int64		from;			/* offset; 0: unused */
+	TimestampTz at;				/* of the first message from there on */
+} PublishedAt;
 
 typedef struct StableState
 {
@@ -64,6 +74,7 @@ typedef struct StableState
 	int64		sample_offset;	/* H of a sample not yet settled; 0: none */
 	FullTransactionId sample_xid;	/* F of that sample */
 	Oid			last_segment;	/* where a row was found last: look there first */
+	PublishedAt *published_at;	/* PUBLISHED_AT_KEPT of them; NULL: none yet */
 } StableState;
 
 typedef struct Zone
@@ -102,6 +113,7 @@ typedef struct Topic
 	int32		topic_id;
 	Oid			relid;
 	int64		segment_interval;	/* us */
+	Interval	kept_for;		/* how long retention keeps a message that nobody reads */
 	int			nzones;
 	Zone	   *zones;			/* by name */
 	int			ngroups;
@@ -149,6 +161,8 @@ extern Zone *iotmq_zone(Topic *topic, const char *name);
 extern Zone *iotmq_zone_or_only(Topic *topic, text *name);
 extern ConsumerGroup *iotmq_group(Topic *topic, const char *name);
 extern ConsumerGroup *iotmq_group_by_id(int32 group_id);
+extern int32 *iotmq_topic_ids(int *n);
+extern Topic *iotmq_topic_by_id(int32 topic_id);
 extern bool iotmq_zone_by_id(int32 zone_id, Topic **topic, Zone **zone);
 extern bool iotmq_cursor_by_id(int32 cursor_id, Cursor *cursor);
 extern Oid	iotmq_catalog_relid(Catalog catalog);
@@ -171,6 +185,7 @@ typedef enum LoadBy
 extern bool iotmq_load_topic(Topic *topic, Datum key, LoadBy by, uint64 changes,
 							 MemoryContext in);
 extern int32 iotmq_load_parent(Catalog catalog, int32 id);
+extern int32 *iotmq_load_topic_ids(int *n);
 
 /* ---- access.c: who may do what ---- */
 
@@ -230,7 +245,8 @@ typedef struct RowScan			/* of a catalog, by one of its indexes */
 	IndexScanDesc scan;
 } RowScan;
 
-extern RowScan iotmq_row_scan(Catalog catalog, CatalogIndex index, ScanKey keys, int nkeys);
+extern RowScan iotmq_row_scan(Catalog catalog, CatalogIndex index, ScanKey keys, int nkeys,
+							  Snapshot snapshot);
 extern void iotmq_row_scan_end(RowScan *scan);
 
 /* ---- position.c: where a cursor stands ---- */
@@ -252,12 +268,15 @@ typedef struct Position			/* the columns of iotmq.position, in order */
 	int64		delivered_total;
 	int64		retried_total;
 	int64		dead_total;
+	int64		dead_letters;	/* dead now; those redriven are not */
 } Position;
 
 extern bool iotmq_position_peek(int32 cursor_id, Position *position);
 extern RowResult iotmq_position_lock(int32 cursor_id, bool wait, Position *position,
 									 ItemPointer tid);
 extern void iotmq_position_store(const Position *position, ItemPointer tid);
+extern RowScan iotmq_position_scan(Snapshot snapshot);
+extern bool iotmq_position_scan_next(RowScan *scan, Position *position);
 extern void iotmq_position_teach(const Topic *topic, const Zone *zone);
 extern void iotmq_position_note_stable(Position *position, const StableState *stable);
 
@@ -289,6 +308,7 @@ typedef struct ZoneScan
 extern ZoneScan *iotmq_scan_begin(const Zone *zone, int64 from, int64 last);
 extern TupleTableSlot *iotmq_scan_next(ZoneScan *scan);
 extern TupleTableSlot *iotmq_scan_one(ZoneScan *scan, int64 msg_offset);
+extern bool iotmq_scan_published_at(ZoneScan *scan, int64 from, TimestampTz *at);
 extern void iotmq_scan_end(ZoneScan *scan);
 extern int64 iotmq_scan_since(const Zone *zone, TimestampTz at);
 extern TimestampTz iotmq_scan_newest(const Zone *zone);
@@ -347,6 +367,7 @@ extern void iotmq_lease_update(const Lease *lease, ItemPointer tid);
 extern void iotmq_lease_delete(ItemPointer tid);
 
 extern RowScan iotmq_lease_scan(int32 cursor_id, int64 from);
+extern RowScan iotmq_lease_scan_all(Snapshot snapshot);
 extern bool iotmq_lease_scan_next(RowScan *scan, Lease *lease);
 extern int64 iotmq_lease_offset(const Lease *lease, int i);
 extern int	iotmq_lease_find(const Lease *lease, int64 msg_offset);
@@ -386,10 +407,11 @@ typedef struct Waiting
 	ItemPointerData tid;
 } Waiting;
 
-extern RowScan iotmq_waiting_scan_due(int32 cursor_id, TimestampTz from);
+extern RowScan iotmq_waiting_scan_due(int32 cursor_id, TimestampTz from, Snapshot snapshot);
 extern RowScan iotmq_waiting_scan_device(int32 cursor_id, text *device, int64 from);
 extern bool iotmq_waiting_next(RowScan *scan, Waiting *waiting);
 extern bool iotmq_waiting_has_device(int32 cursor_id, text *device);
+extern int64 iotmq_waiting_lowest(int32 cursor_id, Snapshot snapshot);
 extern void iotmq_waiting_add(Waiting *waiting, Position *position);
 extern void iotmq_waiting_remove(const Waiting *waiting, Position *position);
 extern void iotmq_waiting_set_due(const Waiting *waiting, TimestampTz due_at, Position *position);
@@ -439,7 +461,7 @@ extern void iotmq_redeliver(const Cursor *cursor, Position *position, TimestampT
 
 /* ---- deadletter.c: messages given up ---- */
 
-extern bool iotmq_dead_letter_add(const Cursor *cursor, const Failure *failure);
+extern bool iotmq_dead_letter_add(const Cursor *cursor, const Failure *failure, Position *position);
 extern TupleTableSlot *iotmq_dead_letter_fetch(int32 cursor_id, int64 msg_offset);
 extern bool iotmq_dead_letter_is_redriven(int32 cursor_id, int64 msg_offset);
 extern void iotmq_dead_letter_settle(int32 cursor_id, int64 msg_offset);
@@ -475,6 +497,43 @@ typedef enum ClaimResult
 extern ClaimResult iotmq_claim(const Cursor *cursor, const ClaimRequest *request,
 							   ClaimLook *look, DeliverySet *set);
 
+/* ---- overview.c: everything there is, for views ---- */
+
+typedef struct OverviewGroup
+{
+	text	   *topic;
+	text	   *name;
+	text	   *mode;
+	bool		orderly;
+	Interval	kept_for;
+} OverviewGroup;
+
+typedef struct OverviewZone
+{
+	int32		zone_id;
+	text	   *topic;
+	text	   *name;
+	int64		earliest_offset;
+	int64		last;			/* the last offset assigned; -1: the zone was dropped */
+	StableState *stable;
+	int64		stable_offset;	/* once settled */
+	int			first_group;	/* of its topic, in groups */
+	int			ngroups;
+	int32	   *cursors;		/* of these groups; 0: none */
+} OverviewZone;
+
+typedef struct Overview
+{
+	int			nzones;
+	OverviewZone *zones;
+	int			ngroups;
+	OverviewGroup *groups;		/* those of a topic stand together */
+} Overview;
+
+extern Overview *iotmq_overview(void);
+extern void iotmq_overview_zone(OverviewZone *entry, const Zone *zone);
+extern void iotmq_overview_settle(OverviewZone *zones, int n);
+
 /* ---- consume.c: what others share of its arguments ---- */
 
 extern int64 iotmq_invisible_for(Interval *interval);
@@ -484,5 +543,6 @@ extern int64 iotmq_invisible_for(Interval *interval);
 extern void iotmq_commit_init(void);
 extern void iotmq_commit_before_claim(void);
 extern void iotmq_commit_after_claim(void);
+extern void iotmq_commit_flush(void);
 
 #endif

@@ -116,7 +116,14 @@ iotmq_lease_scan(int32 cursor_id, int64 from)
 				Int64GetDatum(Max(from, (int64) cursor_id << LEASE_TIME_BITS)));
 	ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_INT8LT,
 				Int64GetDatum((int64) (cursor_id + 1) << LEASE_TIME_BITS));
-	return iotmq_row_scan(CATALOG_LEASE, INDEX_LEASE, keys, 2);
+	return iotmq_row_scan(CATALOG_LEASE, INDEX_LEASE, keys, 2, NULL);
+}
+
+/* The leases of all cursors, void ones too. */
+RowScan
+iotmq_lease_scan_all(Snapshot snapshot)
+{
+	return iotmq_row_scan(CATALOG_LEASE, INDEX_LEASE, NULL, 0, snapshot);
 }
 
 /* The next lease; its texts are copies. False: no more. */

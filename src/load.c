@@ -24,7 +24,8 @@
 enum
 {
 	Anum_topic_id = 1, Anum_topic_name, Anum_topic_table, Anum_topic_retention,
-	Anum_topic_segment_interval, Natts_topic = 9
+	Anum_topic_segment_interval, Anum_topic_policy, Anum_topic_max_retention,
+	Natts_topic = 9
 };
 enum
 {
@@ -34,8 +35,8 @@ enum
 enum
 {
 	Anum_segment_zone_id = 1, Anum_segment_from, Anum_segment_to, Anum_segment_table,
-	Anum_segment_sealed, Anum_segment_first, Anum_segment_last,
-	Natts_segment = Anum_segment_last
+	Anum_segment_sealed, Anum_segment_first, Anum_segment_last, Anum_segment_bytes,
+	Natts_segment = Anum_segment_bytes
 };
 enum
 {
@@ -56,6 +57,7 @@ enum
 
 static MemoryContext context;	/* of the topic being loaded */
 
+static Interval kept_for(const Datum *values, const bool *isnull);
 static void load_zones(Topic *topic, uint64 changes);
 static void load_segments(Zone *zone);
 static void load_groups(Topic *topic);
@@ -117,6 +119,7 @@ iotmq_load_topic(Topic *topic, Datum key, LoadBy by, uint64 changes, MemoryConte
 		topic->relid = DatumGetObjectId(values[Anum_topic_table - 1]);
 		topic->segment_interval =
 			iotmq_interval_us(DatumGetIntervalP(values[Anum_topic_segment_interval - 1]));
+		topic->kept_for = kept_for(values, isnull);
 	}
 	scan_end(&s);
 	if (topic->topic_id == 0)
@@ -153,6 +156,43 @@ iotmq_load_parent(Catalog catalog, int32 id)
 											RelationGetDescr(s.rel), &isnull));
 	scan_end(&s);
 	return parent;
+}
+
+/* The ids of all topics, in an array of n. */
+int32 *
+iotmq_load_topic_ids(int *n)
+{
+	Relation	rel = table_open(iotmq_catalog_relid(CATALOG_TOPIC), AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	int			room = 64;
+	int32	   *ids = palloc(sizeof(int32) * room);
+	HeapTuple	tuple;
+
+	*n = 0;
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool		isnull;
+
+		if (*n == room)
+			ids = repalloc(ids, sizeof(int32) * (room *= 2));
+		ids[(*n)++] = DatumGetInt32(heap_getattr(tuple, Anum_topic_id, RelationGetDescr(rel), &isnull));
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return ids;
+}
+
+/* As iotmq.is_expired in sql/maintenance.sql. */
+static Interval
+kept_for(const Datum *values, const bool *isnull)
+{
+	Datum		retention = values[Anum_topic_retention - 1];
+
+	if (strcmp(TextDatumGetCString(values[Anum_topic_policy - 1]), "time") == 0)
+		return *DatumGetIntervalP(retention);
+	if (!isnull[Anum_topic_max_retention - 1])
+		return *DatumGetIntervalP(values[Anum_topic_max_retention - 1]);
+	return *DatumGetIntervalP(DirectFunctionCall2(interval_mul, retention, Float8GetDatum(4)));
 }
 
 static void
@@ -225,6 +265,8 @@ load_segments(Zone *zone)
 			DatumGetInt64(values[Anum_segment_first - 1]);
 		segment->last_offset = isnull[Anum_segment_last - 1] ? -1 :
 			DatumGetInt64(values[Anum_segment_last - 1]);
+		segment->bytes = isnull[Anum_segment_bytes - 1] ? 0 :
+			DatumGetInt64(values[Anum_segment_bytes - 1]);
 	}
 	scan_end(&s);
 }

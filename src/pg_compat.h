@@ -43,4 +43,14 @@
 	index_beginscan(heap, index, snapshot, nkeys, 0)
 #endif
 
+/* The path of a relation's main fork, allocated; 16 renamed the field, 18 returns a struct. */
+#if PG_VERSION_NUM >= 180000
+#define RELATION_PATH(rel) \
+	pstrdup(relpathbackend((rel)->rd_locator, (rel)->rd_backend, MAIN_FORKNUM).str)
+#elif PG_VERSION_NUM >= 160000
+#define RELATION_PATH(rel) relpathbackend((rel)->rd_locator, (rel)->rd_backend, MAIN_FORKNUM)
+#else
+#define RELATION_PATH(rel) relpathbackend((rel)->rd_node, (rel)->rd_backend, MAIN_FORKNUM)
+#endif
+
 #endif

@@ -82,7 +82,8 @@ iotmq_position_store(const Position *position, ItemPointer tid)
 		Int64GetDatum(position->waiting),
 		Int64GetDatum(position->delivered_total),
 		Int64GetDatum(position->retried_total),
-		Int64GetDatum(position->dead_total)
+		Int64GetDatum(position->dead_total),
+		Int64GetDatum(position->dead_letters)
 	};
 	bool		isnull[lengthof(values)] = {false};
 	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(rel), values, isnull);
@@ -91,6 +92,23 @@ iotmq_position_store(const Position *position, ItemPointer tid)
 	CommandCounterIncrement();
 	heap_freetuple(tuple);
 	table_close(rel, NoLock);
+}
+
+/* The positions of all cursors. */
+RowScan
+iotmq_position_scan(Snapshot snapshot)
+{
+	return iotmq_row_scan(CATALOG_POSITION, INDEX_POSITION, NULL, 0, snapshot);
+}
+
+/* The next one; false: no more. */
+bool
+iotmq_position_scan_next(RowScan *scan, Position *position)
+{
+	if (!index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
+		return false;
+	read_slot(scan->slot, position);
+	return true;
 }
 
 /* Adds what the zone's cursors know of it to what this backend knows. */

@@ -40,7 +40,7 @@ iotmq_redeliver_ready(const Cursor *cursor, const Position *position, TimestampT
 	if (!cursor->group->orderly)
 		return true;
 	in_flight = iotmq_devices_in_flight(&copy);
-	scan = iotmq_waiting_scan_due(cursor->cursor_id, position->next_due);
+	scan = iotmq_waiting_scan_due(cursor->cursor_id, position->next_due, NULL);
 	while (!ready && iotmq_waiting_next(&scan, &waiting) && waiting.due_at <= now)
 		ready = !iotmq_devices_have(in_flight, waiting.device);
 	iotmq_row_scan_end(&scan);
@@ -56,7 +56,7 @@ iotmq_redeliver(const Cursor *cursor, Position *position, TimestampTz now, Devic
 				Batch *batch)
 {
 	Taken		taken = {.limit = batch->limit};
-	RowScan		scan = iotmq_waiting_scan_due(cursor->cursor_id, position->next_due);
+	RowScan		scan = iotmq_waiting_scan_due(cursor->cursor_id, position->next_due, NULL);
 	Waiting		waiting;
 
 	position->next_due = DT_NOEND;

@@ -75,17 +75,17 @@ iotmq_row_peek(Relation rel, Oid index, ScanKey keys, int nkeys, TupleTableSlot 
 
 /*
  * Scans a catalog forward in the order of an index, not locked: what is committed
- * at this moment, and our own changes.
+ * by that snapshot (NULL: at this moment), and our own changes.
  */
 RowScan
-iotmq_row_scan(Catalog catalog, CatalogIndex index, ScanKey keys, int nkeys)
+iotmq_row_scan(Catalog catalog, CatalogIndex index, ScanKey keys, int nkeys, Snapshot snapshot)
 {
 	RowScan		scan;
 
 	scan.rel = table_open(iotmq_catalog_relid(catalog), AccessShareLock);
 	scan.index = index_open(iotmq_catalog_index(index), AccessShareLock);
 	scan.slot = table_slot_create(scan.rel, NULL);
-	scan.snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan.snapshot = RegisterSnapshot(snapshot != NULL ? snapshot : GetLatestSnapshot());
 	scan.scan = INDEX_BEGINSCAN(scan.rel, scan.index, scan.snapshot, nkeys);
 	index_rescan(scan.scan, keys, nkeys, NULL, 0);
 	return scan;

@@ -33,10 +33,12 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
+#include "utils/memutils.h"
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -52,13 +54,16 @@ typedef enum Fate				/* what became of a row */
 
 static bool resolve_gap(ZoneScan *scan, const SegmentScan *next);
 static SegmentScan *lowest(ZoneScan *scan);
-static SegmentScan *guess(ZoneScan *scan);
+static int	guess(ZoneScan *scan);
 static bool may_hold(const Segment *segment, int64 msg_offset);
+static SegmentScan *enter_segment(ZoneScan *scan, int i);
 static SegmentScan *open_segment(ZoneScan *scan, int i);
 static bool open_index(SegmentScan *s);
 static void seek_segment(SegmentScan *s, int64 from);
+static void rescan(SegmentScan *s, StrategyNumber strategy, RegProcedure relation, int64 msg_offset);
 static void step_segment(SegmentScan *s);
 static bool seek_committed(SegmentScan *s, int64 msg_offset);
+static TupleTableSlot *next_from(ZoneScan *scan, int64 from);
 static Fate fate_of(SegmentScan *s);
 
 /*
@@ -92,7 +97,11 @@ iotmq_scan_next(ZoneScan *scan)
 	while (scan->position <= scan->last)
 	{
 		if (s == NULL)
-			s = guess(scan);
+		{
+			int			i = guess(scan);
+
+			s = i < 0 ? NULL : enter_segment(scan, i);
+		}
 		if (s == NULL || s->offset != scan->position)
 			s = lowest(scan);
 		if (s == NULL || s->offset != scan->position)
@@ -127,13 +136,21 @@ iotmq_scan_next(ZoneScan *scan)
 TupleTableSlot *
 iotmq_scan_one(ZoneScan *scan, int64 msg_offset)
 {
-	SegmentScan *s;
+	SegmentScan *s = scan->current;
 
 	scan->proves = false;
 	scan->position = msg_offset;
-	s = scan->current ? scan->current : guess(scan);
+	if (s == NULL)
+	{
+		int			i = guess(scan);
+
+		s = i < 0 ? NULL : open_segment(scan, i);
+	}
 	if (s != NULL && seek_committed(s, msg_offset))
+	{
+		scan->current = s;
 		return s->slot;
+	}
 	for (int i = 0; i < scan->zone->nsegments; i++)
 	{
 		if (!may_hold(&scan->zone->segments[i], msg_offset))
@@ -146,6 +163,37 @@ iotmq_scan_one(ZoneScan *scan, int64 msg_offset)
 		}
 	}
 	return NULL;
+}
+
+/*
+ * When the first committed message from that offset on was published; false: there
+ * is none for now. On a standby, which can't tell what is decided, only the message
+ * with that offset counts. Once known it stays so until retention drops the message,
+ * and then nobody asks for that offset again: so it is remembered.
+ */
+bool
+iotmq_scan_published_at(ZoneScan *scan, int64 from, TimestampTz *at)
+{
+	PublishedAt *known;
+	TupleTableSlot *slot;
+	bool		isnull;
+
+	if (scan->stable->published_at == NULL)
+		scan->stable->published_at =
+			MemoryContextAllocZero(CacheMemoryContext, sizeof(PublishedAt) * PUBLISHED_AT_KEPT);
+	known = &scan->stable->published_at[(uint64) from % PUBLISHED_AT_KEPT];
+	if (known->from != from || from == 0)
+	{
+		slot = iotmq_scan_one(scan, from);
+		if (slot == NULL && !RecoveryInProgress())
+			slot = next_from(scan, from);
+		if (slot == NULL)
+			return false;
+		known->from = from;
+		known->at = DatumGetTimestampTz(slot_getattr(slot, Anum_published_at, &isnull));
+	}
+	*at = known->at;
+	return true;
 }
 
 void
@@ -198,7 +246,7 @@ iotmq_scan_since(const Zone *zone, TimestampTz at)
 				lowest = Min(lowest, zone->segments[i].first_offset);
 			continue;
 		}
-		s = open_segment(scan, i);
+		s = enter_segment(scan, i);
 		while (s->offset < lowest &&
 			   (DatumGetTimestampTz(slot_getattr(s->slot, Anum_published_at, &isnull)) < at ||
 				fate_of(s) == FATE_NOTHING))
@@ -226,9 +274,9 @@ iotmq_scan_newest(const Zone *zone)
 		if (segment->sealed && segment->last_offset <= newest_offset)
 			continue;
 		s = open_segment(scan, i);
-		if (s->index == NULL)
+		if (!open_index(s))
 			continue;
-		index_rescan(s->scan, NULL, 0, NULL, 0);
+		rescan(s, BTGreaterEqualStrategyNumber, F_INT8GE, PG_INT64_MIN);
 		while (index_getnext_slot(s->scan, BackwardScanDirection, s->slot))
 			if (fate_of(s) == FATE_COMMITTED)
 			{
@@ -298,7 +346,7 @@ lowest(ZoneScan *scan)
 			msg_offset = segment->first_offset;
 		else
 		{
-			SegmentScan *s = open_segment(scan, i);
+			SegmentScan *s = enter_segment(scan, i);
 
 			while (s->offset < scan->position)
 				step_segment(s);
@@ -310,11 +358,11 @@ lowest(ZoneScan *scan)
 			best = i;
 		}
 	}
-	return best < 0 ? NULL : open_segment(scan, best);
+	return best < 0 ? NULL : enter_segment(scan, best);
 }
 
-/* The segment to look into first; NULL: no idea. */
-static SegmentScan *
+/* The segment to look into first; -1: no idea. */
+static int
 guess(ZoneScan *scan)
 {
 	const Zone *zone = scan->zone;
@@ -328,11 +376,11 @@ guess(ZoneScan *scan)
 		if (!may_hold(segment, scan->position))
 			continue;
 		if (segment->sealed || segment->relid == scan->stable->last_segment)
-			return open_segment(scan, i);
+			return i;
 		if (segment->from_time <= now && now < segment->to_time)
 			best = i;
 	}
-	return best < 0 ? NULL : open_segment(scan, best);
+	return best;
 }
 
 static bool
@@ -344,6 +392,19 @@ may_hold(const Segment *segment, int64 msg_offset)
 
 /* Opens segment i, once, at the scan's position. */
 static SegmentScan *
+enter_segment(ZoneScan *scan, int i)
+{
+	SegmentScan *s = scan->segments[i];
+
+	if (s != NULL)
+		return s;
+	s = open_segment(scan, i);
+	seek_segment(s, scan->position);
+	return s;
+}
+
+/* Opens segment i, once; whoever reads it in order has to seek first. */
+static SegmentScan *
 open_segment(ZoneScan *scan, int i)
 {
 	SegmentScan *s = scan->segments[i];
@@ -353,7 +414,7 @@ open_segment(ZoneScan *scan, int i)
 	s = palloc0(sizeof(SegmentScan));
 	scan->segments[i] = s;
 	s->heap = try_relation_open(scan->zone->segments[i].relid, AccessShareLock);
-	seek_segment(s, scan->position);
+	s->offset = NO_ROW;
 	return s;
 }
 
@@ -380,14 +441,21 @@ open_index(SegmentScan *s)
 static void
 seek_segment(SegmentScan *s, int64 from)
 {
-	ScanKeyData key;
-
 	s->offset = NO_ROW;
 	if (!open_index(s))
 		return;
-	ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
-	index_rescan(s->scan, &key, 1, NULL, 0);
+	rescan(s, BTGreaterEqualStrategyNumber, F_INT8GE, from);
 	step_segment(s);
+}
+
+/* Begins to read the index anew: offsets that relate to that one in such a way. */
+static void
+rescan(SegmentScan *s, StrategyNumber strategy, RegProcedure relation, int64 msg_offset)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, 1, strategy, relation, Int64GetDatum(msg_offset));
+	index_rescan(s->scan, &key, 1, NULL, 0);
 }
 
 static void
@@ -406,10 +474,27 @@ step_segment(SegmentScan *s)
 static bool
 seek_committed(SegmentScan *s, int64 msg_offset)
 {
-	seek_segment(s, msg_offset);
-	while (s->offset == msg_offset && fate_of(s) != FATE_COMMITTED)
+	s->offset = NO_ROW;
+	if (!open_index(s))
+		return false;
+	/* with ">=" a whole page of the index would be read */
+	rescan(s, BTEqualStrategyNumber, F_INT8EQ, msg_offset);
+	do
 		step_segment(s);
+	while (s->offset == msg_offset && fate_of(s) != FATE_COMMITTED);
 	return s->offset == msg_offset;
+}
+
+/* The first committed message from that offset on, wherever the scan stood. */
+static TupleTableSlot *
+next_from(ZoneScan *scan, int64 from)
+{
+	for (int i = 0; i < scan->zone->nsegments; i++)
+		if (scan->segments[i] != NULL)
+			seek_segment(scan->segments[i], from);
+	scan->position = from;
+	scan->current = NULL;
+	return iotmq_scan_next(scan);
 }
 
 /* What became of the next row. */

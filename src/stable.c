@@ -113,6 +113,8 @@ iotmq_stable_state(Oid sequence)
 		state->stable_offset = 0;
 		state->sample_offset = 0;
 		state->sample_xid = InvalidFullTransactionId;
+		state->last_segment = InvalidOid;
+		state->published_at = NULL;
 	}
 	return state;
 }

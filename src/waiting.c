@@ -34,16 +34,16 @@ enum
 
 static HeapTuple form_tuple(Relation rel, const Waiting *waiting);
 
-/* The cursor's rows that are due at or after from, earliest first. */
+/* The cursor's rows that are due at or after from, earliest first; snapshot as of row.c. */
 RowScan
-iotmq_waiting_scan_due(int32 cursor_id, TimestampTz from)
+iotmq_waiting_scan_due(int32 cursor_id, TimestampTz from, Snapshot snapshot)
 {
 	ScanKeyData keys[2];
 
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(cursor_id));
 	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
 				TimestampTzGetDatum(from));
-	return iotmq_row_scan(CATALOG_REDELIVERY, INDEX_REDELIVERY_DUE, keys, 2);
+	return iotmq_row_scan(CATALOG_REDELIVERY, INDEX_REDELIVERY_DUE, keys, 2, snapshot);
 }
 
 /* The device's rows with an offset >= from, in order. */
@@ -56,7 +56,7 @@ iotmq_waiting_scan_device(int32 cursor_id, text *device, int64 from)
 	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
 						   F_TEXTEQ, PointerGetDatum(device));
 	ScanKeyInit(&keys[2], 3, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
-	return iotmq_row_scan(CATALOG_REDELIVERY, INDEX_REDELIVERY_DEVICE, keys, 3);
+	return iotmq_row_scan(CATALOG_REDELIVERY, INDEX_REDELIVERY_DEVICE, keys, 3, NULL);
 }
 
 /* The next row; its texts are good until the scan ends. False: no more. */
@@ -95,6 +95,25 @@ iotmq_waiting_has_device(int32 cursor_id, text *device)
 
 	iotmq_row_scan_end(&scan);
 	return found;
+}
+
+/* The lowest offset that waits in a group that is not orderly; PG_INT64_MAX: none. */
+int64
+iotmq_waiting_lowest(int32 cursor_id, Snapshot snapshot)
+{
+	ScanKeyData keys[2];
+	RowScan		scan;
+	Waiting		waiting;
+	int64		lowest = PG_INT64_MAX;
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(cursor_id));
+	ScanKeyEntryInitialize(&keys[1], SK_ISNULL | SK_SEARCHNULL, 2, InvalidStrategy, InvalidOid,
+						   InvalidOid, InvalidOid, (Datum) 0);
+	scan = iotmq_row_scan(CATALOG_REDELIVERY, INDEX_REDELIVERY_DEVICE, keys, 2, snapshot);
+	if (iotmq_waiting_next(&scan, &waiting))
+		lowest = waiting.msg_offset;
+	iotmq_row_scan_end(&scan);
+	return lowest;
 }
 
 /* Adds a row. The caller stores the position. */

@@ -109,3 +109,106 @@ SELECT lag, ready, inflight, counted FROM total WHERE consumer_group = 'filtered
 DROP VIEW lag, total;
 SELECT iotmq.drop_topic('views_lag', force => true);
 SELECT count(*) FROM iotmq.group_lag WHERE topic = 'views_lag';
+
+-- Whatever becomes of messages, the figures are what counting them would give.
+SELECT iotmq.create_topic('views_lag', '{a}', segment_interval => '1 hour');
+SELECT iotmq.create_group('views_lag', 'concurrent');
+SELECT iotmq.create_group('views_lag', 'orderly', 'orderly');
+CREATE VIEW counted AS
+SELECT l.consumer_group, l.inflight_messages AS inflight, l.retry_messages AS retry, l.blocked_devices AS blocked,
+       l.dead_letters AS dead, o.msg_offset AS oldest,
+       (l.retry_messages = w.messages AND l.blocked_devices = w.devices AND l.dead_letters = d.messages
+        AND d.messages = p.dead_letters
+        AND l.lag_time IS NOT DISTINCT FROM coalesce(statement_timestamp() - m.published_at, '0')) AS as_counted
+FROM iotmq.consumer_lag AS l
+JOIN iotmq.dead_letter_depth AS p USING (topic, consumer_group)
+JOIN iotmq.topic AS t USING (topic)
+JOIN iotmq.consumer_group AS g USING (topic_id, consumer_group)
+JOIN iotmq.cursor AS c USING (group_id)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS messages, count(DISTINCT device_id) AS devices, min(msg_offset) AS first
+    FROM iotmq.redelivery AS r
+    WHERE r.cursor_id = c.cursor_id
+) AS w
+CROSS JOIN LATERAL (SELECT count(*) AS messages FROM iotmq.dead_letter AS d WHERE (d.topic, d.consumer_group) = (l.topic, l.consumer_group)) AS d
+CROSS JOIN LATERAL (
+    SELECT min(i) AS first
+    FROM iotmq.lease AS e
+    CROSS JOIN LATERAL generate_series(0, e.last_offset - e.first_offset) WITH ORDINALITY AS n (n, nth)
+    CROSS JOIN LATERAL (SELECT coalesce(e.offsets[n.nth], e.first_offset + n.n) AS i) AS i
+    WHERE e.lease_id >> 43 = c.cursor_id AND n.nth <= coalesce(cardinality(e.offsets), e.last_offset - e.first_offset + 1)
+      AND (e.settled IS NULL OR get_bit(e.settled, n.n) = 0)
+) AS f
+CROSS JOIN LATERAL (
+    SELECT least(w.first, f.first, CASE WHEN l.ready_messages > 0 THEN l.next_offset END) AS msg_offset
+) AS o
+LEFT JOIN LATERAL (
+    SELECT m.published_at FROM iotmq_topic.views_lag AS m WHERE m.msg_offset >= o.msg_offset ORDER BY m.msg_offset LIMIT 1
+) AS m ON true
+WHERE l.topic = 'views_lag'
+ORDER BY l.consumer_group;
+-- Messages of different times, and all of a zone rolled back.
+BEGIN;
+SELECT iotmq.publish('views_lag', 'd0', '0');
+ROLLBACK;
+SELECT end_offset, oldest_published_at, newest_published_at FROM iotmq.topic_stats WHERE topic = 'views_lag';
+SELECT * FROM counted;
+DO $$
+BEGIN
+    FOR n IN 1 .. 12 LOOP
+        PERFORM iotmq.publish('views_lag', 'd' || n % 3, to_jsonb(n));
+        PERFORM pg_sleep(0.001);
+        COMMIT;
+    END LOOP;
+END
+$$;
+SELECT t.oldest_published_at = min(m.published_at) AS oldest, t.newest_published_at = max(m.published_at) AS newest
+FROM iotmq.topic_stats AS t
+CROSS JOIN iotmq_topic.views_lag AS m
+WHERE t.topic = 'views_lag'
+GROUP BY t.oldest_published_at, t.newest_published_at;
+SELECT * FROM counted;
+SELECT DISTINCT lease_id AS c FROM iotmq.consume('views_lag', 'concurrent', 6) \gset
+SELECT DISTINCT lease_id AS o FROM iotmq.consume('views_lag', 'orderly', 6) \gset
+SELECT iotmq.ack(:c, '{2,3}'), iotmq.ack(:o, '{2,3}');
+SELECT * FROM counted;
+SELECT iotmq.nack(:c, '{5,6}', '1 hour'), iotmq.nack(:o, '{5}', '1 hour');
+SELECT * FROM counted;
+SELECT iotmq.reject(:c, '{4}'), iotmq.reject(:o, '{4}');
+SELECT * FROM counted;
+SELECT iotmq.ack(:c), iotmq.ack(:o);
+SELECT * FROM counted;
+-- All of the rest; the orderly group leaves two devices out.
+SELECT DISTINCT lease_id AS c FROM iotmq.consume('views_lag', 'concurrent') \gset
+SELECT DISTINCT lease_id AS o FROM iotmq.consume('views_lag', 'orderly') \gset
+SELECT iotmq.ack(:c), iotmq.ack(:o);
+SELECT * FROM counted;
+-- On its way again a dead letter is none; given up again it is one; settled it is gone.
+SELECT iotmq.redrive('views_lag', 'concurrent'), iotmq.redrive('views_lag', 'orderly');
+SELECT * FROM counted;
+SELECT DISTINCT lease_id AS c FROM iotmq.consume('views_lag', 'concurrent') \gset
+SELECT DISTINCT lease_id AS o FROM iotmq.consume('views_lag', 'orderly') \gset
+SELECT * FROM counted;
+SELECT iotmq.reject(:c), iotmq.ack(:o);
+SELECT * FROM counted;
+SELECT iotmq.redrive('views_lag', 'concurrent');
+-- A seek makes one of it again that waits, and of none.
+SELECT new_offset FROM iotmq.seek('views_lag', 'concurrent', 'infinity');
+SELECT * FROM counted;
+-- Rejected once more where it is a dead letter already.
+SELECT new_offset FROM iotmq.seek_offset('views_lag', 'concurrent', 'a', 4);
+SELECT DISTINCT lease_id AS c FROM iotmq.consume('views_lag', 'concurrent', 3) \gset
+SELECT iotmq.reject(:c);
+SELECT * FROM counted;
+SELECT new_offset FROM iotmq.seek_offset('views_lag', 'concurrent', 'a', 5);
+-- Redriven ahead of the position: it comes from the log by itself.
+SELECT iotmq.redrive('views_lag', 'concurrent');
+SELECT * FROM counted;
+SELECT DISTINCT lease_id AS c FROM iotmq.consume('views_lag', 'concurrent', 3) \gset
+SELECT iotmq.reject(:c);
+SELECT iotmq.purge_dead_letters('views_lag', 'concurrent', array_agg(id)) FROM iotmq.dead_letter WHERE msg_offset < 6 AND topic = 'views_lag';
+SELECT * FROM counted;
+SELECT iotmq.purge_dead_letters('views_lag', 'concurrent');
+SELECT * FROM counted;
+DROP VIEW counted;
+SELECT iotmq.drop_topic('views_lag', force => true);

@@ -1,0 +1,382 @@
+/*
+ * lag.c - how far every group is behind: what the views consumer_lag, group_lag,
+ * alerts and metrics show.
+ *
+ * One pass over all cursors. Positions, leases and what waits are read with one
+ * snapshot of the moment, so that every message is counted in one place; what is
+ * stable, after it. Nothing is counted by reading messages: the cost is a few
+ * hundred nanoseconds a cursor and open lease, and one probe of an index for each
+ * place in a zone at which groups stand that are behind.
+ *
+ * Locks: AccessShareLock on what is read, while it is.
+ */
+#include "iotmq.h"
+
+#include "access/xlog.h"
+#include "access/xact.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#define NONE PG_INT64_MAX		/* no offset, no time */
+
+typedef struct Lag				/* of a group, in a zone or in all */
+{
+	bool		exists;			/* false: the group has no cursor there */
+	int64		earliest_offset;
+	int64		next_offset;
+	int64		stable_offset;
+	int64		end_offset;
+	int64		ready_messages;
+	int64		inflight_messages;
+	int64		retry_messages;
+	int64		blocked_devices;
+	int64		dead_letters;
+	int64		expired_unread;
+	int64		delivered_total;
+	int64		retried_total;
+	int64		dead_total;
+	int64		oldest_offset;	/* not settled; NONE: all is (not for sums) */
+	TimestampTz oldest_published_at;	/* NONE: no such message */
+	TimestampTz last_consumed_at;	/* DT_NOBEGIN: never */
+} Lag;
+
+typedef struct CursorEntry
+{
+	Lag		   *lag;			/* NULL: no such cursor */
+	StableState *stable;		/* of its zone */
+	int64		oldest_lease;	/* those below are void */
+} CursorEntry;
+
+typedef struct Lags				/* of all cursors */
+{
+	Overview   *overview;
+	Lag		  **zones;			/* of each zone, by its groups */
+	int32		ncursors;		/* the highest cursor_id + 1 */
+	CursorEntry *cursors;		/* by cursor_id */
+} Lags;
+
+static void collect_cursors(Lags *lags);
+static CursorEntry *cursor_entry(Lags *lags, int32 cursor_id);
+static void read_positions(Lags *lags, Snapshot snapshot);
+static void read_leases(Lags *lags, Snapshot snapshot);
+static void read_waiting(Lags *lags, Snapshot snapshot);
+static void find_oldest(const OverviewZone *zone, Lag *lags);
+static bool date_oldest(const OverviewZone *entry, Lag **behind, int n);
+static int	compare_oldest(const void *a, const void *b);
+static void add(Lag *sum, const Lag *lag);
+static void put_row(ReturnSetInfo *result, const OverviewGroup *group, text *zone, const Lag *lag);
+static Datum since(TimestampTz from, TimestampTz to);
+
+/*
+ * lag(by_zone boolean, durable boolean) RETURNS SETOF record: a row for each group
+ * and zone or, without by_zone, one for each group with zone NULL: sums, but for
+ * the times (oldest and latest). Columns: see sql/view.sql. durable: what the rows
+ * say survives a crash.
+ */
+PG_FUNCTION_INFO_V1(iotmq_lag);
+Datum
+iotmq_lag(PG_FUNCTION_ARGS)
+{
+	bool		by_zone = PG_GETARG_BOOL(0);
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Overview   *overview = iotmq_overview();
+	Lags		lags = {.overview = overview};
+	Snapshot	snapshot;
+	Lag		   *sums;
+
+	InitMaterializedSRF(fcinfo, 0);
+	collect_cursors(&lags);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	read_positions(&lags, snapshot);
+	read_leases(&lags, snapshot);
+	read_waiting(&lags, snapshot);
+	UnregisterSnapshot(snapshot);
+	iotmq_overview_settle(overview->zones, overview->nzones);
+	for (int z = 0; z < overview->nzones; z++)
+		find_oldest(&overview->zones[z], lags.zones[z]);
+	if (PG_GETARG_BOOL(1))
+		iotmq_commit_flush();
+
+	sums = palloc0(sizeof(Lag) * overview->ngroups);
+	for (int g = 0; g < overview->ngroups; g++)
+	{
+		sums[g].oldest_published_at = NONE;
+		sums[g].last_consumed_at = DT_NOBEGIN;
+	}
+	for (int z = 0; z < overview->nzones; z++)
+	{
+		const OverviewZone *zone = &overview->zones[z];
+
+		for (int g = 0; g < zone->ngroups && zone->last >= 0; g++)
+		{
+			const Lag  *lag = &lags.zones[z][g];
+
+			if (lag->exists && by_zone)
+				put_row(result, &overview->groups[zone->first_group + g], zone->name, lag);
+			else if (lag->exists)
+				add(&sums[zone->first_group + g], lag);
+		}
+	}
+	for (int g = 0; g < overview->ngroups && !by_zone; g++)
+		put_row(result, &overview->groups[g], NULL, &sums[g]);
+	return (Datum) 0;
+}
+
+/* Makes room for all cursors, and lets each be found by its id. */
+static void
+collect_cursors(Lags *lags)
+{
+	const Overview *overview = lags->overview;
+
+	for (int z = 0; z < overview->nzones; z++)
+		for (int g = 0; g < overview->zones[z].ngroups; g++)
+			lags->ncursors = Max(lags->ncursors, overview->zones[z].cursors[g] + 1);
+	lags->cursors = palloc0(sizeof(CursorEntry) * Max(lags->ncursors, 1));
+	lags->zones = palloc(sizeof(Lag *) * Max(overview->nzones, 1));
+	for (int z = 0; z < overview->nzones; z++)
+	{
+		const OverviewZone *zone = &overview->zones[z];
+
+		lags->zones[z] = palloc0(sizeof(Lag) * zone->ngroups);
+		for (int g = 0; g < zone->ngroups; g++)
+			if (zone->cursors[g] != 0)
+			{
+				lags->cursors[zone->cursors[g]].lag = &lags->zones[z][g];
+				lags->cursors[zone->cursors[g]].stable = zone->stable;
+			}
+	}
+}
+
+static CursorEntry *
+cursor_entry(Lags *lags, int32 cursor_id)
+{
+	if (cursor_id >= lags->ncursors || lags->cursors[cursor_id].lag == NULL)
+		return NULL;			/* made or dropped meanwhile */
+	return &lags->cursors[cursor_id];
+}
+
+static void
+read_positions(Lags *lags, Snapshot snapshot)
+{
+	RowScan		scan = iotmq_position_scan(snapshot);
+	Position	position;
+
+	while (iotmq_position_scan_next(&scan, &position))
+	{
+		CursorEntry *cursor = cursor_entry(lags, position.cursor_id);
+		Lag		   *lag;
+
+		CHECK_FOR_INTERRUPTS();
+		if (cursor == NULL)
+			continue;
+		iotmq_stable_merge(cursor->stable, position.stable_offset, position.sample_offset,
+						   position.sample_xid);
+		cursor->oldest_lease = position.oldest_lease;
+		lag = cursor->lag;
+		lag->exists = true;
+		lag->next_offset = position.next_offset;
+		lag->retry_messages = position.waiting;
+		lag->dead_letters = position.dead_letters;
+		lag->expired_unread = position.expired_unread;
+		lag->delivered_total = position.delivered_total;
+		lag->retried_total = position.retried_total;
+		lag->dead_total = position.dead_total;
+		lag->oldest_offset = NONE;
+		lag->last_consumed_at = position.last_consumed_at;
+	}
+	iotmq_row_scan_end(&scan);
+}
+
+static void
+read_leases(Lags *lags, Snapshot snapshot)
+{
+	RowScan		scan = iotmq_lease_scan_all(snapshot);
+	Lease		lease;
+
+	while (iotmq_lease_scan_next(&scan, &lease))
+	{
+		CursorEntry *cursor = cursor_entry(lags, LEASE_CURSOR(lease.lease_id));
+		int			first = 0;
+
+		CHECK_FOR_INTERRUPTS();
+		if (cursor == NULL || !cursor->lag->exists || lease.lease_id < cursor->oldest_lease)
+			continue;
+		while (first < lease.n - 1 && iotmq_lease_is_settled(&lease, first))
+			first++;
+		cursor->lag->inflight_messages += lease.messages;
+		cursor->lag->oldest_offset = Min(cursor->lag->oldest_offset,
+										 iotmq_lease_offset(&lease, first));
+	}
+	iotmq_row_scan_end(&scan);
+}
+
+/* Counts blocked devices, and finds the lowest offset that waits. */
+static void
+read_waiting(Lags *lags, Snapshot snapshot)
+{
+	for (int z = 0; z < lags->overview->nzones; z++)
+	{
+		const OverviewZone *zone = &lags->overview->zones[z];
+
+		for (int g = 0; g < zone->ngroups; g++)
+		{
+			Lag		   *lag = &lags->zones[z][g];
+			RowScan		scan;
+			Waiting		waiting;
+
+			if (lag->retry_messages == 0)
+				continue;
+			if (!lags->overview->groups[zone->first_group + g].orderly)
+			{
+				lag->oldest_offset = Min(lag->oldest_offset,
+										 iotmq_waiting_lowest(zone->cursors[g], snapshot));
+				continue;
+			}
+			/* the first message of each device is its lowest */
+			scan = iotmq_waiting_scan_due(zone->cursors[g], DT_NOBEGIN, snapshot);
+			while (iotmq_waiting_next(&scan, &waiting) && !TIMESTAMP_IS_NOEND(waiting.due_at))
+			{
+				CHECK_FOR_INTERRUPTS();
+				lag->blocked_devices++;
+				lag->oldest_offset = Min(lag->oldest_offset, waiting.msg_offset);
+			}
+			iotmq_row_scan_end(&scan);
+		}
+	}
+}
+
+/* Adds what the zone's offsets tell of its groups, and the age of what they have not settled. */
+static void
+find_oldest(const OverviewZone *zone, Lag *lags)
+{
+	Lag		  **behind = palloc(sizeof(Lag *) * Max(zone->ngroups, 1));
+	int			n = 0;
+
+	for (int g = 0; g < zone->ngroups; g++)
+	{
+		Lag		   *lag = &lags[g];
+
+		lag->earliest_offset = zone->earliest_offset;
+		lag->end_offset = zone->last + 1;
+		lag->stable_offset = Max(zone->stable_offset, lag->next_offset);
+		lag->ready_messages = lag->stable_offset - lag->next_offset;
+		lag->oldest_published_at = NONE;
+		if (lag->ready_messages > 0)
+			lag->oldest_offset = Min(lag->oldest_offset, lag->next_offset);
+		if (lag->exists && lag->oldest_offset != NONE)
+			behind[n++] = lag;
+	}
+	qsort(behind, n, sizeof(Lag *), compare_oldest);
+	while (n > 0 && !date_oldest(zone, behind, n))
+		;
+	pfree(behind);
+}
+
+/*
+ * Finds when the oldest messages were published; false: the zone in memory was out
+ * of date. behind is in order, which spares the scan from going back.
+ */
+static bool
+date_oldest(const OverviewZone *entry, Lag **behind, int n)
+{
+	Topic	   *topic;
+	Zone	   *zone;
+	ZoneScan   *scan;
+	bool		stale;
+
+	if (!iotmq_zone_by_id(entry->zone_id, &topic, &zone))
+		return true;
+	scan = iotmq_scan_begin(zone, behind[0]->oldest_offset, entry->last);
+	for (int i = 0; i < n; i++)
+		if (!iotmq_scan_published_at(scan, Max(behind[i]->oldest_offset, zone->earliest_offset),
+									 &behind[i]->oldest_published_at))
+			behind[i]->oldest_published_at = NONE;
+	stale = scan->stale;
+	iotmq_scan_end(scan);
+	return !stale;
+}
+
+static int
+compare_oldest(const void *a, const void *b)
+{
+	int64		x = (*(Lag *const *) a)->oldest_offset;
+	int64		y = (*(Lag *const *) b)->oldest_offset;
+
+	return x < y ? -1 : x > y;
+}
+
+static void
+add(Lag *sum, const Lag *lag)
+{
+	sum->earliest_offset += lag->earliest_offset;
+	sum->next_offset += lag->next_offset;
+	sum->stable_offset += lag->stable_offset;
+	sum->end_offset += lag->end_offset;
+	sum->ready_messages += lag->ready_messages;
+	sum->inflight_messages += lag->inflight_messages;
+	sum->retry_messages += lag->retry_messages;
+	sum->blocked_devices += lag->blocked_devices;
+	sum->dead_letters += lag->dead_letters;
+	sum->expired_unread += lag->expired_unread;
+	sum->delivered_total += lag->delivered_total;
+	sum->retried_total += lag->retried_total;
+	sum->dead_total += lag->dead_total;
+	sum->oldest_published_at = Min(sum->oldest_published_at, lag->oldest_published_at);
+	sum->last_consumed_at = Max(sum->last_consumed_at, lag->last_consumed_at);
+}
+
+static void
+put_row(ReturnSetInfo *result, const OverviewGroup *group, text *zone, const Lag *lag)
+{
+	TimestampTz now = GetCurrentStatementStartTimestamp();
+	bool		dated = lag->oldest_published_at != NONE;
+	Interval	none = {0};
+	Datum		kept_until = (Datum) 0;
+
+	if (dated)
+		kept_until = DirectFunctionCall2(timestamptz_pl_interval,
+										 TimestampTzGetDatum(lag->oldest_published_at),
+										 IntervalPGetDatum(&group->kept_for));
+	{
+		Datum		values[] = {
+			PointerGetDatum(group->topic),
+			PointerGetDatum(group->name),
+			PointerGetDatum(zone),
+			PointerGetDatum(group->mode),
+			Int64GetDatum(lag->earliest_offset),
+			Int64GetDatum(lag->next_offset),
+			Int64GetDatum(lag->stable_offset),
+			Int64GetDatum(lag->end_offset),
+			Int64GetDatum(lag->ready_messages + lag->inflight_messages + lag->retry_messages),
+			Int64GetDatum(lag->ready_messages),
+			Int64GetDatum(lag->inflight_messages),
+			Int64GetDatum(lag->retry_messages),
+			Int64GetDatum(lag->blocked_devices),
+			Int64GetDatum(lag->dead_letters),
+			Int64GetDatum(lag->expired_unread),
+			dated ? since(lag->oldest_published_at, now) : IntervalPGetDatum(&none),
+			dated ? since(now, DatumGetTimestampTz(kept_until)) : (Datum) 0,
+			TimestampTzGetDatum(lag->last_consumed_at),
+			Int64GetDatum(lag->delivered_total),
+			Int64GetDatum(lag->retried_total),
+			Int64GetDatum(lag->dead_total)
+		};
+		bool		isnull[lengthof(values)] = {
+			[2] = zone == NULL, [16] = !dated,[17] = TIMESTAMP_IS_NOBEGIN(lag->last_consumed_at)
+		};
+
+		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+	}
+}
+
+/* The time from one to the other, an interval; not below 0. */
+static Datum
+since(TimestampTz from, TimestampTz to)
+{
+	return DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(Max(from, to)),
+							   TimestampTzGetDatum(from));
+}
