@@ -11,7 +11,7 @@ from lib import bench
 
 # A later figure is a file in bench/figures and a word here.
 FIGURES = ["publish", "publish_batch", "consume", "fan_out", "latency", "idle", "backlog", "orderly", "retries", "segments",
-           "retention"]
+           "retention", "views"]
 
 
 def machine():
