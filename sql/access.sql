@@ -8,8 +8,9 @@
 --            zones added later get it, too
 --   read     SELECT on the topic's table
 --   monitor  SELECT on the views, EXECUTE on the functions in them
---   admin    EXECUTE on the functions of this extension; who may execute
+--   admin    EXECUTE on the functions of administration; who may execute
 --            grant_admin counts as an administrator in src/access.c
+-- Each comes with USAGE of the schemas that it needs, which nobody else has.
 -- Only consume has no table of its own: iotmq.consume_grant. A role that was
 -- dropped is no role any more there either: its successor of the same name has
 -- another oid.
@@ -32,48 +33,152 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.check_role IS 'internal: raises an error unless the role exists';
 
--- set_publish(statement, ...): GRANT ... TO or REVOKE ... FROM, on these zones or all.
-CREATE FUNCTION iotmq.set_publish(statement text, topic text, role regrole, zones text[]) RETURNS void
+-- Who changes rights takes turns by a lock on iotmq.consume_grant, after that on the
+-- topic's row if there is one: GRANT and REVOKE fail when they meet at an object.
+
+-- settle_rights(): takes back what only goes along with a right, from roles that have
+-- none any more: USAGE of the schemas (iotmq_topic is for those who publish or read),
+-- SELECT on dead_letter. So a role without a grant can't even name a table, and DROP
+-- ROLE has nothing left to complain about. Forgets what dropped roles had.
+CREATE FUNCTION iotmq.settle_rights() RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	idle record;
+BEGIN
+	LOCK TABLE iotmq.consume_grant IN SHARE ROW EXCLUSIVE MODE;
+	IF EXISTS (SELECT FROM iotmq.consume_grant AS c WHERE c.role NOT IN (SELECT r.oid FROM pg_roles AS r)) THEN
+		DELETE FROM iotmq.consume_grant AS c WHERE c.role NOT IN (SELECT r.oid FROM pg_roles AS r);
+	END IF;
+	FOR idle IN
+		SELECT o.object, a.grantee::regrole AS role
+		FROM (
+			SELECT 'USAGE ON SCHEMA ' || n.nspname AS object, n.nspacl AS acl, n.nspowner AS owner,
+				CASE n.nspname
+					WHEN 'iotmq' THEN '{publish,consume,read,monitor,admin}'::text[]
+					ELSE '{publish,read}'
+				END AS actions
+			FROM pg_namespace AS n
+			WHERE n.nspname IN ('iotmq', 'iotmq_topic')
+			UNION ALL
+			SELECT 'SELECT ON iotmq.dead_letter', c.relacl, c.relowner, '{consume,admin}'
+			FROM pg_class AS c
+			WHERE c.oid = 'iotmq.dead_letter'::regclass
+		) AS o
+		CROSS JOIN LATERAL aclexplode(o.acl) AS a
+		WHERE a.grantee NOT IN (0, o.owner)
+			AND NOT EXISTS (SELECT FROM iotmq.privileges AS p
+				WHERE p.role = a.grantee AND p.action = ANY (o.actions))
+	LOOP
+		EXECUTE format('REVOKE %s FROM %s CASCADE', idle.object, idle.role);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION iotmq.settle_rights IS 'internal: takes back what only goes along with a right';
+
+-- grant_rights, revoke_rights(rights, role): rights as GRANT and REVOKE write them.
+CREATE FUNCTION iotmq.grant_rights(rights text[], role regrole) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	one text;
+BEGIN
+	PERFORM iotmq.check_role(role);
+	LOCK TABLE iotmq.consume_grant IN SHARE ROW EXCLUSIVE MODE;
+	FOREACH one IN ARRAY array_prepend('USAGE ON SCHEMA iotmq', rights) LOOP
+		EXECUTE format('GRANT %s TO %s', one, role);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION iotmq.grant_rights IS 'internal: grants privileges';
+
+CREATE FUNCTION iotmq.revoke_rights(rights text[], role regrole) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	one text;
+BEGIN
+	PERFORM iotmq.check_role(role);
+	LOCK TABLE iotmq.consume_grant IN SHARE ROW EXCLUSIVE MODE;
+	FOREACH one IN ARRAY rights LOOP
+		EXECUTE format('REVOKE %s FROM %s CASCADE', one, role);
+	END LOOP;
+	PERFORM iotmq.settle_rights();
+END
+$$;
+COMMENT ON FUNCTION iotmq.revoke_rights IS 'internal: revokes privileges';
+
+-- check_revoked(role, action, topic, zones): raises 2BP01 if the role still has it,
+-- by a grant of somebody else, made by hand. topic, zones NULL: any.
+CREATE FUNCTION iotmq.check_revoked(role regrole, action text, topic text, zones text[]) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF EXISTS (SELECT FROM iotmq.privileges AS p
+		WHERE p.role = check_revoked.role AND p.action = check_revoked.action
+			AND (check_revoked.topic IS NULL OR p.topic = check_revoked.topic)
+			AND (zones IS NULL OR p.zone = ANY (zones)))
+	THEN
+		RAISE EXCEPTION 'role % still has the right to %', role, action
+			USING ERRCODE = 'dependent_objects_still_exist',
+				DETAIL = 'It was granted by a role other than the owner of iotmq, with GRANT.',
+				HINT = 'Revoke it as that role; \dp shows which it is.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION iotmq.check_revoked IS 'internal: raises an error if a role still has a right';
+
+-- publish_rights(insertion, topic, zones, all_zones): to publish to these zones (NULL:
+-- all), and with all_zones what says that zones added later are meant, too. insertion:
+-- INSERT on some columns or all.
+CREATE FUNCTION iotmq.publish_rights(insertion text, topic text, zones text[], all_zones boolean) RETURNS text[]
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	id int := iotmq.topic_id(topic);
-	place record;
+	rights text[];
 BEGIN
-	PERFORM iotmq.check_role(role);
 	PERFORM iotmq.zone_id(topic, zone) FROM unnest(zones) AS zone;
 	-- zones must not come meanwhile
 	PERFORM FROM iotmq.topic AS t WHERE t.topic_id = id FOR UPDATE;
-	FOR place IN
-		SELECT z.table_name, z.offset_sequence
-		FROM iotmq.zone AS z
-		WHERE z.topic_id = id AND (zones IS NULL OR z.zone = ANY (zones))
-		ORDER BY z.zone_id
-	LOOP
-		EXECUTE format(statement, 'INSERT (device_id, tag, payload, body, properties)', place.table_name, role);
-		EXECUTE format(statement, 'USAGE', 'SEQUENCE ' || place.offset_sequence, role);
-	END LOOP;
-	IF zones IS NULL OR statement LIKE 'REVOKE%' THEN
-		EXECUTE format(statement, 'INSERT (device_id, tag, payload, body, properties)',
-			(SELECT t.table_name FROM iotmq.topic AS t WHERE t.topic_id = id), role);
+	SELECT array_agg(r.one ORDER BY z.zone_id) INTO rights
+	FROM iotmq.zone AS z
+	CROSS JOIN LATERAL (VALUES
+		(insertion || ' ON ' || z.table_name),
+		('USAGE ON SEQUENCE ' || z.offset_sequence)
+	) AS r (one)
+	WHERE z.topic_id = id AND (zones IS NULL OR z.zone = ANY (zones));
+	IF all_zones THEN
+		rights := array_append(rights, insertion || ' ON ' || iotmq.topic_table(topic));
 	END IF;
+	RETURN rights;
 END
 $$;
-COMMENT ON FUNCTION iotmq.set_publish IS 'internal: grants or revokes publishing';
+COMMENT ON FUNCTION iotmq.publish_rights IS 'internal: the privileges to publish to zones';
 
 -- grant_publish, revoke_publish: publishing by functions and COPY, to these zones
 -- or to all (those added later, too). Errors: 22004; 42704 unknown topic or zone.
 CREATE FUNCTION iotmq.grant_publish(topic text, role regrole, zones text[] DEFAULT NULL) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
-	RETURN iotmq.set_publish('GRANT %s ON %s TO %s', topic, role, zones);
+	RETURN iotmq.grant_rights(array_prepend('USAGE ON SCHEMA iotmq_topic',
+		iotmq.publish_rights('INSERT (device_id, tag, payload, body, properties)', topic, zones, zones IS NULL)), role);
 COMMENT ON FUNCTION iotmq.grant_publish IS 'lets a role publish to a topic, to these zones or all';
 
 CREATE FUNCTION iotmq.revoke_publish(topic text, role regrole, zones text[] DEFAULT NULL) RETURNS void
-	LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
-	RETURN iotmq.set_publish('REVOKE %s ON %s FROM %s', topic, role, zones);
+AS $$
+BEGIN
+	PERFORM iotmq.revoke_rights(iotmq.publish_rights('INSERT', topic, zones, true), role);
+	PERFORM iotmq.check_revoked(role, 'publish', topic, zones);
+END
+$$;
 COMMENT ON FUNCTION iotmq.revoke_publish IS 'takes the right to publish to a topic back, to these zones or all';
 
 -- grant_consume, revoke_consume: consuming and settling as a group, fetch and
@@ -82,12 +187,11 @@ CREATE FUNCTION iotmq.grant_consume(topic text, consumer_group text, role regrol
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	id int := iotmq.group_id(topic, consumer_group);
 BEGIN
-	PERFORM iotmq.check_role(role);
-	INSERT INTO iotmq.consume_grant (group_id, role)
-	VALUES (iotmq.group_id(topic, consumer_group), role)
-	ON CONFLICT DO NOTHING;
-	EXECUTE format('GRANT SELECT ON iotmq.dead_letter TO %s', role);
+	PERFORM iotmq.grant_rights('{SELECT ON iotmq.dead_letter}', role);
+	INSERT INTO iotmq.consume_grant (group_id, role) VALUES (id, role) ON CONFLICT DO NOTHING;
 END
 $$;
 COMMENT ON FUNCTION iotmq.grant_consume IS 'lets a role consume as a group';
@@ -96,13 +200,13 @@ CREATE FUNCTION iotmq.revoke_consume(topic text, consumer_group text, role regro
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	id int := iotmq.group_id(topic, consumer_group);
 BEGIN
 	PERFORM iotmq.check_role(role);
-	DELETE FROM iotmq.consume_grant AS c
-	WHERE c.group_id = iotmq.group_id(topic, consumer_group) AND c.role = revoke_consume.role;
-	IF NOT EXISTS (SELECT FROM iotmq.consume_grant AS c WHERE c.role = revoke_consume.role) THEN
-		EXECUTE format('REVOKE SELECT ON iotmq.dead_letter FROM %s', role);
-	END IF;
+	LOCK TABLE iotmq.consume_grant IN SHARE ROW EXCLUSIVE MODE;
+	DELETE FROM iotmq.consume_grant AS c WHERE c.group_id = id AND c.role = revoke_consume.role;
+	PERFORM iotmq.settle_rights();
 END
 $$;
 COMMENT ON FUNCTION iotmq.revoke_consume IS 'takes the right to consume as a group back';
@@ -110,14 +214,9 @@ COMMENT ON FUNCTION iotmq.revoke_consume IS 'takes the right to consume as a gro
 -- grant_read, revoke_read: SQL over a topic's history, messages_of_device, fetch.
 -- Errors: 22004; 42704 unknown topic.
 CREATE FUNCTION iotmq.grant_read(topic text, role regrole) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	PERFORM iotmq.topic_id(topic), iotmq.check_role(role);
-	EXECUTE format('GRANT SELECT ON %s TO %s', iotmq.topic_table(topic), role);
-END
-$$;
+	RETURN iotmq.grant_rights(ARRAY['USAGE ON SCHEMA iotmq_topic', 'SELECT ON ' || iotmq.topic_table(topic)], role);
 COMMENT ON FUNCTION iotmq.grant_read IS 'lets a role read the history of a topic';
 
 CREATE FUNCTION iotmq.revoke_read(topic text, role regrole) RETURNS void
@@ -125,59 +224,68 @@ CREATE FUNCTION iotmq.revoke_read(topic text, role regrole) RETURNS void
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM iotmq.topic_id(topic), iotmq.check_role(role);
-	EXECUTE format('REVOKE SELECT ON %s FROM %s', iotmq.topic_table(topic), role);
+	PERFORM iotmq.revoke_rights(ARRAY['SELECT ON ' || iotmq.topic_table(topic)], role);
+	PERFORM iotmq.check_revoked(role, 'read', topic, NULL);
 END
 $$;
 COMMENT ON FUNCTION iotmq.revoke_read IS 'takes the right to read the history of a topic back';
 
--- set_monitor(statement, role): GRANT or REVOKE on what monitoring reads.
-CREATE FUNCTION iotmq.set_monitor(statement text, role regrole) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+-- monitor_rights(): the views but dead_letter, and what they call.
+CREATE FUNCTION iotmq.monitor_rights() RETURNS text[]
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	object text;
-BEGIN
-	PERFORM iotmq.check_role(role);
-	FOREACH object IN ARRAY '{consumer_lag,group_lag,dead_letter_depth,topic_stats,in_flight,held_back,
-		alerts,metrics,privileges,maintenance_run}'::text[]
-	LOOP
-		EXECUTE format(statement, 'SELECT', format('iotmq.%I', object), role);
-	END LOOP;
-	FOREACH object IN ARRAY '{zone_offsets,lag,stats,zone_holders,count_lag}'::text[]
-	LOOP
-		EXECUTE format(statement, 'EXECUTE', format('FUNCTION iotmq.%I', object), role);
-	END LOOP;
-END
+	SELECT array_agg('SELECT ON iotmq.' || view)
+		|| '{EXECUTE ON FUNCTION iotmq.zone_offsets,EXECUTE ON FUNCTION iotmq.lag,EXECUTE ON FUNCTION iotmq.stats,
+			EXECUTE ON FUNCTION iotmq.zone_holders,EXECUTE ON FUNCTION iotmq.count_lag}'::text[]
+	FROM unnest('{consumer_lag,group_lag,dead_letter_depth,topic_stats,in_flight,held_back,alerts,
+		metrics,privileges,maintenance_run}'::text[]) AS view
 $$;
-COMMENT ON FUNCTION iotmq.set_monitor IS 'internal: grants or revokes monitoring';
+COMMENT ON FUNCTION iotmq.monitor_rights IS 'internal: the privileges to monitor';
 
 -- grant_monitor, revoke_monitor: all views but dead_letter, which holds message
 -- content; count_lag. Errors: 22004.
 CREATE FUNCTION iotmq.grant_monitor(role regrole) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
-	RETURN iotmq.set_monitor('GRANT %s ON %s TO %s', role);
+	RETURN iotmq.grant_rights(iotmq.monitor_rights(), role);
 COMMENT ON FUNCTION iotmq.grant_monitor IS 'lets a role read all views but dead_letter';
 
 CREATE FUNCTION iotmq.revoke_monitor(role regrole) RETURNS void
-	LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-	SET search_path = pg_catalog, pg_temp
-	RETURN iotmq.set_monitor('REVOKE %s ON %s FROM %s', role);
-COMMENT ON FUNCTION iotmq.revoke_monitor IS 'takes the right to read the views back';
-
--- grant_admin, revoke_admin: everything, on every topic. Errors: 22004.
-CREATE FUNCTION iotmq.grant_admin(role regrole) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM iotmq.check_role(role);
-	EXECUTE format('GRANT EXECUTE ON ALL ROUTINES IN SCHEMA iotmq TO %s', role);
-	EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA iotmq TO %s', role);
+	PERFORM iotmq.revoke_rights(iotmq.monitor_rights(), role);
+	PERFORM iotmq.check_revoked(role, 'monitor', NULL, NULL);
 END
 $$;
+COMMENT ON FUNCTION iotmq.revoke_monitor IS 'takes the right to read the views back';
+
+-- admin_rights(): all views, the functions of administration, and the steps of
+-- run_maintenance, which runs as its caller. No other internal function: those that
+-- act as the owner trust their arguments.
+CREATE FUNCTION iotmq.admin_rights() RETURNS text[]
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT iotmq.monitor_rights() || '{SELECT ON iotmq.dead_letter}'::text[]
+		|| array_agg('EXECUTE ON ROUTINE iotmq.' || routine)
+	FROM unnest('{create_topic,alter_topic,drop_topic,add_zone,drop_zone,
+		create_group,alter_group,drop_group,seek,seek_offset,
+		grant_publish,revoke_publish,grant_consume,revoke_consume,grant_read,revoke_read,
+		grant_monitor,revoke_monitor,grant_admin,revoke_admin,
+		run_maintenance,check_transaction,zones_to_maintain,readers_to_maintain,prepare_zone,
+		seal_segments,take_over,drop_segment,move_earliest,note_failure,note_run,
+		schedule_maintenance,unschedule_maintenance,maintenance_job,require_cron}'::text[]) AS routine
+$$;
+COMMENT ON FUNCTION iotmq.admin_rights IS 'internal: the privileges to administer';
+
+-- grant_admin, revoke_admin: everything, on every topic. Errors: 22004.
+CREATE FUNCTION iotmq.grant_admin(role regrole) RETURNS void
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+	RETURN iotmq.grant_rights(iotmq.admin_rights(), role);
 COMMENT ON FUNCTION iotmq.grant_admin IS 'lets a role administer all of iotmq';
 
 CREATE FUNCTION iotmq.revoke_admin(role regrole) RETURNS void
@@ -185,30 +293,32 @@ CREATE FUNCTION iotmq.revoke_admin(role regrole) RETURNS void
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM iotmq.check_role(role);
-	EXECUTE format('REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA iotmq FROM %s', role);
-	EXECUTE format('REVOKE SELECT ON ALL TABLES IN SCHEMA iotmq FROM %s', role);
-	IF EXISTS (SELECT FROM iotmq.consume_grant AS c WHERE c.role = revoke_admin.role) THEN
-		EXECUTE format('GRANT SELECT ON iotmq.dead_letter TO %s', role);
-	END IF;
+	-- dead_letter may be wanted for consuming: settle_rights knows
+	PERFORM iotmq.revoke_rights(array_remove(iotmq.admin_rights(), 'SELECT ON iotmq.dead_letter'), role);
+	PERFORM iotmq.check_revoked(role, 'admin', NULL, NULL);
 END
 $$;
 COMMENT ON FUNCTION iotmq.revoke_admin IS 'takes the right to administer back, and that to monitor';
 
--- Who may do what.
+-- Who may do what. The role of a grant to PUBLIC is -.
 CREATE VIEW iotmq.privileges AS
-SELECT t.topic, NULL::text AS consumer_group, z.zone, a.grantee::regrole AS role, 'publish' AS action
+SELECT DISTINCT t.topic, NULL::text AS consumer_group, z.zone, a.grantee::regrole AS role, 'publish' AS action
 FROM iotmq.topic AS t
 JOIN iotmq.zone AS z USING (topic_id)
-JOIN pg_catalog.pg_attribute AS c ON c.attrelid = z.table_name AND c.attname = 'payload'
-CROSS JOIN LATERAL pg_catalog.aclexplode(c.attacl) AS a
-WHERE a.privilege_type = 'INSERT' AND a.grantee <> 0
+JOIN pg_catalog.pg_class AS k ON k.oid = z.table_name
+JOIN pg_catalog.pg_attribute AS c ON c.attrelid = k.oid AND c.attname = 'payload'
+CROSS JOIN LATERAL (
+	SELECT e.grantee, e.privilege_type FROM pg_catalog.aclexplode(c.attacl) AS e
+	UNION ALL
+	SELECT e.grantee, e.privilege_type FROM pg_catalog.aclexplode(k.relacl) AS e
+) AS a
+WHERE a.privilege_type = 'INSERT' AND a.grantee <> k.relowner
 UNION ALL
 SELECT t.topic, NULL, NULL, a.grantee::regrole, 'read'
 FROM iotmq.topic AS t
 JOIN pg_catalog.pg_class AS c ON c.oid = t.table_name
 CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS a
-WHERE a.privilege_type = 'SELECT' AND a.grantee NOT IN (0, c.relowner)
+WHERE a.privilege_type = 'SELECT' AND a.grantee <> c.relowner
 UNION ALL
 SELECT t.topic, g.consumer_group, NULL, c.role, 'consume'
 FROM iotmq.consume_grant AS c
@@ -220,7 +330,7 @@ SELECT NULL, NULL, NULL, a.grantee::regrole, CASE p.proname WHEN 'grant_admin' T
 FROM pg_catalog.pg_proc AS p
 CROSS JOIN LATERAL pg_catalog.aclexplode(p.proacl) AS a
 WHERE p.oid IN ('iotmq.grant_admin(regrole)'::regprocedure, 'iotmq.count_lag(text, text)'::regprocedure)
-	AND a.privilege_type = 'EXECUTE' AND a.grantee NOT IN (0, p.proowner);
+	AND a.privilege_type = 'EXECUTE' AND a.grantee <> p.proowner;
 COMMENT ON VIEW iotmq.privileges IS 'who may do what: the grants of iotmq';
 COMMENT ON COLUMN iotmq.privileges.topic IS 'on that topic; NULL: all';
 COMMENT ON COLUMN iotmq.privileges.consumer_group IS 'as that group; NULL: not about groups';
@@ -248,9 +358,9 @@ ALTER FUNCTION iotmq.move_earliest SECURITY DEFINER;
 ALTER FUNCTION iotmq.note_run SECURITY DEFINER;
 ALTER FUNCTION iotmq.zone_holders SECURITY DEFINER;
 ALTER FUNCTION iotmq.count_lag SECURITY DEFINER;
-ALTER FUNCTION iotmq.create_segment SECURITY DEFINER;
 
-REVOKE EXECUTE ON FUNCTION iotmq.check_role, iotmq.set_publish, iotmq.grant_publish,
+REVOKE EXECUTE ON FUNCTION iotmq.check_role, iotmq.settle_rights, iotmq.grant_rights, iotmq.revoke_rights,
+	iotmq.check_revoked, iotmq.publish_rights, iotmq.monitor_rights, iotmq.admin_rights, iotmq.grant_publish,
 	iotmq.revoke_publish, iotmq.grant_consume, iotmq.revoke_consume, iotmq.grant_read,
-	iotmq.revoke_read, iotmq.set_monitor, iotmq.grant_monitor, iotmq.revoke_monitor,
+	iotmq.revoke_read, iotmq.grant_monitor, iotmq.revoke_monitor,
 	iotmq.grant_admin, iotmq.revoke_admin FROM PUBLIC;

@@ -48,6 +48,12 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.parse_tags IS 'internal: the tags in a list of tags';
 
+-- filter_matches(payload, filter): whether a group with that filter gets the message.
+CREATE FUNCTION iotmq.filter_matches(payload jsonb, filter jsonpath) RETURNS boolean
+	LANGUAGE C STABLE STRICT PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'iotmq_filter_matches';
+COMMENT ON FUNCTION iotmq.filter_matches IS 'internal: whether a filter lets a payload pass';
+
 -- check_group(...): raises 22023 or 22004 unless these settings are legal.
 CREATE FUNCTION iotmq.check_group(mode text, invisible_for interval, max_retries int,
 		backoff interval[], max_delay interval, max_lag bigint) RETURNS void
@@ -252,9 +258,11 @@ DECLARE
 	id int := iotmq.group_id(topic, consumer_group);
 BEGIN
 	PERFORM FROM iotmq.topic AS t WHERE t.topic = drop_group.topic FOR UPDATE;
+	LOCK TABLE iotmq.consume_grant IN SHARE ROW EXCLUSIVE MODE;	-- as settle_rights will
 	PERFORM iotmq.drop_cursor(c.cursor_id) FROM iotmq.cursor AS c WHERE c.group_id = id;
 	DELETE FROM iotmq.consume_grant AS r WHERE r.group_id = id;
 	DELETE FROM iotmq.consumer_group AS g WHERE g.group_id = id;
+	PERFORM iotmq.settle_rights();
 END
 $$;
 COMMENT ON FUNCTION iotmq.drop_group IS 'drops a consumer group with its position, leases and dead letters';
@@ -277,6 +285,6 @@ CREATE FUNCTION iotmq.may_consume(group_id int) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'iotmq_may_consume';
 COMMENT ON FUNCTION iotmq.may_consume IS 'internal: whether the current user may consume as a group';
 
-REVOKE EXECUTE ON FUNCTION iotmq.group_id, iotmq.parse_tags, iotmq.check_group, iotmq.offset_at,
+REVOKE EXECUTE ON FUNCTION iotmq.group_id, iotmq.parse_tags, iotmq.filter_matches, iotmq.check_group, iotmq.offset_at,
 	iotmq.void_leases, iotmq.create_cursor, iotmq.drop_cursor, iotmq.create_group, iotmq.alter_group,
 	iotmq.drop_group FROM PUBLIC;

@@ -3,7 +3,7 @@
 -- run_maintenance does it all, in small transactions: one for each step of a zone
 -- and one for each segment dropped. It takes every lock without waiting and skips
 -- what is busy until the next run, so publishers and consumers never queue behind
--- it.
+-- it. What fails is skipped likewise, with a warning.
 --
 -- Locks to drop a segment, in this order, all NOWAIT: the rows of its topic and zone,
 -- the positions of the groups that still have something of it, their leases, the
@@ -31,7 +31,7 @@ COMMENT ON COLUMN iotmq.maintenance_run.segments_made IS 'segments made ahead of
 COMMENT ON COLUMN iotmq.maintenance_run.segments_sealed IS 'segments that are over and were sealed';
 COMMENT ON COLUMN iotmq.maintenance_run.segments_dropped IS 'segments that retention dropped';
 COMMENT ON COLUMN iotmq.maintenance_run.leases_taken_over IS 'expired leases whose messages wait for their next attempt now';
-COMMENT ON COLUMN iotmq.maintenance_run.skipped IS 'what was busy and is left to the next run';
+COMMENT ON COLUMN iotmq.maintenance_run.skipped IS 'what was busy or failed, and is left to the next run';
 
 -- take_over(cursor_id, at): puts the messages of leases expired by then where they wait for
 -- their next attempt; returns how many leases. NULL: the cursor is busy.
@@ -159,7 +159,7 @@ BEGIN
 	EXECUTE format('SELECT count(*) FROM %s
 		WHERE msg_offset >= $1
 			AND ($2 IS NULL OR tag = ANY ($2))
-			AND ($3 IS NULL OR (payload @@ $3) IS TRUE)', segment_table)
+			AND ($3 IS NULL OR iotmq.filter_matches(payload, $3))', segment_table)
 	INTO unread USING place.next_offset, place.tags, place.filter;
 
 	FOR lease IN
@@ -288,7 +288,8 @@ BEGIN
 	IF segment.to_time > clock_timestamp() THEN
 		EXECUTE format('TRUNCATE %s', segment.table_name);
 	ELSE
-		EXECUTE format('DROP TABLE %s', segment.table_name);
+		-- with whatever somebody made of it: nobody may stop retention
+		EXECUTE format('DROP TABLE %s CASCADE', segment.table_name);
 		DELETE FROM iotmq.segment AS s
 		WHERE s.zone_id = segment.zone_id AND s.from_time = segment.from_time;
 	END IF;
@@ -296,7 +297,7 @@ BEGIN
 		-- what is not written yet has an offset behind it
 		UPDATE iotmq.zone AS z
 		SET earliest_offset = greatest(z.earliest_offset,
-			least(iotmq.lowest_offset(z.zone_id), segment.last_offset + 1))
+			least(iotmq.lowest_offset(z.zone_id), least(segment.last_offset, 9223372036854775806) + 1))
 		WHERE z.zone_id = segment.zone_id;
 	END IF;
 	RETURN true;
@@ -431,6 +432,19 @@ AS $$
 $$;
 COMMENT ON FUNCTION iotmq.readers_to_maintain IS 'internal: the cursors of a zone that maintenance goes over';
 
+-- note_failure(skipped, what, message): says what failed, and adds it to what is left
+-- to the next run. One zone's error must not keep a run from the others.
+CREATE FUNCTION iotmq.note_failure(skipped text[], what text, message text) RETURNS text[]
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RAISE WARNING 'maintenance failed: %: %', what, message;
+	RETURN array_append(skipped, format('%s: %s', what, message));
+END
+$$;
+COMMENT ON FUNCTION iotmq.note_failure IS 'internal: notes a step of maintenance that failed';
+
 -- run_maintenance(at): see the head of this file; at stands for now in all that it
 -- decides. Safe to run twice at once. Errors: 22004 at NULL; 25001 in a
 -- transaction block.
@@ -457,31 +471,47 @@ BEGIN
 		RAISE EXCEPTION 'at must not be NULL' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
 	FOR place IN SELECT z.zone_id, z.name FROM iotmq.zones_to_maintain() AS z LOOP
-		n := iotmq.prepare_zone(place.zone_id, at);
+		BEGIN
+			n := iotmq.prepare_zone(place.zone_id, at);
+			made := made OPERATOR(pg_catalog.+) coalesce(n, 0);
+			IF n IS NULL THEN
+				skipped := pg_catalog.array_append(skipped, pg_catalog.format('segments of %s', place.name));
+			END IF;
+		EXCEPTION WHEN OTHERS THEN
+			skipped := iotmq.note_failure(skipped, pg_catalog.format('segments of %s', place.name), SQLERRM);
+		END;
 		COMMIT;
-		IF n IS NULL THEN
-			skipped := pg_catalog.array_append(skipped, pg_catalog.format('segments of %s', place.name));
-		ELSE
-			made := made OPERATOR(pg_catalog.+) n;
-		END IF;
 		-- each step of sealing wants a transaction of its own
 		FOR step IN 1..3 LOOP
-			sealed := sealed OPERATOR(pg_catalog.+) iotmq.seal_segments(place.zone_id);
+			BEGIN
+				sealed := sealed OPERATOR(pg_catalog.+) iotmq.seal_segments(place.zone_id);
+			EXCEPTION WHEN OTHERS THEN
+				skipped := iotmq.note_failure(skipped, pg_catalog.format('sealing of %s', place.name), SQLERRM);
+			END;
 			COMMIT;
 		END LOOP;
 		FOR reader IN SELECT r.cursor_id, r.name FROM iotmq.readers_to_maintain(place.zone_id) AS r LOOP
-			n := iotmq.take_over(reader.cursor_id, at);
+			BEGIN
+				n := iotmq.take_over(reader.cursor_id, at);
+				taken_over := taken_over OPERATOR(pg_catalog.+) coalesce(n, 0);
+				IF n IS NULL THEN
+					skipped := pg_catalog.array_append(skipped, pg_catalog.format('expired leases of %s', reader.name));
+				END IF;
+			EXCEPTION WHEN OTHERS THEN
+				skipped := iotmq.note_failure(skipped, pg_catalog.format('expired leases of %s', reader.name), SQLERRM);
+			END;
 			COMMIT;
-			IF n IS NULL THEN
-				skipped := pg_catalog.array_append(skipped, pg_catalog.format('expired leases of %s', reader.name));
-			ELSE
-				taken_over := taken_over OPERATOR(pg_catalog.+) n;
-			END IF;
 		END LOOP;
 		segment_time := '-infinity';
 		LOOP
-			SELECT d.segment_time, d.outcome INTO segment_time, outcome
-			FROM iotmq.drop_segment(place.zone_id, at, segment_time) AS d;
+			BEGIN
+				SELECT d.segment_time, d.outcome INTO segment_time, outcome
+				FROM iotmq.drop_segment(place.zone_id, at, segment_time) AS d;
+			EXCEPTION WHEN OTHERS THEN
+				outcome := NULL;
+				segment_time := NULL;
+				skipped := iotmq.note_failure(skipped, pg_catalog.format('retention of %s', place.name), SQLERRM);
+			END;
 			COMMIT;
 			IF outcome OPERATOR(pg_catalog.=) 'dropped' THEN
 				dropped := dropped OPERATOR(pg_catalog.+) 1;
@@ -491,7 +521,11 @@ BEGIN
 			END IF;
 			EXIT WHEN segment_time IS NULL;
 		END LOOP;
-		PERFORM iotmq.move_earliest(place.zone_id);
+		BEGIN
+			PERFORM iotmq.move_earliest(place.zone_id);
+		EXCEPTION WHEN OTHERS THEN
+			skipped := iotmq.note_failure(skipped, pg_catalog.format('earliest offset of %s', place.name), SQLERRM);
+		END;
 		COMMIT;
 	END LOOP;
 	PERFORM iotmq.note_run(started_at, at, made, sealed, dropped, taken_over, skipped);
@@ -566,7 +600,8 @@ COMMENT ON FUNCTION iotmq.unschedule_maintenance IS 'removes the pg_cron job of 
 
 REVOKE EXECUTE ON FUNCTION iotmq.take_over, iotmq.check_transaction, iotmq.prepare_zone,
 	iotmq.lowest_offset, iotmq.is_expired, iotmq.forget_segment, iotmq.lock_segment, iotmq.remove_segment,
-	iotmq.drop_segment, iotmq.zones_to_maintain, iotmq.readers_to_maintain, iotmq.move_earliest, iotmq.note_run,
+	iotmq.drop_segment, iotmq.zones_to_maintain, iotmq.readers_to_maintain, iotmq.move_earliest, iotmq.note_failure,
+	iotmq.note_run,
 	iotmq.maintenance_job, iotmq.require_cron, iotmq.schedule_maintenance,
 	iotmq.unschedule_maintenance FROM PUBLIC;
 REVOKE EXECUTE ON PROCEDURE iotmq.run_maintenance FROM PUBLIC;

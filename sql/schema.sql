@@ -6,7 +6,6 @@ CREATE SCHEMA iotmq;
 COMMENT ON SCHEMA iotmq IS 'iotmq: functions, views and catalogs of the message layer';
 CREATE SCHEMA iotmq_topic;
 COMMENT ON SCHEMA iotmq_topic IS 'iotmq: one table a topic, with its zones and segments';
-GRANT USAGE ON SCHEMA iotmq, iotmq_topic TO PUBLIC;
 
 -- No foreign keys between the catalogs: pg_restore -j loads them in any order, and a
 -- publisher in an old REPEATABLE READ snapshot may have to add a segment.

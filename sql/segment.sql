@@ -21,6 +21,12 @@ CREATE FUNCTION iotmq.check_message(device_id text, tag text, payload jsonb, bod
 	AS 'MODULE_PATHNAME', 'iotmq_check_message';
 COMMENT ON FUNCTION iotmq.check_message IS 'internal: true, or the error that says what is wrong with the message';
 
+CREATE FUNCTION iotmq.check_place(zone_id int, msg_offset bigint, published_at timestamptz)
+	RETURNS boolean
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_check_place';
+COMMENT ON FUNCTION iotmq.check_place IS 'internal: true, or an error if a publisher chose offset and time of its message';
+
 CREATE FUNCTION iotmq.before_publish() RETURNS trigger
 	LANGUAGE C AS 'MODULE_PATHNAME', 'iotmq_before_publish';
 COMMENT ON FUNCTION iotmq.before_publish IS 'internal: what a statement must do before it publishes by COPY or INSERT';

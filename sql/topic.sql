@@ -22,14 +22,14 @@ $$;
 COMMENT ON FUNCTION iotmq.check_name IS 'internal: raises an error unless this is a legal name';
 
 -- check_positive(argument, value): raises 22023 unless the interval is above 0
--- and at most 10,000 years; NULL passes.
+-- and at most 1,000 years; NULL passes.
 CREATE FUNCTION iotmq.check_positive(argument text, value interval) RETURNS void
 	LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF value <= interval '0' OR value > interval '10000 years' THEN
-		RAISE EXCEPTION '% must be more than 0 and at most 10000 years', argument
+	IF value <= interval '0' OR value > interval '1000 years' THEN
+		RAISE EXCEPTION '% must be more than 0 and at most 1000 years', argument
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 END
@@ -202,9 +202,28 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.alter_topic IS 'changes the retention of a topic; NULL leaves a setting unchanged';
 
--- drop_topic: the topic with its messages and, with force, its groups.
--- Errors: 42704 unknown topic; 55006 it has groups, without force. Waits for
--- open transactions that use the topic.
+-- drop_table(name, force): drops a table of iotmq_topic; with force also what users
+-- made of it, such as views. Errors: 55006 there is some, without force.
+CREATE FUNCTION iotmq.drop_table(name text, force boolean) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	dependents text;
+BEGIN
+	EXECUTE format('DROP TABLE IF EXISTS %s %s', name, CASE WHEN force THEN 'CASCADE' END);
+EXCEPTION WHEN dependent_objects_still_exist THEN
+	GET STACKED DIAGNOSTICS dependents = PG_EXCEPTION_DETAIL;
+	RAISE EXCEPTION 'other objects depend on table %', name
+		USING ERRCODE = 'object_in_use', DETAIL = dependents,
+			HINT = 'Drop them first, or use force => true to drop them, too.';
+END
+$$;
+COMMENT ON FUNCTION iotmq.drop_table IS 'internal: drops a table of messages';
+
+-- drop_topic: the topic with its messages and, with force, its groups and what users
+-- made of its tables. Errors: 42704 unknown topic; 55006 there is some of these,
+-- without force. Waits for open transactions that use the topic.
 CREATE FUNCTION iotmq.drop_topic(topic text, force boolean DEFAULT false) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
@@ -229,11 +248,12 @@ BEGIN
 	PERFORM iotmq.drop_group(topic, g.consumer_group)
 	FROM iotmq.consumer_group AS g
 	WHERE g.topic_id = id;
-	PERFORM iotmq.drop_zone(topic, z.zone, true)
+	PERFORM iotmq.drop_zone(topic, z.zone, force)
 	FROM iotmq.zone AS z
 	WHERE z.topic_id = id;
-	EXECUTE format('DROP TABLE IF EXISTS iotmq_topic.%I', topic);
+	PERFORM iotmq.drop_table(format('iotmq_topic.%I', topic), force);
 	DELETE FROM iotmq.topic AS t WHERE t.topic_id = id;
+	PERFORM iotmq.settle_rights();
 END
 $$;
 COMMENT ON FUNCTION iotmq.drop_topic IS 'drops a topic with its messages; with force also its consumer groups';
@@ -265,6 +285,7 @@ BEGIN
 	EXECUTE format('CREATE TABLE %s (LIKE %s) PARTITION BY RANGE (published_at)', name, root);
 	EXECUTE format('ALTER TABLE %1$s
 			ADD CONSTRAINT message CHECK (iotmq.check_message(device_id, tag, payload, body, properties)),
+			ADD CONSTRAINT place CHECK (iotmq.check_place(%3$s, msg_offset, published_at)),
 			ALTER zone SET DEFAULT %2$L,
 			ALTER msg_offset SET DEFAULT nextval(''%1$s_offset''),
 			ALTER published_at SET DEFAULT iotmq.publish_time(%3$s)', name, zone, new_zone);
@@ -283,9 +304,9 @@ BEGIN
 		SELECT a.grantee::regrole
 		FROM pg_attribute AS c
 		CROSS JOIN LATERAL aclexplode(c.attacl) AS a
-		WHERE c.attrelid = root AND c.attname = 'payload' AND a.privilege_type = 'INSERT'
+		WHERE c.attrelid = root AND c.attname = 'payload' AND a.privilege_type = 'INSERT' AND a.grantee <> 0
 	LOOP
-		PERFORM iotmq.set_publish('GRANT %s ON %s TO %s', topic, publisher, ARRAY[zone]);
+		PERFORM iotmq.grant_publish(topic, publisher, ARRAY[zone]);
 	END LOOP;
 	PERFORM iotmq.make_segments(new_zone, clock_timestamp(),
 		clock_timestamp() + iotmq.ahead(t.segment_interval))
@@ -300,8 +321,8 @@ $$;
 COMMENT ON FUNCTION iotmq.add_zone IS 'adds a zone to a topic; every group reads it from its beginning';
 
 -- drop_zone: a zone with its messages. Errors: 42704 unknown topic or zone;
--- 55006 a group has unread or unsettled messages there, without force. Waits for
--- open transactions that use the zone.
+-- 55006 a group has unread or unsettled messages there, or users made something of
+-- its table, without force. Waits for open transactions that use the zone.
 CREATE FUNCTION iotmq.drop_zone(topic text, zone text, force boolean DEFAULT false) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
@@ -348,8 +369,9 @@ BEGIN
 	DELETE FROM iotmq.segment AS s WHERE s.zone_id = id;
 	DELETE FROM iotmq.zone AS z WHERE z.zone_id = id;
 	IF old_table IS NOT NULL THEN
-		EXECUTE format('DROP TABLE %s', old_table);
+		PERFORM iotmq.drop_table(old_table::text, force);
 	END IF;
+	PERFORM iotmq.settle_rights();
 END
 $$;
 COMMENT ON FUNCTION iotmq.drop_zone IS 'drops a zone with its messages; with force also if a group still needs some';
@@ -375,5 +397,5 @@ $$;
 COMMENT ON FUNCTION iotmq.zone_table IS 'the table of a zone, to COPY messages into';
 
 REVOKE EXECUTE ON FUNCTION iotmq.check_name, iotmq.check_positive, iotmq.topic_id, iotmq.zone_id,
-	iotmq.check_retention, iotmq.create_topic, iotmq.alter_topic, iotmq.drop_topic,
+	iotmq.check_retention, iotmq.create_topic, iotmq.alter_topic, iotmq.drop_table, iotmq.drop_topic,
 	iotmq.add_zone, iotmq.drop_zone FROM PUBLIC;

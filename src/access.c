@@ -24,7 +24,6 @@
 
 static void require_consume_args(FunctionCallInfo fcinfo);
 static Datum call_as_owner(FunctionCallInfo fcinfo, const char *name);
-static Oid	owner(void);
 
 /* Raises 42501 unless the current user may publish to the zone. */
 void
@@ -163,13 +162,27 @@ call_as_owner(FunctionCallInfo fcinfo, const char *name)
 	return result;
 }
 
+/* The extension's owner. */
+Oid
+iotmq_owner(void)
+{
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(iotmq_schema()));
+	Oid			result;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "schema iotmq vanished");
+	result = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
 OwnerContext
 iotmq_become_owner(void)
 {
 	OwnerContext saved;
 
 	GetUserIdAndSecContext(&saved.user, &saved.security);
-	SetUserIdAndSecContext(owner(), saved.security | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(iotmq_owner(), saved.security | SECURITY_LOCAL_USERID_CHANGE);
 	return saved;
 }
 
@@ -202,17 +215,4 @@ iotmq_check_transaction(PG_FUNCTION_ARGS)
 				 errmsg("%s cannot run inside a transaction block",
 						text_to_cstring(PG_GETARG_TEXT_PP(0)))));
 	PG_RETURN_VOID();
-}
-
-static Oid
-owner(void)
-{
-	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(iotmq_schema()));
-	Oid			result;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "schema iotmq vanished");
-	result = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
-	ReleaseSysCache(tuple);
-	return result;
 }

@@ -5,9 +5,11 @@
 
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
+#include "utils/memutils.h"
 
 static bool has_tag(const ConsumerGroup *group, TupleTableSlot *slot);
 static bool matches(const ConsumerGroup *group, TupleTableSlot *slot);
+static bool match(Datum payload, struct varlena *filter);
 
 /* Is the message in slot (a row of a topic table) to be delivered to the group? */
 bool
@@ -34,22 +36,62 @@ has_tag(const ConsumerGroup *group, TupleTableSlot *slot)
 	return false;
 }
 
-/* payload @@ filter; not true for a message without payload, nor on an error in the path. */
+/* payload @@ filter; not true for a message without payload. */
 static bool
 matches(const ConsumerGroup *group, TupleTableSlot *slot)
 {
-	LOCAL_FCINFO(fcinfo, 2);
 	bool		isnull;
 	Datum		payload = slot_getattr(slot, Anum_payload, &isnull);
-	Datum		result;
 
-	if (isnull)
-		return false;
+	return !isnull && match(PointerGetDatum(PG_DETOAST_DATUM_PACKED(payload)), group->filter);
+}
+
+/*
+ * filter_matches(payload jsonb, filter jsonpath) RETURNS boolean, strict: what decides
+ * whether a group gets a message, for what counts in SQL.
+ */
+PG_FUNCTION_INFO_V1(iotmq_filter_matches);
+Datum
+iotmq_filter_matches(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(match(PG_GETARG_DATUM(0), (struct varlena *) PG_GETARG_POINTER(1)));
+}
+
+/*
+ * payload @@ filter. A payload that the filter can't be applied to does not match:
+ * the operator hides most such errors, but some it raises (comparing a date with a
+ * timestamptz), and one message must not stop its group for good. To catch an error
+ * without a subtransaction is safe here: evaluating a path takes no lock and pins no
+ * buffer, once the payload is fetched. Other errors are not the message's.
+ */
+static bool
+match(Datum payload, struct varlena *filter)
+{
+	LOCAL_FCINFO(fcinfo, 2);
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool result = false;
+
 	InitFunctionCallInfoData(*fcinfo, NULL, 2, InvalidOid, NULL, NULL);
 	fcinfo->args[0].value = payload;
 	fcinfo->args[0].isnull = false;
-	fcinfo->args[1].value = PointerGetDatum(group->filter);
+	fcinfo->args[1].value = PointerGetDatum(filter);
 	fcinfo->args[1].isnull = false;
-	result = jsonb_path_match_opr(fcinfo);
-	return !fcinfo->isnull && DatumGetBool(result);
+	PG_TRY();
+	{
+		Datum		value = jsonb_path_match_opr(fcinfo);
+
+		result = !fcinfo->isnull && DatumGetBool(value);
+	}
+	PG_CATCH();
+	{
+		int			code = geterrcode();
+
+		if (ERRCODE_TO_CATEGORY(code) != ERRCODE_DATA_EXCEPTION &&
+			code != ERRCODE_FEATURE_NOT_SUPPORTED)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return result;
 }

@@ -2,7 +2,7 @@
  * iotmq.h - the one header: what the modules know of each other.
  *
  * Calls go downwards only:
- *   publish, consume, settle, fetch,          SQL entry points
+ *   publish, copy_in, consume, settle, fetch, SQL entry points
  *     lag, stats, inspect
  *   append, claim, redeliver, fail, overview  one step of theirs
  *   message, filter, delivery, batch, device, one kind of thing,
@@ -201,6 +201,7 @@ extern void iotmq_require_read(const Topic *topic);
 extern bool iotmq_may_read(const Topic *topic);
 extern bool iotmq_may_consume_as(const ConsumerGroup *group);
 extern bool iotmq_is_admin(void);
+extern Oid	iotmq_owner(void);
 extern OwnerContext iotmq_become_owner(void);
 extern void iotmq_restore_user(OwnerContext saved);
 extern void iotmq_require_primary(const char *what);

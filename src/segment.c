@@ -1,5 +1,5 @@
 /*
- * segment.c - the segment for a moment, and what publishers do before they write.
+ * segment.c - the segment for a moment.
  *
  * Segments are made ahead of time: by create_topic and maintenance, by a
  * publisher or consumer that notices that the last one has begun, and on demand
@@ -19,7 +19,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
-#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -29,7 +28,6 @@
 
 static void make_one(const Topic *topic, const Zone *zone, TimestampTz at);
 static void run_as_owner(const char *command, int nargs, Oid *types, Datum *values);
-static Zone *zone_arg(FunctionCallInfo fcinfo, int argno, Topic **topic);
 
 /* The segment that covers the moment; NULL: there is none. */
 const Segment *
@@ -95,7 +93,9 @@ iotmq_segment_make(int32 zone_id, TimestampTz at, TimestampTz until)
 /*
  * Called by those who can make segments, at a moment of theirs: makes the next
  * one when there is none after the present one, unless somebody else is at it or
- * this session is using the zone's table. Lookups in the catalog become stale.
+ * this session is using the zone's table. Not in a transaction block: it would keep
+ * the lock, and the segment to itself, for as long as its user likes. Lookups in the
+ * catalog become stale.
  */
 void
 iotmq_segment_keep_ahead(const Topic *topic, const Zone *zone, TimestampTz at)
@@ -105,7 +105,8 @@ iotmq_segment_keep_ahead(const Topic *topic, const Zone *zone, TimestampTz at)
 	Relation	rel;
 	bool		in_use;
 
-	if (iotmq_segment_at(zone, at + topic->segment_interval) != NULL)
+	if (IsTransactionBlock() ||
+		iotmq_segment_at(zone, at + topic->segment_interval) != NULL)
 		return;
 	if (!ConditionalLockRelationOid(zone->relid, ShareUpdateExclusiveLock))
 		return;
@@ -154,53 +155,6 @@ iotmq_make_segments(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(iotmq_segment_make(PG_GETARG_INT32(0), at, until));
 }
 
-/*
- * publish_time(zone_id int) RETURNS timestamptz: the default of published_at
- * where rows are written by COPY or INSERT. Declared STABLE, although the clock
- * moves from row to row: COPY gives up its multi-insert for volatile defaults.
- */
-PG_FUNCTION_INFO_V1(iotmq_publish_time_default);
-Datum
-iotmq_publish_time_default(PG_FUNCTION_ARGS)
-{
-	Topic	   *topic;
-
-	PG_RETURN_TIMESTAMPTZ(iotmq_publish_time(zone_arg(fcinfo, 0, &topic)));
-}
-
-/*
- * before_publish(zone_id) RETURNS trigger, before a statement that writes to a
- * zone's table: does what stable.c expects of a publisher before it draws an
- * offset, and sees that there is a segment.
- */
-PG_FUNCTION_INFO_V1(iotmq_before_publish);
-Datum
-iotmq_before_publish(PG_FUNCTION_ARGS)
-{
-	int32		zone_id;
-	Topic	   *topic;
-	Zone	   *zone;
-
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "before_publish was not called as a trigger");
-	zone_id = pg_strtoint32(((TriggerData *) fcinfo->context)->tg_trigger->tgargs[0]);
-	if (!iotmq_zone_by_id(zone_id, &topic, &zone))
-		elog(ERROR, "zone %d does not exist", zone_id);
-
-	(void) GetTopTransactionId();	/* p1 */
-	LockRelationOid(zone->sequence, RowExclusiveLock);	/* p2 */
-	if (!iotmq_zone_by_id(zone_id, &topic, &zone))
-		elog(ERROR, "zone %d does not exist", zone_id);
-	if (iotmq_segment_at(zone, iotmq_publish_time(zone)) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("zone \"%s\" of topic \"%s\" has no segment for the present",
-						zone->name, topic->name),
-				 errdetail("A statement that writes to the zone's table can't make one."),
-				 errhint("Make one, and schedule maintenance: CALL iotmq.run_maintenance();")));
-	return PointerGetDatum(NULL);
-}
-
 /* Makes the segment for that moment: aligned to its width, cut at its neighbours. */
 static void
 make_one(const Topic *topic, const Zone *zone, TimestampTz at)
@@ -242,16 +196,4 @@ run_as_owner(const char *command, int nargs, Oid *types, Datum *values)
 		elog(ERROR, "could not run %s", command);
 	SPI_finish();
 	iotmq_restore_user(saved);
-}
-
-static Zone *
-zone_arg(FunctionCallInfo fcinfo, int argno, Topic **topic)
-{
-	Zone	   *zone;
-
-	if (!iotmq_zone_by_id(PG_GETARG_INT32(argno), topic, &zone))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("zone %d does not exist", PG_GETARG_INT32(argno))));
-	return zone;
 }

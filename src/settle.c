@@ -16,6 +16,7 @@
 #include "iotmq.h"
 
 #include "catalog/pg_type_d.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -180,7 +181,12 @@ open_lease(FunctionCallInfo fcinfo, Cursor *cursor, Lease *lease, ItemPointer ti
 	lease_id = PG_GETARG_INT64(0);
 	if (lease_id <= 0 || !iotmq_cursor_by_id(LEASE_CURSOR(lease_id), cursor))
 		lease_is_gone(lease_id);
-	iotmq_require_consume(cursor->topic, cursor->group);
+	if (!iotmq_may_consume_as(cursor->group))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for lease " INT64_FORMAT, lease_id),
+				 errdetail("It is of a consumer group that role \"%s\" may not consume as.",
+						   GetUserNameFromId(GetUserId(), false))));
 	if (iotmq_lease_lock(lease_id, true, lease, tid) != ROW_OK ||
 		!iotmq_position_peek(cursor->cursor_id, &position) ||
 		lease_id < position.oldest_lease)

@@ -7,8 +7,8 @@
  * back, or no transaction that may have drawn it is open. scan.c judges the rows
  * that are there; this file answers for the gaps.
  *
- * What publishers do, in this order (publish.c; for COPY and INSERT the BEFORE
- * STATEMENT trigger in segment.c):
+ * What publishers do, in this order (append.c; for COPY and INSERT the trigger and
+ * the constraint in copy_in.c see to it):
  *   p1  get a transaction id (published in their PGPROC),
  *   p2  lock the sequence (RowExclusiveLock, held to the end of transaction),
  *   p3  draw offsets, insert rows,
@@ -83,6 +83,8 @@ iotmq_sequence_last(Oid sequence)
 
 	if (rel == NULL)
 		return -1;
+	if (rel->rd_rel->relkind != RELKIND_SEQUENCE)
+		elog(ERROR, "%s is not a sequence", RelationGetRelationName(rel));
 	buffer = ReadBuffer(rel, 0);
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	page = BufferGetPage(buffer);

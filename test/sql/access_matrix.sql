@@ -38,10 +38,10 @@ SELECT iotmq.reject(:dead_of_mine), iotmq.reject(:dead_of_other);
 SELECT min(lease_id) AS mine FROM iotmq.consume('access_matrix', 'mine', 3) \gset
 SELECT min(lease_id) AS other FROM iotmq.consume('access_matrix', 'other', 3) \gset
 
--- A call, and the kinds of roles that may make it; admin and owner may make every
--- call. call NULL: internal, so the privilege to execute it is all there is to check.
--- %s in a call is the object.
-CREATE TEMP TABLE expected (object text COLLATE "C", call text, allowed text[]);
+-- A call, and the kinds of roles that may make it; the owner may make every call, admin
+-- all but those on what is internal. call NULL: the privilege to execute it is all there
+-- is to check. %s in a call is the object.
+CREATE TEMP TABLE expected (object text COLLATE "C", call text, allowed text[], admin boolean DEFAULT true);
 INSERT INTO expected VALUES
 	-- publishing
 	('publish', $$SELECT %s('access_matrix', 'd', '1', 'a')$$, '{publisher_a,publisher}'),
@@ -70,12 +70,14 @@ INSERT INTO expected VALUES
 	-- reading
 	('fetch', $$SELECT %s('access_matrix', 'a', 1)$$, '{consumer,reader}'),
 	('messages_of_device', $$SELECT %s('access_matrix', 'd')$$, '{reader}'),
-	-- everybody: names of tables; what a message that is inserted needs
-	('topic_table', $$SELECT %s('access_matrix')$$, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
-	('zone_table', $$SELECT %s('access_matrix', 'a')$$, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
+	-- whoever has a grant: names of tables
+	('topic_table', $$SELECT %s('access_matrix')$$, '{publisher_a,publisher,consumer,reader,monitor}'),
+	('zone_table', $$SELECT %s('access_matrix', 'a')$$, '{publisher_a,publisher,consumer,reader,monitor}'),
+	-- everybody who comes so far: what a message that is inserted needs
 	('publish_time', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
 	('check_message', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
-	-- everybody: says what the caller itself may do
+	('check_place', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
+	-- says what the caller itself may do
 	('may_consume', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
 	-- administration
 	('create_topic', $$SELECT %s('access_matrix_new')$$, '{}'),
@@ -101,8 +103,20 @@ INSERT INTO expected VALUES
 	('revoke_admin', $$SELECT %s('regress_iotmq_admin')$$, '{}'),
 	-- not in a transaction block; need pg_cron
 	('run_maintenance', NULL, '{}'),
+	('check_transaction', NULL, '{}'),
+	('zones_to_maintain', NULL, '{}'),
+	('readers_to_maintain', NULL, '{}'),
+	('prepare_zone', NULL, '{}'),
+	('seal_segments', NULL, '{}'),
+	('take_over', NULL, '{}'),
+	('drop_segment', NULL, '{}'),
+	('move_earliest', NULL, '{}'),
+	('note_failure', NULL, '{}'),
+	('note_run', NULL, '{}'),
 	('schedule_maintenance', NULL, '{}'),
 	('unschedule_maintenance', NULL, '{}'),
+	('maintenance_job', NULL, '{}'),
+	('require_cron', NULL, '{}'),
 	-- views, and what they call
 	('count_lag', $$SELECT %s('access_matrix', 'mine')$$, '{monitor}'),
 	('zone_holders', $$SELECT %s()$$, '{monitor}'),
@@ -119,28 +133,19 @@ INSERT INTO expected VALUES
 	('metrics', 'SELECT * FROM %s', '{monitor}'),
 	('privileges', 'SELECT * FROM %s', '{monitor}'),
 	('maintenance_run', 'SELECT * FROM %s', '{monitor}'),
-	('dead_letter', 'SELECT * FROM %s', '{consumer}'),
-	-- catalogs
-	('topic', 'SELECT * FROM %s', '{}'),
-	('zone', 'SELECT * FROM %s', '{}'),
-	('segment', 'SELECT * FROM %s', '{}'),
-	('consumer_group', 'SELECT * FROM %s', '{}'),
-	('cursor', 'SELECT * FROM %s', '{}'),
-	('position', 'SELECT * FROM %s', '{}'),
-	('lease', 'SELECT * FROM %s', '{}'),
-	('redelivery', 'SELECT * FROM %s', '{}'),
-	('dead_message', 'SELECT * FROM %s', '{}'),
-	('consume_grant', 'SELECT * FROM %s', '{}');
--- internal, for nobody
+	('dead_letter', 'SELECT * FROM %s', '{consumer}');
+-- internal: catalogs, and functions that trust their arguments
 INSERT INTO expected
-SELECT unnest('{ahead,before_publish,catalog_changed,check_group,check_name,check_positive,
-	check_retention,check_role,check_transaction,count_between,count_ready,
-	create_cursor,create_segment,device_as_owner,drop_cursor,drop_segment,
-	forget_segment,group_id,is_expired,lock_segment,lowest_offset,maintenance_job,make_segments,
-	move_cursor,move_earliest,note_run,offset_at,parse_tags,prepare_zone,void_leases,
-	purge_as_owner,readers_to_maintain,redrive_as_owner,remove_segment,require_cron,
-	seal_segments,seek_cursor,set_monitor,set_publish,stable_sample,stable_settled,
-	take_over,topic_id,wait_again,zone_id,zones_to_maintain}'::text[]), NULL, '{}';
+SELECT unnest('{topic,zone,segment,consumer_group,cursor,position,lease,redelivery,dead_message,
+	consume_grant}'::text[]), 'SELECT * FROM %s', '{}', false;
+INSERT INTO expected
+SELECT unnest('{admin_rights,ahead,before_publish,catalog_changed,check_group,check_name,check_positive,
+	check_retention,check_revoked,check_role,count_between,count_ready,create_cursor,
+	create_segment,device_as_owner,drop_cursor,drop_table,filter_matches,forget_segment,
+	grant_rights,group_id,is_expired,lock_segment,lowest_offset,make_segments,monitor_rights,
+	move_cursor,offset_at,parse_tags,publish_rights,purge_as_owner,redrive_as_owner,
+	remove_segment,revoke_rights,seek_cursor,settle_rights,stable_sample,stable_settled,topic_id,
+	void_leases,wait_again,zone_id}'::text[]), NULL, '{}', false;
 
 CREATE TEMP VIEW kind AS
 SELECT kind, 'regress_iotmq_' || kind AS role, n
@@ -197,7 +202,10 @@ JOIN object AS o USING (object)
 CROSS JOIN kind AS k
 CROSS JOIN LATERAL (
 	SELECT
-		CASE WHEN k.kind = ANY (e.allowed || '{admin,owner}') THEN 'allowed' ELSE 'denied' END AS expected,
+		CASE
+			WHEN k.kind = ANY (e.allowed || '{owner}'::text[]) OR (k.kind = 'admin' AND e.admin) THEN 'allowed'
+			ELSE 'denied'
+		END AS expected,
 		CASE
 			WHEN e.call IS NOT NULL THEN pg_temp.attempt(k.role, format(e.call, format('iotmq.%I', e.object)))
 			WHEN has_function_privilege(k.role, o.function, 'EXECUTE') THEN 'allowed'
@@ -270,12 +278,24 @@ WHERE k.kind <> 'owner'
 GROUP BY p.part, k.kind, k.n
 ORDER BY p.part COLLATE "C", k.n;
 
--- Nor may anyone make objects in the two schemas.
-SELECT k.kind, n.nspname
+-- Nor may anyone make objects in the two schemas; who may name those that are there.
+SELECT k.kind, n.nspname, string_agg(p.privilege, ', ') AS privileges
 FROM kind AS k
 JOIN pg_namespace AS n ON n.nspname IN ('iotmq', 'iotmq_topic')
-WHERE k.kind <> 'owner' AND has_schema_privilege(k.role, n.oid, 'CREATE')
+JOIN unnest('{CREATE,USAGE}'::text[]) AS p (privilege) ON has_schema_privilege(k.role, n.oid, p.privilege)
+WHERE k.kind <> 'owner'
+GROUP BY k.kind, k.n, n.nspname
 ORDER BY k.n, n.nspname;
+
+-- What works as the owner is for nobody else or safe with any argument: none takes a
+-- table, a name of one, or SQL, and each has a search_path.
+SELECT p.oid::regprocedure AS works_as_owner
+FROM pg_proc AS p
+WHERE p.pronamespace = 'iotmq'::regnamespace AND p.prosecdef
+	AND (p.proconfig IS NULL OR NOT p.proconfig::text LIKE '%search_path=pg_catalog, pg_temp%'
+		OR EXISTS (SELECT FROM unnest(p.proargtypes) AS t WHERE t IN ('regclass'::regtype, 'regproc'::regtype, 'record'::regtype)
+			OR (SELECT typtype FROM pg_type WHERE oid = t) = 'c'))
+ORDER BY 1;
 
 -- All of that was undone.
 SELECT consumer_group, messages FROM iotmq.in_flight WHERE topic = 'access_matrix' ORDER BY consumer_group;

@@ -171,8 +171,8 @@ SELECT iotmq.purge_dead_letters('access_rights', 'mine', ARRAY[:dead_of_other]);
 SELECT iotmq.redrive('access_rights', 'mine', dry_run => true);
 -- Not as another group, though it knows names, lease and dead letter.
 SELECT iotmq.consume('access_rights', 'other');
-SELECT iotmq.ack(:other);
 \set VERBOSITY sqlstate
+SELECT iotmq.ack(:other);
 SELECT iotmq.ack(:other, '{2}');
 SELECT iotmq.nack(:other, delay => '0');
 SELECT iotmq.reject(:other);
