@@ -268,6 +268,20 @@ iotmq_admin_function(void)
 	return admin_function;
 }
 
+/* The zone whose id an argument is; raises 42704 if there is none. */
+Zone *
+iotmq_zone_arg(FunctionCallInfo fcinfo, int argno)
+{
+	Topic	   *topic;
+	Zone	   *zone;
+
+	if (!iotmq_zone_by_id(PG_GETARG_INT32(argno), &topic, &zone))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("zone %d does not exist", PG_GETARG_INT32(argno))));
+	return zone;
+}
+
 /* A text argument that names something; raises 22004 if it is NULL. */
 char *
 iotmq_name_arg(FunctionCallInfo fcinfo, int argno, const char *argname)

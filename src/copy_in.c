@@ -35,7 +35,6 @@ typedef struct Publishing		/* to a zone, by statements of this session */
 static HTAB *zones = NULL;
 
 static Publishing *publishing_to(int32 zone_id);
-static Zone *zone_arg(FunctionCallInfo fcinfo, int argno);
 
 /*
  * before_publish(zone_id) RETURNS trigger, before a statement that writes to a
@@ -86,7 +85,7 @@ PG_FUNCTION_INFO_V1(iotmq_publish_time_default);
 Datum
 iotmq_publish_time_default(PG_FUNCTION_ARGS)
 {
-	TimestampTz now = iotmq_publish_time(zone_arg(fcinfo, 0));
+	TimestampTz now = iotmq_publish_time(iotmq_zone_arg(fcinfo, 0));
 
 	publishing_to(PG_GETARG_INT32(0))->last_time = now;
 	PG_RETURN_TIMESTAMPTZ(now);
@@ -141,17 +140,4 @@ publishing_to(int32 zone_id)
 		publishing->last_time = DT_NOBEGIN;
 	}
 	return publishing;
-}
-
-static Zone *
-zone_arg(FunctionCallInfo fcinfo, int argno)
-{
-	Topic	   *topic;
-	Zone	   *zone;
-
-	if (!iotmq_zone_by_id(PG_GETARG_INT32(argno), &topic, &zone))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("zone %d does not exist", PG_GETARG_INT32(argno))));
-	return zone;
 }

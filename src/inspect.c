@@ -15,7 +15,6 @@
 #define SETTLE_US 500
 #define OFFSET_AT_LOOKS 2000	/* one second */
 
-static Zone *zone_arg(FunctionCallInfo fcinfo, int argno);
 static int64 first_unwritten(const Zone *zone, int64 from, int64 last);
 static int64 count_wanted(int32 cursor_id, int64 from, int64 to);
 
@@ -58,7 +57,7 @@ PG_FUNCTION_INFO_V1(iotmq_offset_at);
 Datum
 iotmq_offset_at(PG_FUNCTION_ARGS)
 {
-	Zone	   *zone = zone_arg(fcinfo, 0);
+	Zone	   *zone = iotmq_zone_arg(fcinfo, 0);
 	TimestampTz at = PG_GETARG_TIMESTAMPTZ(1);
 	int64		last = iotmq_sequence_last(zone->sequence);
 	int64		unwritten;
@@ -88,7 +87,7 @@ PG_FUNCTION_INFO_V1(iotmq_lowest_offset);
 Datum
 iotmq_lowest_offset(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64(iotmq_scan_since(zone_arg(fcinfo, 0), DT_NOBEGIN));
+	PG_RETURN_INT64(iotmq_scan_since(iotmq_zone_arg(fcinfo, 0), DT_NOBEGIN));
 }
 
 /* The first offset from that one on that is drawn, but neither written nor given up. */
@@ -162,17 +161,4 @@ count_wanted(int32 cursor_id, int64 from, int64 to)
 		iotmq_scan_end(scan);
 	} while (stale);
 	return n;
-}
-
-static Zone *
-zone_arg(FunctionCallInfo fcinfo, int argno)
-{
-	Topic	   *topic;
-	Zone	   *zone;
-
-	if (!iotmq_zone_by_id(PG_GETARG_INT32(argno), &topic, &zone))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("zone %d does not exist", PG_GETARG_INT32(argno))));
-	return zone;
 }

@@ -8,7 +8,8 @@
  *   message, filter, delivery, batch, device, one kind of thing,
  *     scan, lease, position, waiting,           checked, read or written
  *     deadletter
- *   segment, stable, access, catalog, commit  what everything stands on
+ *   segment, segment_scan, stable, access,    what everything stands on
+ *     catalog, commit
  *   row                                       hot rows, found and locked
  */
 #ifndef IOTMQ_H
@@ -170,6 +171,7 @@ extern Oid	iotmq_catalog_index(CatalogIndex index);
 extern Oid	iotmq_schema(void);
 extern Oid	iotmq_admin_function(void);
 extern uint64 iotmq_catalog_changes(void);
+extern Zone *iotmq_zone_arg(FunctionCallInfo fcinfo, int argno);
 extern char *iotmq_name_arg(FunctionCallInfo fcinfo, int argno, const char *argname);
 extern void iotmq_require_arg(FunctionCallInfo fcinfo, int argno, const char *argname);
 extern int64 iotmq_interval_us(Interval *interval);
@@ -281,16 +283,35 @@ extern bool iotmq_position_scan_next(RowScan *scan, Position *position);
 extern void iotmq_position_teach(const Topic *topic, const Zone *zone);
 extern void iotmq_position_note_stable(Position *position, const StableState *stable);
 
-/* ---- scan.c: the messages of a zone in offset order ---- */
+/* ---- segment_scan.c: the rows of one segment, by offset ---- */
+
+#define NO_ROW PG_INT64_MAX
 
 typedef struct SegmentScan
 {
-	Relation	heap;			/* NULL: dropped or still empty */
-	Relation	index;
+	Relation	heap;			/* NULL: dropped */
+	Relation	index;			/* NULL: not opened, or no row yet */
 	IndexScanDesc scan;
-	TupleTableSlot *slot;		/* the next row, whatever became of it */
-	int64		offset;			/* of that row; PG_INT64_MAX: none */
+	TupleTableSlot *slot;		/* the row it stands at, whatever became of it */
+	int64		offset;			/* of that row; NO_ROW: it stands at none */
 } SegmentScan;
+
+typedef enum RowFate
+{
+	FATE_COMMITTED,
+	FATE_OPEN,					/* its transaction is, or is ours */
+	FATE_NOTHING				/* rolled back, or deleted by hand */
+} RowFate;
+
+extern SegmentScan *iotmq_segment_scan_open(Oid relid);
+extern void iotmq_segment_scan_close(SegmentScan *s);
+extern void iotmq_segment_scan_seek(SegmentScan *s, int64 from);
+extern void iotmq_segment_scan_step(SegmentScan *s);
+extern bool iotmq_segment_scan_find(SegmentScan *s, int64 msg_offset);
+extern bool iotmq_segment_scan_find_last(SegmentScan *s);
+extern RowFate iotmq_segment_scan_fate(SegmentScan *s);
+
+/* ---- scan.c: the messages of a zone in offset order ---- */
 
 typedef struct ZoneScan
 {

@@ -18,39 +18,17 @@
  * the segments in memory are all there are: a publisher announces a new segment
  * before it releases the lock by which stable.c sees it open.
  *
- * Rows are read whatever became of them and judged here, by the newest state: so
- * the caller's isolation level does not matter, and no snapshot is taken.
+ * A scan is read in order (iotmq_scan_next) or offset by offset, not both.
  *
  * Locks: AccessShareLock on a segment and its index, from its first use to
  * iotmq_scan_end: nothing here makes retention wait for a transaction's end.
  */
 #include "iotmq.h"
 
-#include "access/heapam.h"
-#include "access/htup_details.h"
-#include "access/relation.h"
-#include "access/stratnum.h"
-#include "access/table.h"
-#include "access/tableam.h"
-#include "access/xact.h"
 #include "access/xlog.h"
-#include "miscadmin.h"
-#include "storage/bufmgr.h"
-#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
-#include "utils/relcache.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-
-#define NO_ROW PG_INT64_MAX
-
-typedef enum Fate				/* what became of a row */
-{
-	FATE_COMMITTED,
-	FATE_OPEN,					/* its transaction is, or is ours */
-	FATE_NOTHING				/* rolled back, or deleted by hand */
-} Fate;
 
 static bool resolve_gap(ZoneScan *scan, const SegmentScan *next);
 static SegmentScan *lowest(ZoneScan *scan);
@@ -58,13 +36,7 @@ static int	guess(ZoneScan *scan);
 static bool may_hold(const Segment *segment, int64 msg_offset);
 static SegmentScan *enter_segment(ZoneScan *scan, int i);
 static SegmentScan *open_segment(ZoneScan *scan, int i);
-static bool open_index(SegmentScan *s);
-static void seek_segment(SegmentScan *s, int64 from);
-static void rescan(SegmentScan *s, StrategyNumber strategy, RegProcedure relation, int64 msg_offset);
-static void step_segment(SegmentScan *s);
-static bool seek_committed(SegmentScan *s, int64 msg_offset);
 static TupleTableSlot *next_from(ZoneScan *scan, int64 from);
-static Fate fate_of(SegmentScan *s);
 
 /*
  * Begins at the offset from. The caller has read last, the last offset assigned,
@@ -93,7 +65,7 @@ iotmq_scan_next(ZoneScan *scan)
 	SegmentScan *s = scan->current;
 
 	if (s != NULL && s->offset < scan->position)
-		step_segment(s);
+		iotmq_segment_scan_step(s);
 	while (scan->position <= scan->last)
 	{
 		if (s == NULL)
@@ -112,7 +84,7 @@ iotmq_scan_next(ZoneScan *scan)
 			continue;
 		}
 		scan->current = s;
-		switch (fate_of(s))
+		switch (iotmq_segment_scan_fate(s))
 		{
 			case FATE_COMMITTED:
 				scan->position++;
@@ -123,7 +95,7 @@ iotmq_scan_next(ZoneScan *scan)
 				scan->position++;
 				return s->slot;
 			case FATE_NOTHING:
-				step_segment(s);
+				iotmq_segment_scan_step(s);
 				if (s->offset != scan->position)
 					scan->position++;	/* else: another version of the row */
 				break;
@@ -146,7 +118,7 @@ iotmq_scan_one(ZoneScan *scan, int64 msg_offset)
 
 		s = i < 0 ? NULL : open_segment(scan, i);
 	}
-	if (s != NULL && seek_committed(s, msg_offset))
+	if (s != NULL && iotmq_segment_scan_find(s, msg_offset))
 	{
 		scan->current = s;
 		return s->slot;
@@ -156,7 +128,7 @@ iotmq_scan_one(ZoneScan *scan, int64 msg_offset)
 		if (!may_hold(&scan->zone->segments[i], msg_offset))
 			continue;
 		s = open_segment(scan, i);
-		if (seek_committed(s, msg_offset))
+		if (iotmq_segment_scan_find(s, msg_offset))
 		{
 			scan->current = s;
 			return s->slot;
@@ -204,19 +176,8 @@ iotmq_scan_end(ZoneScan *scan)
 	if (scan->current != NULL && scan->current->heap != NULL)
 		scan->stable->last_segment = RelationGetRelid(scan->current->heap);
 	for (int i = 0; i < scan->zone->nsegments; i++)
-	{
-		SegmentScan *s = scan->segments[i];
-
-		if (s == NULL || s->heap == NULL)
-			continue;
-		if (s->index != NULL)
-		{
-			ExecDropSingleTupleTableSlot(s->slot);
-			index_endscan(s->scan);
-			index_close(s->index, AccessShareLock);
-		}
-		table_close(s->heap, AccessShareLock);
-	}
+		if (scan->segments[i] != NULL)
+			iotmq_segment_scan_close(scan->segments[i]);
 	pfree(scan->segments);
 	pfree(scan);
 }
@@ -249,8 +210,8 @@ iotmq_scan_since(const Zone *zone, TimestampTz at)
 		s = enter_segment(scan, i);
 		while (s->offset < lowest &&
 			   (DatumGetTimestampTz(slot_getattr(s->slot, Anum_published_at, &isnull)) < at ||
-				fate_of(s) == FATE_NOTHING))
-			step_segment(s);
+				iotmq_segment_scan_fate(s) == FATE_NOTHING))
+			iotmq_segment_scan_step(s);
 		lowest = Min(lowest, s->offset);
 	}
 	iotmq_scan_end(scan);
@@ -274,21 +235,11 @@ iotmq_scan_newest(const Zone *zone)
 		if (segment->sealed && segment->last_offset <= newest_offset)
 			continue;
 		s = open_segment(scan, i);
-		if (!open_index(s))
-			continue;
-		rescan(s, BTGreaterEqualStrategyNumber, F_INT8GE, PG_INT64_MIN);
-		while (index_getnext_slot(s->scan, BackwardScanDirection, s->slot))
-			if (fate_of(s) == FATE_COMMITTED)
-			{
-				int64		msg_offset = DatumGetInt64(slot_getattr(s->slot, Anum_msg_offset, &isnull));
-
-				if (msg_offset > newest_offset)
-				{
-					newest_offset = msg_offset;
-					newest = DatumGetTimestampTz(slot_getattr(s->slot, Anum_published_at, &isnull));
-				}
-				break;
-			}
+		if (iotmq_segment_scan_find_last(s) && s->offset > newest_offset)
+		{
+			newest_offset = s->offset;
+			newest = DatumGetTimestampTz(slot_getattr(s->slot, Anum_published_at, &isnull));
+		}
 	}
 	iotmq_scan_end(scan);
 	return newest;
@@ -319,7 +270,7 @@ resolve_gap(ZoneScan *scan, const SegmentScan *next)
 		scan->limit = stable;
 		for (int i = 0; i < scan->zone->nsegments; i++)
 			if (scan->segments[i] != NULL)
-				seek_segment(scan->segments[i], scan->position);
+				iotmq_segment_scan_seek(scan->segments[i], scan->position);
 		return true;
 	}
 	scan->position = Min(end, scan->limit);
@@ -349,7 +300,7 @@ lowest(ZoneScan *scan)
 			SegmentScan *s = enter_segment(scan, i);
 
 			while (s->offset < scan->position)
-				step_segment(s);
+				iotmq_segment_scan_step(s);
 			msg_offset = s->offset;
 		}
 		if (msg_offset < best_offset)
@@ -399,7 +350,7 @@ enter_segment(ZoneScan *scan, int i)
 	if (s != NULL)
 		return s;
 	s = open_segment(scan, i);
-	seek_segment(s, scan->position);
+	iotmq_segment_scan_seek(s, scan->position);
 	return s;
 }
 
@@ -407,82 +358,9 @@ enter_segment(ZoneScan *scan, int i)
 static SegmentScan *
 open_segment(ZoneScan *scan, int i)
 {
-	SegmentScan *s = scan->segments[i];
-
-	if (s != NULL)
-		return s;
-	s = palloc0(sizeof(SegmentScan));
-	scan->segments[i] = s;
-	s->heap = try_relation_open(scan->zone->segments[i].relid, AccessShareLock);
-	s->offset = NO_ROW;
-	return s;
-}
-
-/* Opens the index of a segment that has rows; false if it has none, or was dropped. */
-static bool
-open_index(SegmentScan *s)
-{
-	Oid			index;
-
-	if (s->index != NULL)
-		return true;
-	if (s->heap == NULL || RelationGetNumberOfBlocks(s->heap) == 0)
-		return false;
-	index = PRIMARY_KEY_INDEX(s->heap);
-	if (!OidIsValid(index))
-		elog(ERROR, "segment %s has no primary key", RelationGetRelationName(s->heap));
-	s->index = index_open(index, AccessShareLock);
-	s->slot = table_slot_create(s->heap, NULL);
-	s->scan = INDEX_BEGINSCAN(s->heap, s->index, SnapshotAny, 1);
-	return true;
-}
-
-/* Reads the segment again, from that offset on. */
-static void
-seek_segment(SegmentScan *s, int64 from)
-{
-	s->offset = NO_ROW;
-	if (!open_index(s))
-		return;
-	rescan(s, BTGreaterEqualStrategyNumber, F_INT8GE, from);
-	step_segment(s);
-}
-
-/* Begins to read the index anew: offsets that relate to that one in such a way. */
-static void
-rescan(SegmentScan *s, StrategyNumber strategy, RegProcedure relation, int64 msg_offset)
-{
-	ScanKeyData key;
-
-	ScanKeyInit(&key, 1, strategy, relation, Int64GetDatum(msg_offset));
-	index_rescan(s->scan, &key, 1, NULL, 0);
-}
-
-static void
-step_segment(SegmentScan *s)
-{
-	bool		isnull;
-
-	CHECK_FOR_INTERRUPTS();
-	if (s->index != NULL && index_getnext_slot(s->scan, ForwardScanDirection, s->slot))
-		s->offset = DatumGetInt64(slot_getattr(s->slot, Anum_msg_offset, &isnull));
-	else
-		s->offset = NO_ROW;
-}
-
-/* Is there a committed row with that offset? It is the next one then. */
-static bool
-seek_committed(SegmentScan *s, int64 msg_offset)
-{
-	s->offset = NO_ROW;
-	if (!open_index(s))
-		return false;
-	/* with ">=" a whole page of the index would be read */
-	rescan(s, BTEqualStrategyNumber, F_INT8EQ, msg_offset);
-	do
-		step_segment(s);
-	while (s->offset == msg_offset && fate_of(s) != FATE_COMMITTED);
-	return s->offset == msg_offset;
+	if (scan->segments[i] != NULL)
+		return scan->segments[i];
+	return scan->segments[i] = iotmq_segment_scan_open(scan->zone->segments[i].relid);
 }
 
 /* The first committed message from that offset on, wherever the scan stood. */
@@ -491,33 +369,8 @@ next_from(ZoneScan *scan, int64 from)
 {
 	for (int i = 0; i < scan->zone->nsegments; i++)
 		if (scan->segments[i] != NULL)
-			seek_segment(scan->segments[i], from);
+			iotmq_segment_scan_seek(scan->segments[i], from);
 	scan->position = from;
 	scan->current = NULL;
 	return iotmq_scan_next(scan);
-}
-
-/* What became of the next row. */
-static Fate
-fate_of(SegmentScan *s)
-{
-	BufferHeapTupleTableSlot *slot = (BufferHeapTupleTableSlot *) s->slot;
-	HeapTuple	tuple = slot->base.tuple;
-	uint16		settled = HEAP_XMIN_COMMITTED | HEAP_XMAX_INVALID;
-	SnapshotData dirty;
-	bool		visible;
-
-	if ((tuple->t_data->t_infomask & settled) == settled)
-		return FATE_COMMITTED;	/* as somebody noted who looked before */
-
-	InitDirtySnapshot(dirty);
-	LockBuffer(slot->buffer, BUFFER_LOCK_SHARE);
-	visible = HeapTupleSatisfiesVisibility(tuple, &dirty, slot->buffer);
-	LockBuffer(slot->buffer, BUFFER_LOCK_UNLOCK);
-	if (!visible)
-		return FATE_NOTHING;
-	if (TransactionIdIsValid(dirty.xmin) ||
-		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
-		return FATE_OPEN;
-	return FATE_COMMITTED;
 }

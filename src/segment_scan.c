@@ -1,0 +1,165 @@
+/*
+ * segment_scan.c - the rows of one segment, by offset.
+ *
+ * Rows are read whatever became of them and judged by the newest state: so the
+ * caller's isolation level does not matter, and no snapshot is taken.
+ *
+ * Locks: AccessShareLock on the segment and its index, from the first use to
+ * iotmq_segment_scan_close.
+ */
+#include "iotmq.h"
+
+#include "access/heapam.h"
+#include "access/relation.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/fmgroids.h"
+#include "utils/relcache.h"
+#include "utils/snapmgr.h"
+
+static bool open_index(SegmentScan *s);
+static void rescan(SegmentScan *s, StrategyNumber strategy, RegProcedure relation, int64 msg_offset);
+
+/* A scan of the segment, which may have been dropped, that stands nowhere yet. */
+SegmentScan *
+iotmq_segment_scan_open(Oid relid)
+{
+	SegmentScan *s = palloc0(sizeof(SegmentScan));
+
+	s->heap = try_relation_open(relid, AccessShareLock);
+	s->offset = NO_ROW;
+	return s;
+}
+
+void
+iotmq_segment_scan_close(SegmentScan *s)
+{
+	if (s->index != NULL)
+	{
+		ExecDropSingleTupleTableSlot(s->slot);
+		index_endscan(s->scan);
+		index_close(s->index, AccessShareLock);
+	}
+	if (s->heap != NULL)
+		table_close(s->heap, AccessShareLock);
+	pfree(s);
+}
+
+/* Goes to the first row from that offset on. */
+void
+iotmq_segment_scan_seek(SegmentScan *s, int64 from)
+{
+	s->offset = NO_ROW;
+	if (!open_index(s))
+		return;
+	rescan(s, BTGreaterEqualStrategyNumber, F_INT8GE, from);
+	iotmq_segment_scan_step(s);
+}
+
+/* Goes to the next row. */
+void
+iotmq_segment_scan_step(SegmentScan *s)
+{
+	bool		isnull;
+
+	CHECK_FOR_INTERRUPTS();
+	if (s->index != NULL && index_getnext_slot(s->scan, ForwardScanDirection, s->slot))
+		s->offset = DatumGetInt64(slot_getattr(s->slot, Anum_msg_offset, &isnull));
+	else
+		s->offset = NO_ROW;
+}
+
+/* Is there a committed row with that offset? The scan stands there then, and can't go on. */
+bool
+iotmq_segment_scan_find(SegmentScan *s, int64 msg_offset)
+{
+	s->offset = NO_ROW;
+	if (!open_index(s))
+		return false;
+	/* with ">=" a whole page of the index would be read */
+	rescan(s, BTEqualStrategyNumber, F_INT8EQ, msg_offset);
+	do
+		iotmq_segment_scan_step(s);
+	while (s->offset == msg_offset && iotmq_segment_scan_fate(s) != FATE_COMMITTED);
+	return s->offset == msg_offset;
+}
+
+/* Is there a committed row? The scan stands at the last one then, and can't go on. */
+bool
+iotmq_segment_scan_find_last(SegmentScan *s)
+{
+	bool		isnull;
+
+	s->offset = NO_ROW;
+	if (!open_index(s))
+		return false;
+	rescan(s, BTGreaterEqualStrategyNumber, F_INT8GE, PG_INT64_MIN);
+	while (index_getnext_slot(s->scan, BackwardScanDirection, s->slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (iotmq_segment_scan_fate(s) == FATE_COMMITTED)
+		{
+			s->offset = DatumGetInt64(slot_getattr(s->slot, Anum_msg_offset, &isnull));
+			return true;
+		}
+	}
+	return false;
+}
+
+/* What became of the row that the scan stands at. */
+RowFate
+iotmq_segment_scan_fate(SegmentScan *s)
+{
+	BufferHeapTupleTableSlot *slot = (BufferHeapTupleTableSlot *) s->slot;
+	HeapTuple	tuple = slot->base.tuple;
+	uint16		settled = HEAP_XMIN_COMMITTED | HEAP_XMAX_INVALID;
+	SnapshotData dirty;
+	bool		visible;
+
+	if ((tuple->t_data->t_infomask & settled) == settled)
+		return FATE_COMMITTED;	/* as somebody noted who looked before */
+
+	InitDirtySnapshot(dirty);
+	LockBuffer(slot->buffer, BUFFER_LOCK_SHARE);
+	visible = HeapTupleSatisfiesVisibility(tuple, &dirty, slot->buffer);
+	LockBuffer(slot->buffer, BUFFER_LOCK_UNLOCK);
+	if (!visible)
+		return FATE_NOTHING;
+	if (TransactionIdIsValid(dirty.xmin) ||
+		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
+		return FATE_OPEN;
+	return FATE_COMMITTED;
+}
+
+/* Opens the index of a segment that has rows; false if it has none, or was dropped. */
+static bool
+open_index(SegmentScan *s)
+{
+	Oid			index;
+
+	if (s->index != NULL)
+		return true;
+	if (s->heap == NULL || RelationGetNumberOfBlocks(s->heap) == 0)
+		return false;
+	index = PRIMARY_KEY_INDEX(s->heap);
+	if (!OidIsValid(index))
+		elog(ERROR, "segment %s has no primary key", RelationGetRelationName(s->heap));
+	s->index = index_open(index, AccessShareLock);
+	s->slot = table_slot_create(s->heap, NULL);
+	s->scan = INDEX_BEGINSCAN(s->heap, s->index, SnapshotAny, 1);
+	return true;
+}
+
+/* Begins to read the index anew: offsets that relate to that one in such a way. */
+static void
+rescan(SegmentScan *s, StrategyNumber strategy, RegProcedure relation, int64 msg_offset)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, 1, strategy, relation, Int64GetDatum(msg_offset));
+	index_rescan(s->scan, &key, 1, NULL, 0);
+}
