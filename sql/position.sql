@@ -7,6 +7,10 @@ CREATE TYPE iotmq.seek_result AS (
 	messages bigint
 );
 COMMENT ON TYPE iotmq.seek_result IS 'what a seek did in a zone: messages delivered again (positive) or skipped (negative)';
+COMMENT ON COLUMN iotmq.seek_result.zone IS 'the zone';
+COMMENT ON COLUMN iotmq.seek_result.old_offset IS 'where the group stood: the next one to deliver';
+COMMENT ON COLUMN iotmq.seek_result.new_offset IS 'where it goes on';
+COMMENT ON COLUMN iotmq.seek_result.messages IS 'how many are delivered again (positive) or skipped (negative)';
 
 -- count_between(cursor_id, from_offset, to_offset): the messages in from..to
 -- (exclusive) that the group wants.

@@ -165,8 +165,15 @@ BEGIN
 			USING ERRCODE = 'duplicate_object',
 				HINT = format('Change it: SELECT iotmq.alter_topic(%L, ...);', topic);
 	END;
-	EXECUTE format('COMMENT ON TABLE iotmq_topic.%I IS %L', topic,
-		'messages of an iotmq topic: append-only, written by iotmq.publish');
+	EXECUTE format('COMMENT ON TABLE iotmq_topic.%1$I IS ''messages of an iotmq topic: append-only, written by iotmq.publish'';
+		COMMENT ON COLUMN iotmq_topic.%1$I.zone IS ''where the device lives'';
+		COMMENT ON COLUMN iotmq_topic.%1$I.msg_offset IS ''number in the zone, in the order of publishing, with holes'';
+		COMMENT ON COLUMN iotmq_topic.%1$I.published_at IS ''the clock of the server at publish'';
+		COMMENT ON COLUMN iotmq_topic.%1$I.device_id IS ''the device'';
+		COMMENT ON COLUMN iotmq_topic.%1$I.tag IS ''by which groups can choose'';
+		COMMENT ON COLUMN iotmq_topic.%1$I.payload IS ''content'';
+		COMMENT ON COLUMN iotmq_topic.%1$I.body IS ''binary content'';
+		COMMENT ON COLUMN iotmq_topic.%1$I.properties IS ''of the transport''', topic);
 	FOREACH zone IN ARRAY zones LOOP
 		PERFORM iotmq.add_zone(topic, zone);
 	END LOOP;

@@ -656,7 +656,8 @@ SELECT iotmq.add_zone('access_rights', 'f');
 SELECT iotmq.revoke_consume('access_rights', 'mine', 'regress_iotmq_consumer');
 SELECT iotmq.drop_group('access_rights', 'mine');
 
--- Every object of the extension, and every column of a view, has a comment.
+-- Every object of the extension has a comment, and every column that users meet: of
+-- views, types, the table of runs and a topic's table.
 SELECT pg_describe_object(d.classid, d.objid, d.objsubid) AS without_comment
 FROM pg_depend AS d
 JOIN pg_extension AS e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
@@ -665,12 +666,16 @@ WHERE e.extname = 'iotmq' AND d.deptype = 'e'
 	AND c.relkind IS DISTINCT FROM 'S'		-- identity columns
 	AND obj_description(d.objid, d.classid::regclass::name) IS NULL
 ORDER BY 1;
-SELECT a.attrelid::regclass AS view, a.attname AS without_comment
+SELECT a.attrelid::regclass AS relation, a.attname AS without_comment
 FROM pg_class AS c
 JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0
-WHERE c.relnamespace = 'iotmq'::regnamespace AND c.relkind = 'v'
+WHERE (c.relnamespace = 'iotmq'::regnamespace AND (c.relkind IN ('v', 'c') OR c.relname = 'maintenance_run')
+		OR c.oid = iotmq.topic_table('access_rights'))
 	AND col_description(a.attrelid, a.attnum) IS NULL
 ORDER BY c.relname, a.attnum;
+SELECT count(*) AS columns_with_comment
+FROM pg_attribute
+WHERE attrelid = iotmq.topic_table('access_rights') AND attnum > 0 AND col_description(attrelid, attnum) <> '';
 
 SELECT iotmq.drop_topic('access_rights', force => true);
 SELECT iotmq.drop_topic('access_rights_2');
