@@ -35,11 +35,11 @@ iotmq_zone_offsets(PG_FUNCTION_ARGS)
 
 	if (!iotmq_zone_by_id(PG_GETARG_INT32(0), &topic, &zone))
 		PG_RETURN_NULL();
+	iotmq_position_teach(topic, zone);
 	iotmq_overview_zone(&offsets, zone);
+	iotmq_overview_settle(&offsets, 1);
 	if (offsets.last < 0)
 		PG_RETURN_NULL();
-	iotmq_position_teach(topic, zone);
-	iotmq_overview_settle(&offsets, 1);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	values[0] = Int64GetDatum(offsets.stable_offset);

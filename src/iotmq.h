@@ -554,6 +554,7 @@ typedef struct Overview
 
 extern Overview *iotmq_overview(void);
 extern void iotmq_overview_zone(OverviewZone *entry, const Zone *zone);
+extern void iotmq_overview_ends(OverviewZone *zones, int n);
 extern void iotmq_overview_settle(OverviewZone *zones, int n);
 
 /* ---- consume.c: what others share of its arguments ---- */

@@ -37,26 +37,35 @@ iotmq_overview(void)
 	return overview;
 }
 
-/* Fills in what tells about the zone itself; offsets are those of this moment. */
+/* Fills in what the catalog knows of the zone. */
 void
 iotmq_overview_zone(OverviewZone *entry, const Zone *zone)
 {
 	entry->zone_id = zone->zone_id;
 	entry->earliest_offset = zone->earliest_offset;
-	entry->last = iotmq_sequence_last(zone->sequence);
 	entry->stable = iotmq_stable_state(zone->sequence);
 }
 
+/* Reads the last offsets, of this moment. */
+void
+iotmq_overview_ends(OverviewZone *zones, int n)
+{
+	for (int z = 0; z < n; z++)
+		zones[z].last = iotmq_sequence_last(zones[z].stable->sequence);
+}
+
 /*
- * Finds the first offset not yet decided of each zone, waiting a moment, for all
- * of them together, for publishers to end. On a standby only what consumers learnt
- * on the primary is known.
+ * Reads the last offsets and finds the first one not yet decided of each zone,
+ * waiting a moment, for all of them together, for publishers to end. Whoever compares
+ * them with positions reads those before. On a standby only what consumers learnt on
+ * the primary is known.
  */
 void
 iotmq_overview_settle(OverviewZone *zones, int n)
 {
 	bool		open = !RecoveryInProgress();
 
+	iotmq_overview_ends(zones, n);
 	for (int look = 0; look < SETTLE_LOOKS && open; look++)
 	{
 		if (look > 0)

@@ -34,6 +34,7 @@ iotmq_stats(PG_FUNCTION_ARGS)
 	Overview   *overview = iotmq_overview();
 
 	InitMaterializedSRF(fcinfo, 0);
+	iotmq_overview_ends(overview->zones, overview->nzones);
 	for (int z = 0; z < overview->nzones; z++)
 	{
 		Topic	   *topic;
