@@ -657,13 +657,17 @@ SELECT iotmq.revoke_consume('access_rights', 'mine', 'regress_iotmq_consumer');
 SELECT iotmq.drop_group('access_rights', 'mine');
 
 -- Every object of the extension has a comment, and every column that users meet: of
--- views, types, the table of runs and a topic's table.
+-- views, types, the table of runs and a topic's table. Not what comes along with another
+-- object: sequences of identity columns and, members only in newer versions of PostgreSQL,
+-- row types and array types.
 SELECT pg_describe_object(d.classid, d.objid, d.objsubid) AS without_comment
 FROM pg_depend AS d
 JOIN pg_extension AS e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
-LEFT JOIN pg_class AS c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
 WHERE e.extname = 'iotmq' AND d.deptype = 'e'
-	AND c.relkind IS DISTINCT FROM 'S'		-- identity columns
+	AND NOT EXISTS (
+		SELECT FROM pg_depend AS i
+		WHERE i.classid = d.classid AND i.objid = d.objid AND i.deptype = 'i'
+	)
 	AND obj_description(d.objid, d.classid::regclass::name) IS NULL
 ORDER BY 1;
 SELECT a.attrelid::regclass AS relation, a.attname AS without_comment
