@@ -312,7 +312,7 @@ CROSS JOIN LATERAL (
 	UNION ALL
 	SELECT e.grantee, e.privilege_type FROM pg_catalog.aclexplode(k.relacl) AS e
 ) AS a
-WHERE a.privilege_type = 'INSERT' AND a.grantee <> k.relowner
+WHERE (c.attacl IS NOT NULL OR k.relacl IS NOT NULL) AND a.privilege_type = 'INSERT' AND a.grantee <> k.relowner
 UNION ALL
 SELECT t.topic, NULL, NULL, a.grantee::regrole, 'read'
 FROM iotmq.topic AS t

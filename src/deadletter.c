@@ -184,7 +184,7 @@ find(int32 cursor_id, int64 msg_offset, bool redriven, Datum *values, bool *isnu
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(cursor_id));
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(msg_offset));
 	scan = iotmq_row_scan(CATALOG_DEAD_MESSAGE, INDEX_DEAD_MESSAGE, keys, 2, NULL);
-	while (!found && index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot))
+	while (!found && iotmq_row_scan_next(&scan))
 	{
 		HeapTuple	tuple = ExecCopySlotHeapTuple(scan.slot);
 

@@ -86,7 +86,6 @@ iotmq_take_over_expired(const Cursor *cursor, Position *position, TimestampTz at
 
 	while (iotmq_lease_scan_next(&scan, &lease))
 	{
-		CHECK_FOR_INTERRUPTS();
 		if (lease.deadline <= at && messages < TAKE_OVER_MESSAGES)
 		{
 			ItemPointerData tid;

@@ -239,17 +239,21 @@ extern RowResult iotmq_row_lock(Relation rel, Oid index, ScanKey keys, int nkeys
 extern bool iotmq_row_peek(Relation rel, Oid index, ScanKey keys, int nkeys,
 						   TupleTableSlot *slot);
 
-typedef struct RowScan			/* of a catalog, by one of its indexes */
+typedef struct RowScan			/* of a catalog */
 {
 	Relation	rel;
-	Relation	index;
-	TupleTableSlot *slot;
+	Relation	index;			/* NULL: all of it, in no order */
+	TupleTableSlot *slot;		/* the row read last */
 	Snapshot	snapshot;
-	IndexScanDesc scan;
+	IndexScanDesc index_scan;
+	TableScanDesc table_scan;
 } RowScan;
 
 extern RowScan iotmq_row_scan(Catalog catalog, CatalogIndex index, ScanKey keys, int nkeys,
 							  Snapshot snapshot);
+extern void iotmq_row_rescan(RowScan *scan, ScanKey keys, int nkeys);
+extern RowScan iotmq_row_scan_all(Catalog catalog, Snapshot snapshot);
+extern bool iotmq_row_scan_next(RowScan *scan);
 extern void iotmq_row_scan_end(RowScan *scan);
 
 /* ---- position.c: where a cursor stands ---- */
@@ -433,7 +437,8 @@ extern RowScan iotmq_waiting_scan_due(int32 cursor_id, TimestampTz from, Snapsho
 extern RowScan iotmq_waiting_scan_device(int32 cursor_id, text *device, int64 from);
 extern bool iotmq_waiting_next(RowScan *scan, Waiting *waiting);
 extern bool iotmq_waiting_has_device(int32 cursor_id, text *device);
-extern int64 iotmq_waiting_lowest(int32 cursor_id, Snapshot snapshot);
+extern RowScan iotmq_waiting_scan_lowest(Snapshot snapshot);
+extern int64 iotmq_waiting_lowest(RowScan *scan, int32 cursor_id);
 extern void iotmq_waiting_add(Waiting *waiting, Position *position);
 extern void iotmq_waiting_remove(const Waiting *waiting, Position *position);
 extern void iotmq_waiting_set_due(const Waiting *waiting, TimestampTz due_at, Position *position);

@@ -170,7 +170,6 @@ read_positions(Lags *lags, Snapshot snapshot)
 		CursorEntry *cursor = cursor_entry(lags, position.cursor_id);
 		Lag		   *lag;
 
-		CHECK_FOR_INTERRUPTS();
 		if (cursor == NULL)
 			continue;
 		iotmq_stable_merge(cursor->stable, position.stable_offset, position.sample_offset,
@@ -202,7 +201,6 @@ read_leases(Lags *lags, Snapshot snapshot)
 		CursorEntry *cursor = cursor_entry(lags, LEASE_CURSOR(lease.lease_id));
 		int			first = 0;
 
-		CHECK_FOR_INTERRUPTS();
 		if (cursor == NULL || !cursor->lag->exists || lease.lease_id < cursor->oldest_lease)
 			continue;
 		while (first < lease.n - 1 && iotmq_lease_is_settled(&lease, first))
@@ -218,6 +216,8 @@ read_leases(Lags *lags, Snapshot snapshot)
 static void
 read_waiting(Lags *lags, Snapshot snapshot)
 {
+	RowScan		lowest = iotmq_waiting_scan_lowest(snapshot);
+
 	for (int z = 0; z < lags->overview->nzones; z++)
 	{
 		const OverviewZone *zone = &lags->overview->zones[z];
@@ -233,20 +233,20 @@ read_waiting(Lags *lags, Snapshot snapshot)
 			if (!lags->overview->groups[zone->first_group + g].orderly)
 			{
 				lag->oldest_offset = Min(lag->oldest_offset,
-										 iotmq_waiting_lowest(zone->cursors[g], snapshot));
+										 iotmq_waiting_lowest(&lowest, zone->cursors[g]));
 				continue;
 			}
 			/* the first message of each device is its lowest */
 			scan = iotmq_waiting_scan_due(zone->cursors[g], DT_NOBEGIN, snapshot);
 			while (iotmq_waiting_next(&scan, &waiting) && !TIMESTAMP_IS_NOEND(waiting.due_at))
 			{
-				CHECK_FOR_INTERRUPTS();
 				lag->blocked_devices++;
 				lag->oldest_offset = Min(lag->oldest_offset, waiting.msg_offset);
 			}
 			iotmq_row_scan_end(&scan);
 		}
 	}
+	iotmq_row_scan_end(&lowest);
 }
 
 /* Adds what the zone's offsets tell of its groups, and the age of what they have not settled. */

@@ -123,14 +123,14 @@ iotmq_lease_scan(int32 cursor_id, int64 from)
 RowScan
 iotmq_lease_scan_all(Snapshot snapshot)
 {
-	return iotmq_row_scan(CATALOG_LEASE, INDEX_LEASE, NULL, 0, snapshot);
+	return iotmq_row_scan_all(CATALOG_LEASE, snapshot);
 }
 
 /* The next lease; its texts are copies. False: no more. */
 bool
 iotmq_lease_scan_next(RowScan *scan, Lease *lease)
 {
-	if (!index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
+	if (!iotmq_row_scan_next(scan))
 		return false;
 	read_tuple(scan->slot, lease);
 	return true;

@@ -98,14 +98,14 @@ iotmq_position_store(const Position *position, ItemPointer tid)
 RowScan
 iotmq_position_scan(Snapshot snapshot)
 {
-	return iotmq_row_scan(CATALOG_POSITION, INDEX_POSITION, NULL, 0, snapshot);
+	return iotmq_row_scan_all(CATALOG_POSITION, snapshot);
 }
 
 /* The next one; false: no more. */
 bool
 iotmq_position_scan_next(RowScan *scan, Position *position)
 {
-	if (!index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
+	if (!iotmq_row_scan_next(scan))
 		return false;
 	read_slot(scan->slot, position);
 	return true;

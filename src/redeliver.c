@@ -62,7 +62,6 @@ iotmq_redeliver(const Cursor *cursor, Position *position, TimestampTz now, Devic
 	position->next_due = DT_NOEND;
 	while (iotmq_waiting_next(&scan, &waiting))
 	{
-		CHECK_FOR_INTERRUPTS();
 		if (waiting.due_at <= now && in_flight != NULL &&
 			iotmq_devices_have(in_flight, waiting.device))
 		{

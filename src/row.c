@@ -20,10 +20,12 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "miscadmin.h"
 #include "utils/snapmgr.h"
 
 #define LOOKS 3					/* at a row that is deleted and made again */
 
+static RowScan begin(Catalog catalog, Snapshot snapshot);
 static bool find(Relation rel, Oid index, ScanKey keys, int nkeys, TupleTableSlot *slot);
 
 /*
@@ -80,25 +82,64 @@ iotmq_row_peek(Relation rel, Oid index, ScanKey keys, int nkeys, TupleTableSlot 
 RowScan
 iotmq_row_scan(Catalog catalog, CatalogIndex index, ScanKey keys, int nkeys, Snapshot snapshot)
 {
-	RowScan		scan;
+	RowScan		scan = begin(catalog, snapshot);
 
-	scan.rel = table_open(iotmq_catalog_relid(catalog), AccessShareLock);
 	scan.index = index_open(iotmq_catalog_index(index), AccessShareLock);
-	scan.slot = table_slot_create(scan.rel, NULL);
-	scan.snapshot = RegisterSnapshot(snapshot != NULL ? snapshot : GetLatestSnapshot());
-	scan.scan = INDEX_BEGINSCAN(scan.rel, scan.index, scan.snapshot, nkeys);
-	index_rescan(scan.scan, keys, nkeys, NULL, 0);
+	scan.index_scan = INDEX_BEGINSCAN(scan.rel, scan.index, scan.snapshot, nkeys);
+	index_rescan(scan.index_scan, keys, nkeys, NULL, 0);
 	return scan;
+}
+
+/* Begins the scan by an index again, with other values of as many keys. */
+void
+iotmq_row_rescan(RowScan *scan, ScanKey keys, int nkeys)
+{
+	index_rescan(scan->index_scan, keys, nkeys, NULL, 0);
+}
+
+/* Scans all of a catalog, likewise, in no order. */
+RowScan
+iotmq_row_scan_all(Catalog catalog, Snapshot snapshot)
+{
+	RowScan		scan = begin(catalog, snapshot);
+
+	scan.table_scan = table_beginscan(scan.rel, scan.snapshot, 0, NULL);
+	return scan;
+}
+
+/* Puts the next row into the scan's slot; false: no more. */
+bool
+iotmq_row_scan_next(RowScan *scan)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (scan->index != NULL)
+		return index_getnext_slot(scan->index_scan, ForwardScanDirection, scan->slot);
+	return table_scan_getnextslot(scan->table_scan, ForwardScanDirection, scan->slot);
 }
 
 void
 iotmq_row_scan_end(RowScan *scan)
 {
-	index_endscan(scan->scan);
+	if (scan->index != NULL)
+	{
+		index_endscan(scan->index_scan);
+		index_close(scan->index, AccessShareLock);
+	}
+	else
+		table_endscan(scan->table_scan);
 	UnregisterSnapshot(scan->snapshot);
 	ExecDropSingleTupleTableSlot(scan->slot);
-	index_close(scan->index, AccessShareLock);
 	table_close(scan->rel, AccessShareLock);
+}
+
+static RowScan
+begin(Catalog catalog, Snapshot snapshot)
+{
+	RowScan		scan = {.rel = table_open(iotmq_catalog_relid(catalog), AccessShareLock)};
+
+	scan.slot = table_slot_create(scan.rel, NULL);
+	scan.snapshot = RegisterSnapshot(snapshot != NULL ? snapshot : GetLatestSnapshot());
+	return scan;
 }
 
 static bool

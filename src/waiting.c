@@ -32,6 +32,7 @@ enum
 	Natts_waiting = Anum_waiting_reason
 };
 
+static void set_keys_without_device(ScanKey keys, int32 cursor_id);
 static HeapTuple form_tuple(Relation rel, const Waiting *waiting);
 
 /* The cursor's rows that are due at or after from, earliest first; snapshot as of row.c. */
@@ -66,7 +67,7 @@ iotmq_waiting_next(RowScan *scan, Waiting *waiting)
 	Datum	   *values;
 	bool	   *isnull;
 
-	if (!index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
+	if (!iotmq_row_scan_next(scan))
 		return false;
 	slot_getallattrs(scan->slot);
 	values = scan->slot->tts_values;
@@ -97,23 +98,26 @@ iotmq_waiting_has_device(int32 cursor_id, text *device)
 	return found;
 }
 
-/* The lowest offset that waits in a group that is not orderly; PG_INT64_MAX: none. */
-int64
-iotmq_waiting_lowest(int32 cursor_id, Snapshot snapshot)
+/* A scan for iotmq_waiting_lowest. */
+RowScan
+iotmq_waiting_scan_lowest(Snapshot snapshot)
 {
 	ScanKeyData keys[2];
-	RowScan		scan;
-	Waiting		waiting;
-	int64		lowest = PG_INT64_MAX;
 
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(cursor_id));
-	ScanKeyEntryInitialize(&keys[1], SK_ISNULL | SK_SEARCHNULL, 2, InvalidStrategy, InvalidOid,
-						   InvalidOid, InvalidOid, (Datum) 0);
-	scan = iotmq_row_scan(CATALOG_REDELIVERY, INDEX_REDELIVERY_DEVICE, keys, 2, snapshot);
-	if (iotmq_waiting_next(&scan, &waiting))
-		lowest = waiting.msg_offset;
-	iotmq_row_scan_end(&scan);
-	return lowest;
+	set_keys_without_device(keys, 0);
+	return iotmq_row_scan(CATALOG_REDELIVERY, INDEX_REDELIVERY_DEVICE, keys, 2, snapshot);
+}
+
+/* The lowest offset that waits in a group that is not orderly; PG_INT64_MAX: none. */
+int64
+iotmq_waiting_lowest(RowScan *scan, int32 cursor_id)
+{
+	ScanKeyData keys[2];
+	Waiting		waiting;
+
+	set_keys_without_device(keys, cursor_id);
+	iotmq_row_rescan(scan, keys, 2);
+	return iotmq_waiting_next(scan, &waiting) ? waiting.msg_offset : PG_INT64_MAX;
 }
 
 /* Adds a row. The caller stores the position. */
@@ -179,6 +183,15 @@ iotmq_waiting_settle_head(int32 cursor_id, text *device, int64 from, Position *p
 		iotmq_waiting_set_due(&rows[0], rows[0].not_before, position);
 	if (n > 1 && !TIMESTAMP_IS_NOEND(rows[1].due_at))
 		iotmq_waiting_set_due(&rows[1], DT_NOEND, position);
+}
+
+/* Of rows of a group that is not orderly, in the order of offsets. */
+static void
+set_keys_without_device(ScanKey keys, int32 cursor_id)
+{
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(cursor_id));
+	ScanKeyEntryInitialize(&keys[1], SK_ISNULL | SK_SEARCHNULL, 2, InvalidStrategy, InvalidOid,
+						   InvalidOid, InvalidOid, (Datum) 0);
 }
 
 static HeapTuple
