@@ -102,6 +102,11 @@ DECLARE
 	one text;
 BEGIN
 	PERFORM iotmq.check_role(role);
+	IF role = (SELECT n.nspowner FROM pg_namespace AS n WHERE n.nspname = 'iotmq') THEN
+		RAISE EXCEPTION 'role % owns iotmq', role
+			USING ERRCODE = 'invalid_parameter_value',
+				DETAIL = 'Its rights can''t be revoked.';
+	END IF;
 	LOCK TABLE iotmq.consume_grant IN SHARE ROW EXCLUSIVE MODE;
 	FOREACH one IN ARRAY rights LOOP
 		EXECUTE format('REVOKE %s FROM %s CASCADE', one, role);
@@ -145,7 +150,7 @@ DECLARE
 BEGIN
 	PERFORM iotmq.zone_id(topic, zone) FROM unnest(zones) AS zone;
 	-- zones must not come meanwhile
-	PERFORM FROM iotmq.topic AS t WHERE t.topic_id = id FOR UPDATE;
+	PERFORM FROM iotmq.topic AS t WHERE t.topic_id = id FOR SHARE;
 	SELECT array_agg(r.one ORDER BY z.zone_id) INTO rights
 	FROM iotmq.zone AS z
 	CROSS JOIN LATERAL (VALUES

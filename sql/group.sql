@@ -55,7 +55,7 @@ CREATE FUNCTION iotmq.filter_matches(payload jsonb, filter jsonpath) RETURNS boo
 COMMENT ON FUNCTION iotmq.filter_matches IS 'internal: whether a filter lets a payload pass';
 
 -- check_group(...): raises 22023 or 22004 unless these settings are legal.
-CREATE FUNCTION iotmq.check_group(mode text, invisible_for interval, max_retries int,
+CREATE FUNCTION iotmq.check_group(mode text, filter jsonpath, invisible_for interval, max_retries int,
 		backoff interval[], max_delay interval, max_lag bigint) RETURNS void
 	LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
@@ -64,6 +64,12 @@ BEGIN
 	IF mode NOT IN ('concurrent', 'orderly') THEN
 		RAISE EXCEPTION 'invalid mode "%"', mode
 			USING ERRCODE = 'invalid_parameter_value', HINT = 'Use ''concurrent'' or ''orderly''.';
+	END IF;
+	-- a variable is a $ before a string; all else is strings and what stands between
+	IF filter::text !~ '^("(\\.|[^"\\])*"|[^"$]|\$(?!"))*$' THEN
+		RAISE EXCEPTION 'filter must not contain variables'
+			USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'Write the value itself, such as ''$.celsius > 90''.';
 	END IF;
 	IF invisible_for <= interval '0' OR invisible_for > interval '30 days' THEN
 		RAISE EXCEPTION 'invisible_for must be more than 0 and at most 30 days'
@@ -173,7 +179,7 @@ BEGIN
 	IF missing IS NOT NULL THEN
 		RAISE EXCEPTION '% must not be NULL', missing USING ERRCODE = 'null_value_not_allowed';
 	END IF;
-	PERFORM iotmq.check_group(mode, invisible_for, max_retries, backoff, max_delay, max_lag);
+	PERFORM iotmq.check_group(mode, filter, invisible_for, max_retries, backoff, max_delay, max_lag);
 	-- zones must not come or go meanwhile
 	PERFORM FROM iotmq.topic AS t WHERE t.topic_id = topic_of_group FOR UPDATE;
 	BEGIN
@@ -211,7 +217,7 @@ AS $$
 DECLARE
 	id int := iotmq.group_id(topic, consumer_group);
 BEGIN
-	PERFORM iotmq.check_group(mode, invisible_for, max_retries, backoff, max_delay, max_lag);
+	PERFORM iotmq.check_group(mode, filter, invisible_for, max_retries, backoff, max_delay, max_lag);
 	IF mode <> (SELECT g.mode FROM iotmq.consumer_group AS g WHERE g.group_id = id FOR UPDATE) THEN
 		-- nobody claims from here on
 		PERFORM FROM iotmq.position AS p

@@ -350,6 +350,7 @@ COMMENT ON FUNCTION iotmq.drop_segment IS 'internal: drops one expired segment';
 CREATE FUNCTION iotmq.move_earliest(zone_id int) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
+	SET lock_timeout = '100ms'
 AS $$
 DECLARE
 	earliest bigint;
@@ -374,6 +375,8 @@ BEGIN
 		FOR UPDATE OF p SKIP LOCKED
 	) AS behind
 	WHERE p.cursor_id = behind.cursor_id AND p.next_offset < earliest;
+EXCEPTION WHEN lock_not_available THEN
+	RETURN;						-- somebody is dropping a segment or the zone
 END
 $$;
 COMMENT ON FUNCTION iotmq.move_earliest IS 'internal: notes the earliest offset of a zone';

@@ -38,6 +38,13 @@ CREATE FUNCTION iotmq.make_segments(zone_id int, at timestamptz, until timestamp
 	AS 'MODULE_PATHNAME', 'iotmq_make_segments';
 COMMENT ON FUNCTION iotmq.make_segments IS 'internal: makes the segments that are missing in a time';
 
+-- exclude_publishers(sequence): waits for the publishers of a zone, and lets no others
+-- begin before the end of the transaction. Who reads is not concerned.
+CREATE FUNCTION iotmq.exclude_publishers(sequence regclass) RETURNS void
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_exclude_publishers';
+COMMENT ON FUNCTION iotmq.exclude_publishers IS 'internal: keeps publishers from a zone that is being dropped';
+
 -- create_segment: one segment; the caller has the lock and chose the bounds. Made
 -- apart and then attached, since that locks out nobody.
 CREATE FUNCTION iotmq.create_segment(zone_id int, zone_table regclass,
@@ -160,5 +167,5 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.seal_segments IS 'internal: notes first and last offset of segments that are over';
 
-REVOKE EXECUTE ON FUNCTION iotmq.ahead, iotmq.before_publish, iotmq.make_segments,
+REVOKE EXECUTE ON FUNCTION iotmq.ahead, iotmq.before_publish, iotmq.exclude_publishers, iotmq.make_segments,
 	iotmq.create_segment, iotmq.stable_sample, iotmq.stable_settled, iotmq.seal_segments FROM PUBLIC;

@@ -329,7 +329,8 @@ COMMENT ON FUNCTION iotmq.add_zone IS 'adds a zone to a topic; every group reads
 
 -- drop_zone: a zone with its messages. Errors: 42704 unknown topic or zone;
 -- 55006 a group has unread or unsettled messages there, or users made something of
--- its table, without force. Waits for open transactions that use the zone.
+-- its table, without force. Waits for open transactions that use the zone, in the order
+-- in which they lock: publishers (sequence, table), consumers (position, table).
 CREATE FUNCTION iotmq.drop_zone(topic text, zone text, force boolean DEFAULT false) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
@@ -337,22 +338,21 @@ AS $$
 DECLARE
 	id int := iotmq.zone_id(topic, zone);
 	old_table regclass;
+	sequence regclass;
 	reader text;
 BEGIN
 	IF force IS NULL THEN
 		RAISE EXCEPTION 'force must not be NULL' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
 	PERFORM FROM iotmq.topic AS t WHERE t.topic = drop_zone.topic FOR UPDATE;
-	SELECT z.table_name INTO old_table FROM iotmq.zone AS z WHERE z.zone_id = id;
+	SELECT z.table_name, z.offset_sequence INTO old_table, sequence
+	FROM iotmq.zone AS z
+	WHERE z.zone_id = id
+	FOR UPDATE;
 	IF old_table IS NULL THEN
 		RETURN;					-- somebody else dropped it while we waited
 	END IF;
-	IF NOT EXISTS (SELECT FROM pg_class AS k WHERE k.oid = old_table) THEN
-		old_table := NULL;		-- somebody dropped it by hand
-	ELSE
-		-- nobody publishes from here on
-		EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', old_table);
-	END IF;
+	PERFORM iotmq.exclude_publishers(sequence);
 	IF NOT force THEN
 		SELECT g.consumer_group INTO reader
 		FROM iotmq.cursor AS c
@@ -375,7 +375,7 @@ BEGIN
 	PERFORM iotmq.drop_cursor(c.cursor_id) FROM iotmq.cursor AS c WHERE c.zone_id = id;
 	DELETE FROM iotmq.segment AS s WHERE s.zone_id = id;
 	DELETE FROM iotmq.zone AS z WHERE z.zone_id = id;
-	IF old_table IS NOT NULL THEN
+	IF EXISTS (SELECT FROM pg_class AS k WHERE k.oid = old_table) THEN
 		PERFORM iotmq.drop_table(old_table::text, force);
 	END IF;
 	PERFORM iotmq.settle_rights();

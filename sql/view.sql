@@ -357,7 +357,10 @@ WITH lag AS MATERIALIZED (
 		s.messages_estimate::float8,
 		s.bytes::float8,
 		s.segments::float8,
-		date_part('epoch', statement_timestamp() - s.oldest_published_at) * 1000 AS reserve_time
+		CASE
+			WHEN s.oldest_published_at IS NOT NULL
+			THEN date_part('epoch', greatest(statement_timestamp() - s.oldest_published_at, '0')) * 1000
+		END AS reserve_time
 	FROM iotmq.stats(true) AS s
 )
 SELECT 'iotmq_consumer_lag_messages' AS name, l.labels, l.lag_messages AS value,
@@ -431,7 +434,7 @@ FROM stats AS s
 WHERE s.reserve_time IS NOT NULL
 UNION ALL
 SELECT 'iotmq_held_back_time', jsonb_build_object('topic', h.topic, 'zone', h.zone),
-	date_part('epoch', max(statement_timestamp() - h.since)) * 1000,
+	date_part('epoch', greatest(max(statement_timestamp() - h.since), '0')) * 1000,
 	'Age of the oldest open transaction that published to the zone, in milliseconds.', 'gauge'
 FROM iotmq.held_back AS h
 GROUP BY h.topic, h.zone;

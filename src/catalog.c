@@ -234,14 +234,16 @@ iotmq_group_by_id(int32 group_id)
 Oid
 iotmq_catalog_relid(Catalog catalog)
 {
-	Assert(context != NULL);
+	if (context == NULL)
+		refresh();
 	return relids[catalog];
 }
 
 Oid
 iotmq_catalog_index(CatalogIndex index)
 {
-	Assert(context != NULL);
+	if (context == NULL)
+		refresh();
 	return indexes[index];
 }
 

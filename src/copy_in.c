@@ -7,7 +7,7 @@
  * own, for columns that the statement doesn't name. So the constraint looks at each
  * row: its offset is the one that this session drew last, since the transaction
  * began to publish, and for no row before; its time is the one that the default gave
- * out last. Only the owner and superusers may write others, as a restore does.
+ * out last, since then, too. Only the owner and superusers may write others, as a restore does.
  *
  * stable.c rests on that, too: whoever fills an offset drew it after p1 and p2.
  */
@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 
 typedef struct Publishing		/* to a zone, by statements of this session */
 {
@@ -34,6 +35,8 @@ typedef struct Publishing		/* to a zone, by statements of this session */
 
 static HTAB *zones = NULL;
 
+static void lock_to_the_end(Oid sequence);
+static bool is_current(const Publishing *publishing);
 static Publishing *publishing_to(int32 zone_id);
 
 /*
@@ -62,8 +65,9 @@ iotmq_before_publish(PG_FUNCTION_ARGS)
 	publishing = publishing_to(zone_id);
 	publishing->xid = GetTopTransactionId();	/* p1 */
 	publishing->sequence = zone->sequence;
-	LockRelationOid(zone->sequence, RowExclusiveLock);	/* p2 */
+	lock_to_the_end(zone->sequence);	/* p2 */
 	publishing->last_offset = iotmq_sequence_last(publishing->sequence);
+	publishing->last_time = DT_NOBEGIN;
 	if (!iotmq_zone_by_id(zone_id, &topic, &zone))
 		elog(ERROR, "zone %d does not exist", zone_id);
 	if (iotmq_segment_at(zone, iotmq_publish_time(zone)) == NULL)
@@ -86,8 +90,10 @@ Datum
 iotmq_publish_time_default(PG_FUNCTION_ARGS)
 {
 	TimestampTz now = iotmq_publish_time(iotmq_zone_arg(fcinfo, 0));
+	Publishing *publishing = publishing_to(PG_GETARG_INT32(0));
 
-	publishing_to(PG_GETARG_INT32(0))->last_time = now;
+	if (is_current(publishing))
+		publishing->last_time = now;
 	PG_RETURN_TIMESTAMPTZ(now);
 }
 
@@ -103,8 +109,9 @@ iotmq_check_place(PG_FUNCTION_ARGS)
 	Publishing *publishing = publishing_to(PG_GETARG_INT32(0));
 	int64		msg_offset = PG_GETARG_INT64(1);
 
-	if (publishing->xid == GetTopTransactionIdIfAny() &&
-		TransactionIdIsValid(publishing->xid) &&
+	if (has_privs_of_role(GetUserId(), iotmq_owner()))
+		PG_RETURN_BOOL(true);
+	if (is_current(publishing) &&
 		publishing->last_time == PG_GETARG_TIMESTAMPTZ(2) &&
 		publishing->last_offset < msg_offset &&
 		DatumGetInt64(DirectFunctionCall1(currval_oid,
@@ -113,12 +120,29 @@ iotmq_check_place(PG_FUNCTION_ARGS)
 		publishing->last_offset = msg_offset;
 		PG_RETURN_BOOL(true);
 	}
-	if (has_privs_of_role(GetUserId(), iotmq_owner()))
-		PG_RETURN_BOOL(true);
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied to choose the offset or the time of a message"),
-			 errhint("Write to the columns device_id, tag, payload, body and properties of the zone's table itself.")));
+			 errhint("Write to the columns device_id, tag, payload, body and properties of the zone's table itself, with expressions that don't publish to it.")));
+}
+
+/* As nextval does: a subtransaction that is rolled back must not give the lock back. */
+static void
+lock_to_the_end(Oid sequence)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+
+	CurrentResourceOwner = TopTransactionResourceOwner;
+	LockRelationOid(sequence, RowExclusiveLock);
+	CurrentResourceOwner = owner;
+}
+
+/* Is it this transaction that publishes? */
+static bool
+is_current(const Publishing *publishing)
+{
+	return TransactionIdIsValid(publishing->xid) &&
+		publishing->xid == GetTopTransactionIdIfAny();
 }
 
 static Publishing *

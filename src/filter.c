@@ -7,9 +7,14 @@
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 
+#define NESTING 256				/* levels of a payload that a filter is applied to */
+#define NESTING_BYTES 8			/* that a level takes at least: smaller payloads need no look */
+
 static bool has_tag(const ConsumerGroup *group, TupleTableSlot *slot);
 static bool matches(const ConsumerGroup *group, TupleTableSlot *slot);
 static bool match(Datum payload, struct varlena *filter);
+static bool evaluate(Jsonb *payload, struct varlena *filter);
+static bool is_nested_deeper(Jsonb *payload, int levels);
 
 /* Is the message in slot (a row of a topic table) to be delivered to the group? */
 bool
@@ -43,7 +48,7 @@ matches(const ConsumerGroup *group, TupleTableSlot *slot)
 	bool		isnull;
 	Datum		payload = slot_getattr(slot, Anum_payload, &isnull);
 
-	return !isnull && match(PointerGetDatum(PG_DETOAST_DATUM_PACKED(payload)), group->filter);
+	return !isnull && match(payload, group->filter);
 }
 
 /*
@@ -57,6 +62,24 @@ iotmq_filter_matches(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(match(PG_GETARG_DATUM(0), (struct varlena *) PG_GETARG_POINTER(1)));
 }
 
+/* As evaluate; nothing that it allocates outlives the message. */
+static bool
+match(Datum payload, struct varlena *filter)
+{
+	static MemoryContext context = NULL;
+	MemoryContext caller = CurrentMemoryContext;
+	bool		result;
+
+	if (context == NULL)
+		context = AllocSetContextCreate(TopMemoryContext, "iotmq filter", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextReset(context);
+	MemoryContextSwitchTo(context);
+	result = evaluate(DatumGetJsonbP(payload), filter);
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(context);
+	return result;
+}
+
 /*
  * payload @@ filter. A payload that the filter can't be applied to does not match:
  * the operator hides most such errors, but some it raises (comparing a date with a
@@ -65,14 +88,16 @@ iotmq_filter_matches(PG_FUNCTION_ARGS)
  * buffer, once the payload is fetched. Other errors are not the message's.
  */
 static bool
-match(Datum payload, struct varlena *filter)
+evaluate(Jsonb *payload, struct varlena *filter)
 {
 	LOCAL_FCINFO(fcinfo, 2);
 	MemoryContext context = CurrentMemoryContext;
 	volatile bool result = false;
 
+	if (VARSIZE_ANY(payload) > NESTING * NESTING_BYTES && is_nested_deeper(payload, NESTING))
+		return false;
 	InitFunctionCallInfoData(*fcinfo, NULL, 2, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = payload;
+	fcinfo->args[0].value = JsonbPGetDatum(payload);
 	fcinfo->args[0].isnull = false;
 	fcinfo->args[1].value = PointerGetDatum(filter);
 	fcinfo->args[1].isnull = false;
@@ -94,4 +119,23 @@ match(Datum payload, struct varlena *filter)
 	}
 	PG_END_TRY();
 	return result;
+}
+
+/* Paths walk down by recursion, and some take memory by the square of the depth. */
+static bool
+is_nested_deeper(Jsonb *payload, int levels)
+{
+	JsonbIterator *it = JsonbIteratorInit(&payload->root);
+	JsonbValue	value;
+	JsonbIteratorToken token;
+	int			depth = 0;
+
+	while ((token = JsonbIteratorNext(&it, &value, false)) != WJB_DONE)
+	{
+		if (token == WJB_END_ARRAY || token == WJB_END_OBJECT)
+			depth--;
+		else if ((token == WJB_BEGIN_ARRAY || token == WJB_BEGIN_OBJECT) && ++depth > levels)
+			return true;
+	}
+	return false;
 }

@@ -114,9 +114,11 @@ PG_FUNCTION_INFO_V1(iotmq_count_ready);
 Datum
 iotmq_count_ready(PG_FUNCTION_ARGS)
 {
+	Cursor		cursor;
 	Position	position;
 
-	if (!iotmq_position_peek(PG_GETARG_INT32(0), &position))
+	if (!iotmq_cursor_by_id(PG_GETARG_INT32(0), &cursor) ||
+		!iotmq_position_peek(cursor.cursor_id, &position))
 		PG_RETURN_INT64(0);
 	PG_RETURN_INT64(count_wanted(PG_GETARG_INT32(0), position.next_offset, PG_INT64_MAX));
 }

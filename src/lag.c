@@ -66,6 +66,7 @@ static void read_leases(Lags *lags, Snapshot snapshot);
 static void read_waiting(Lags *lags, Snapshot snapshot);
 static void find_oldest(const OverviewZone *zone, Lag *lags);
 static bool date_oldest(const OverviewZone *entry, Lag **behind, int n);
+static void date_redriven(int32 cursor_id, Lag *lag);
 static int	compare_oldest(const void *a, const void *b);
 static void add(Lag *sum, const Lag *lag);
 static void put_row(ReturnSetInfo *result, const OverviewGroup *group, text *zone, const Lag *lag);
@@ -263,12 +264,16 @@ find_oldest(const OverviewZone *zone, Lag *lags)
 		lag->earliest_offset = zone->earliest_offset;
 		lag->end_offset = zone->last + 1;
 		lag->stable_offset = Max(zone->stable_offset, lag->next_offset);
-		lag->ready_messages = lag->stable_offset - lag->next_offset;
+		lag->ready_messages = Max(lag->stable_offset - Max(lag->next_offset, lag->earliest_offset), 0);
 		lag->oldest_published_at = NONE;
 		if (lag->ready_messages > 0)
-			lag->oldest_offset = Min(lag->oldest_offset, lag->next_offset);
-		if (lag->exists && lag->oldest_offset != NONE)
+			lag->oldest_offset = Min(lag->oldest_offset, Max(lag->next_offset, lag->earliest_offset));
+		if (!lag->exists || lag->oldest_offset == NONE)
+			continue;
+		if (lag->oldest_offset >= lag->earliest_offset)
 			behind[n++] = lag;
+		else
+			date_redriven(zone->cursors[g], lag);
 	}
 	qsort(behind, n, sizeof(Lag *), compare_oldest);
 	while (n > 0 && !date_oldest(zone, behind, n))
@@ -292,12 +297,24 @@ date_oldest(const OverviewZone *entry, Lag **behind, int n)
 		return true;
 	scan = iotmq_scan_begin(zone, behind[0]->oldest_offset, entry->last);
 	for (int i = 0; i < n; i++)
-		if (!iotmq_scan_published_at(scan, Max(behind[i]->oldest_offset, zone->earliest_offset),
+		if (!iotmq_scan_published_at(scan, behind[i]->oldest_offset,
 									 &behind[i]->oldest_published_at))
 			behind[i]->oldest_published_at = NONE;
 	stale = scan->stale;
 	iotmq_scan_end(scan);
 	return !stale;
+}
+
+/* The oldest message is one that the log has dropped: it was redriven. */
+static void
+date_redriven(int32 cursor_id, Lag *lag)
+{
+	TupleTableSlot *slot = iotmq_dead_letter_fetch(cursor_id, lag->oldest_offset);
+	bool		isnull;
+
+	if (slot != NULL)
+		lag->oldest_published_at =
+			DatumGetTimestampTz(slot_getattr(slot, Anum_published_at, &isnull));
 }
 
 static int

@@ -9,13 +9,8 @@
 
 #include "access/detoast.h"
 #include "utils/builtins.h"
-#include "utils/jsonb.h"
-
-#define NESTING 5000			/* levels of a payload */
-#define NESTING_BYTES 8			/* that a level takes at least: smaller payloads need no look */
 
 static void check_tag(text *tag);
-static void check_nesting(Jsonb *payload);
 static int64 size_of(const Datum *values, const bool *isnull);
 
 /* Checks one message, as the columns of a topic table (0-based). */
@@ -48,9 +43,6 @@ iotmq_message_check(const Datum *values, const bool *isnull)
 				 errmsg("message of " INT64_FORMAT " bytes exceeds the limit of %d bytes",
 						size, MESSAGE_BYTES),
 				 errhint("Store the large part elsewhere and publish a reference to it.")));
-	if (!isnull[Anum_payload - 1] &&
-		toast_raw_datum_size(values[Anum_payload - 1]) > NESTING * NESTING_BYTES)
-		check_nesting(DatumGetJsonbP(values[Anum_payload - 1]));
 }
 
 /*
@@ -90,28 +82,6 @@ check_tag(text *tag)
 				 errmsg("invalid tag \"%s\"", text_to_cstring(tag)),
 				 errdetail("A tag has 1 to %d bytes, does not begin or end with a space, is not \"*\", and has no \"||\" in it.",
 						   DEVICE_BYTES)));
-}
-
-/* jsonb takes more levels than a path can walk: a group's filter could not be applied. */
-static void
-check_nesting(Jsonb *payload)
-{
-	JsonbIterator *it = JsonbIteratorInit(&payload->root);
-	JsonbValue	value;
-	JsonbIteratorToken token;
-	int			depth = 0;
-
-	while ((token = JsonbIteratorNext(&it, &value, false)) != WJB_DONE)
-	{
-		if (token == WJB_BEGIN_ARRAY || token == WJB_BEGIN_OBJECT)
-			depth++;
-		else if (token == WJB_END_ARRAY || token == WJB_END_OBJECT)
-			depth--;
-		if (depth > NESTING)
-			ereport(ERROR,
-					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-					 errmsg("payload is nested more than %d levels deep", NESTING)));
-	}
 }
 
 /* All of it, uncompressed. */

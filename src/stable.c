@@ -182,6 +182,15 @@ iotmq_stable_is_publisher(Oid sequence)
 	return LOCK_HELD_BY_ME(&tag, RowExclusiveLock);
 }
 
+/* exclude_publishers(sequence regclass) RETURNS void: none is open, none can begin. */
+PG_FUNCTION_INFO_V1(iotmq_exclude_publishers);
+Datum
+iotmq_exclude_publishers(PG_FUNCTION_ARGS)
+{
+	LockRelationOid(PG_GETARG_OID(0), ExclusiveLock);
+	PG_RETURN_VOID();
+}
+
 /*
  * stable_sample(sequence regclass, OUT sample_offset bigint, OUT sample_xid xid8):
  * a sample (H, F), for what outlives a call: sealing.

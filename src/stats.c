@@ -69,7 +69,8 @@ put_row(ReturnSetInfo *result, const OverviewZone *entry, const Zone *zone)
 	values[6] = Int64GetDatum(bytes_of_zone(zone, GetCurrentStatementStartTimestamp()));
 	isnull[7] = !iotmq_scan_published_at(scan, zone->earliest_offset, &oldest);
 	values[7] = TimestampTzGetDatum(oldest);
-	if (!iotmq_scan_published_at(scan, entry->last, &newest))
+	if (entry->last < zone->earliest_offset ||
+		!iotmq_scan_published_at(scan, entry->last, &newest))
 		newest = iotmq_scan_newest(zone);
 	isnull[8] = TIMESTAMP_IS_NOBEGIN(newest);
 	values[8] = TimestampTzGetDatum(newest);

@@ -19,6 +19,7 @@ SELECT iotmq.grant_read('access_attacks', 'regress_iotmq_reader');
 SELECT iotmq.grant_admin('regress_iotmq_admin');
 SELECT iotmq.zone_table('access_attacks', 'a') AS zone_a, iotmq.zone_table('access_attacks', 'b') AS zone_b,
 	pg_get_serial_sequence(iotmq.zone_table('access_attacks', 'a')::text, 'msg_offset') AS offsets \gset
+SELECT zone_id FROM iotmq.zone WHERE table_name = :'zone_a'::regclass \gset
 
 --
 -- A publisher that wants another offset or time: a view has defaults of its own, and
@@ -64,6 +65,24 @@ SELECT format('ALTER VIEW any_message ALTER msg_offset SET DEFAULT nextval(%L)',
 :set_default;
 ALTER VIEW any_message ALTER published_at SET DEFAULT clock_timestamp();
 INSERT INTO any_message (device_id, payload) VALUES ('evil', '11');
+-- A time that was told before the statement, or before the transaction.
+ALTER VIEW message ALTER msg_offset DROP DEFAULT;
+ALTER VIEW message ALTER published_at SET DEFAULT current_setting('access_attacks.told')::timestamptz;
+SELECT set_config('access_attacks.told', iotmq.publish_time(:zone_id)::text, false) <> '' AS told;
+INSERT INTO message (device_id, payload) VALUES ('evil', '13');
+BEGIN;
+INSERT INTO :zone_a (device_id, payload) VALUES ('evil', '14');
+SELECT set_config('access_attacks.told', iotmq.publish_time(:zone_id)::text, false) <> '' AS told;
+INSERT INTO message (device_id, payload) VALUES ('evil', '14');
+ROLLBACK;
+-- A savepoint that is rolled back doesn't end the publisher.
+BEGIN;
+SAVEPOINT s;
+INSERT INTO :zone_a (device_id, payload) SELECT 'evil', '15' WHERE false;
+ROLLBACK TO s;
+SELECT mode FROM pg_locks WHERE relation = :'offsets'::regclass AND pid = pg_backend_pid();
+ROLLBACK;
+ALTER VIEW message ALTER published_at DROP DEFAULT;
 -- In a CTE.
 ALTER VIEW message ALTER msg_offset SET DEFAULT 100;
 WITH w AS (INSERT INTO message (device_id, payload) VALUES ('evil', '12')) SELECT 1;
@@ -93,6 +112,12 @@ RESET ROLE;
 DROP VIEW pg_temp.message, pg_temp.any_message;
 SELECT zone, device_id, jsonb_agg(payload ORDER BY msg_offset) AS payloads FROM iotmq_topic.access_attacks GROUP BY zone, device_id ORDER BY zone, device_id;
 SELECT count(*) AS delivered FROM iotmq.consume('access_attacks', 'g', 100, zone => 'a');
+
+-- The owner may choose, without having drawn an offset in the session.
+\c -
+\set SHOW_CONTEXT never
+INSERT INTO :zone_a (msg_offset, device_id, payload) VALUES (-5, 'by hand', '0');
+DELETE FROM :zone_a WHERE device_id = 'by hand';
 
 --
 -- An administrator who wants to be the owner: no function that works as the owner
@@ -199,15 +224,25 @@ SELECT iotmq.create_group('access_attacks', 'deep', filter => '$.**.x == 1');
 SELECT iotmq.create_group('access_attacks', 'double', filter => '$.x.double() > 0');
 SELECT iotmq.publish('access_attacks', 'd', '{"at": "2026-01-01", "x": 1}');
 SELECT iotmq.publish('access_attacks', 'd', '{"at": "2026-01-01T00:00:00+00", "x": "none"}');
-SELECT iotmq.publish('access_attacks', 'd', (repeat('[', 4999) || '{"x": 1}' || repeat(']', 4999))::jsonb);
-SELECT iotmq.publish('access_attacks', 'd', (repeat('[', 5001) || repeat(']', 5001))::jsonb); \echo :SQLSTATE
+SELECT iotmq.publish('access_attacks', 'd', (repeat('[', 250) || '{"x": 1}' || repeat(']', 250))::jsonb);
+SELECT iotmq.publish('access_attacks', 'd', (repeat('[', 257) || '{"x": 1}' || repeat(']', 257))::jsonb);
+SELECT iotmq.publish('access_attacks', 'd', (repeat('{"a":', 4999) || '{"x": 1}' || repeat('}', 4999))::jsonb);
 SELECT iotmq.publish('access_attacks', 'd', format('{"x": 1, "wide": [%s0]}', repeat('[[1]], ', 9999))::jsonb);
+SELECT iotmq.create_group('access_attacks', 'memory', start_from => '-infinity', filter => 'exists($.**.keyvalue() ? (@.key == "x"))');
+SELECT iotmq.create_group('access_attacks', 'stack', start_from => '-infinity', filter => 'exists($.**.a ? (exists($.**.a ? (exists($.**.x)))))');
 SELECT consumer_group, iotmq.count_lag('access_attacks', consumer_group)
-FROM unnest('{dates,deep,double}'::text[]) AS consumer_group;
+FROM unnest('{dates,deep,double,memory,stack}'::text[]) AS consumer_group;
 SELECT msg_offset FROM iotmq.consume('access_attacks', 'dates');
 SELECT msg_offset FROM iotmq.consume('access_attacks', 'deep', 1);
 SELECT msg_offset FROM iotmq.consume('access_attacks', 'deep', 1);
 SELECT msg_offset FROM iotmq.consume('access_attacks', 'double', 1);
+-- A variable that nobody gives would be such an error, too: it is one of the group.
+\set VERBOSITY sqlstate
+SELECT iotmq.create_group('access_attacks', 'variable', filter => '$.kind == "alarm" && $.level > $limit');
+SELECT iotmq.alter_group('access_attacks', 'deep', filter => '$"limit" > 1');
+\set VERBOSITY default
+SELECT iotmq.create_group('access_attacks', 'variable', filter => '$."a$" == "$\"b\" $c" && $."c$" > 1 && $[0 to last].d like_regex "^$"');
+SELECT iotmq.drop_group('access_attacks', 'variable');
 -- Retention counts by the same filter.
 SET client_min_messages = warning;
 CALL iotmq.run_maintenance(now() + interval '3 hours');
@@ -238,7 +273,7 @@ WHERE z.table_name = :'zone_a'::regclass AND s.from_time > now() \gexec
 \set ECHO all
 BEGIN;
 SELECT iotmq.publish('access_attacks', 'd', '2') > 0 AS published;
-SELECT iotmq.commit_offset('access_attacks', 'deep', 'a', 5);
+SELECT iotmq.commit_offset('access_attacks', 'deep', 'a', 8);
 SELECT msg_offset > 4 AS delivered FROM iotmq.consume('access_attacks', 'dates', 1);
 SELECT segments FROM iotmq.topic_stats WHERE topic = 'access_attacks';
 SELECT mode FROM pg_locks WHERE relation = :'zone_a'::regclass AND pid = pg_backend_pid() AND mode = 'ShareUpdateExclusiveLock';
@@ -255,6 +290,12 @@ SET ROLE regress_iotmq_reader;
 GRANT SELECT ON iotmq_topic.access_attacks TO regress_iotmq_consumer;
 RESET ROLE;
 SELECT role, action FROM iotmq.privileges WHERE topic = 'access_attacks' ORDER BY role::text;
+\set ECHO none
+SELECT nspowner::regrole AS owner FROM pg_namespace WHERE nspname = 'iotmq' \gset
+\set ECHO all
+\set VERBOSITY sqlstate
+SELECT iotmq.revoke_read('access_attacks', :'owner');
+\set VERBOSITY default
 SELECT iotmq.revoke_read('access_attacks', 'regress_iotmq_consumer'); \echo :SQLSTATE
 SELECT iotmq.revoke_read('access_attacks', 'regress_iotmq_reader');
 SELECT role, action FROM iotmq.privileges WHERE topic = 'access_attacks';

@@ -141,7 +141,7 @@ SELECT unnest('{topic,zone,segment,consumer_group,cursor,position,lease,redelive
 INSERT INTO expected
 SELECT unnest('{admin_rights,ahead,before_publish,catalog_changed,check_group,check_name,check_positive,
 	check_retention,check_revoked,check_role,count_between,count_ready,create_cursor,
-	create_segment,device_as_owner,drop_cursor,drop_table,filter_matches,forget_segment,
+	create_segment,device_as_owner,drop_cursor,drop_table,exclude_publishers,filter_matches,forget_segment,
 	grant_rights,group_id,is_expired,lock_segment,lowest_offset,make_segments,monitor_rights,
 	move_cursor,offset_at,parse_tags,publish_rights,purge_as_owner,redrive_as_owner,
 	remove_segment,revoke_rights,seek_cursor,settle_rights,stable_sample,stable_settled,topic_id,

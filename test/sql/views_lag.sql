@@ -211,4 +211,28 @@ SELECT * FROM counted;
 SELECT iotmq.purge_dead_letters('views_lag', 'concurrent');
 SELECT * FROM counted;
 DROP VIEW counted;
+-- A session that has looked at nothing yet.
+\c -
+SELECT iotmq.count_lag('views_lag', 'orderly');
+\c -
+SELECT zone FROM iotmq.topic_stats WHERE topic = 'views_lag';
+\c -
+SELECT lag_messages FROM iotmq.group_lag WHERE topic = 'views_lag' ORDER BY consumer_group;
+-- A redriven message that the log has dropped keeps its age, and what is gone is no message.
+SELECT DISTINCT lease_id AS c FROM iotmq.consume('views_lag', 'concurrent', 1) \gset
+SELECT iotmq.reject(:c);
+SELECT newest_published_at IS NOT NULL AS newest FROM iotmq.topic_stats WHERE topic = 'views_lag';
+SET client_min_messages = warning;
+CALL iotmq.run_maintenance(now() + interval '4 days');
+RESET client_min_messages;
+SELECT messages_estimate, oldest_published_at, newest_published_at FROM iotmq.topic_stats WHERE topic = 'views_lag';
+SELECT iotmq.redrive('views_lag', 'concurrent');
+SELECT l.lag_messages, l.ready_messages, l.retry_messages, l.lag_time = statement_timestamp() - d.published_at AS as_old
+FROM iotmq.consumer_lag AS l
+JOIN iotmq.cursor AS c ON true
+JOIN iotmq.dead_message AS d USING (cursor_id)
+WHERE l.topic = 'views_lag' AND l.consumer_group = 'concurrent';
+SELECT name, value >= 0 AS as_old FROM iotmq.metrics
+WHERE labels->>'topic' = 'views_lag' AND name IN ('iotmq_storage_message_reserve_time', 'iotmq_storage_messages')
+ORDER BY name;
 SELECT iotmq.drop_topic('views_lag', force => true);
