@@ -33,8 +33,9 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.check_role IS 'internal: raises an error unless the role exists';
 
--- Who changes rights takes turns by a lock on iotmq.consume_grant, after that on the
--- topic's row if there is one: GRANT and REVOKE fail when they meet at an object.
+-- Who changes rights takes turns, since GRANT and REVOKE fail when they meet at an
+-- object: by a lock on iotmq.consume_grant, after that on the topic's row if one is
+-- needed. Consumers and publishers don't take it.
 
 -- settle_rights(): takes back what only goes along with a right, from roles that have
 -- none any more: USAGE of the schemas (iotmq_topic is for those who publish or read),

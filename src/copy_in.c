@@ -5,11 +5,14 @@
  * Offset and time of a message are the server's to choose. Privileges on columns see
  * to that as long as the zone's table is named; a view over it brings defaults of its
  * own, for columns that the statement doesn't name. So the constraint looks at each
- * row: its offset is the one that this session drew last, since the transaction
- * began to publish, and for no row before; its time is the one that the default gave
- * out last, since then, too. Only the owner and superusers may write others, as a restore does.
+ * row: its offset is the one that this session drew last, since the statement began,
+ * and for no row before; its time is the one that the default gave out last, since
+ * then, too. Only the owner and superusers may write others, as a restore does.
  *
- * stable.c rests on that, too: whoever fills an offset drew it after p1 and p2.
+ * stable.c rests on that: whoever fills an offset drew it after p1 and p2. So does
+ * sealing: who writes into a segment began before it was closed, and is waited for.
+ *
+ * Locks: RowExclusiveLock on the sequence, to the end of the transaction.
  */
 #include "iotmq.h"
 

@@ -70,6 +70,7 @@ static void date_redriven(int32 cursor_id, Lag *lag);
 static int	compare_oldest(const void *a, const void *b);
 static void add(Lag *sum, const Lag *lag);
 static void put_row(ReturnSetInfo *result, const OverviewGroup *group, text *zone, const Lag *lag);
+static TimestampTz kept_until(TimestampTz published_at, const Interval *kept_for);
 static Datum since(TimestampTz from, TimestampTz to);
 
 /*
@@ -352,42 +353,43 @@ put_row(ReturnSetInfo *result, const OverviewGroup *group, text *zone, const Lag
 	TimestampTz now = GetCurrentStatementStartTimestamp();
 	bool		dated = lag->oldest_published_at != NONE;
 	Interval	none = {0};
-	Datum		kept_until = (Datum) 0;
+	Datum		values[] = {
+		PointerGetDatum(group->topic),
+		PointerGetDatum(group->name),
+		PointerGetDatum(zone),
+		PointerGetDatum(group->mode),
+		Int64GetDatum(lag->earliest_offset),
+		Int64GetDatum(lag->next_offset),
+		Int64GetDatum(lag->stable_offset),
+		Int64GetDatum(lag->end_offset),
+		Int64GetDatum(lag->ready_messages + lag->inflight_messages + lag->retry_messages),
+		Int64GetDatum(lag->ready_messages),
+		Int64GetDatum(lag->inflight_messages),
+		Int64GetDatum(lag->retry_messages),
+		Int64GetDatum(lag->blocked_devices),
+		Int64GetDatum(lag->dead_letters),
+		Int64GetDatum(lag->expired_unread),
+		dated ? since(lag->oldest_published_at, now) : IntervalPGetDatum(&none),
+		dated ? since(now, kept_until(lag->oldest_published_at, &group->kept_for)) : (Datum) 0,
+		TimestampTzGetDatum(lag->last_consumed_at),
+		Int64GetDatum(lag->delivered_total),
+		Int64GetDatum(lag->retried_total),
+		Int64GetDatum(lag->dead_total)
+	};
+	bool		isnull[lengthof(values)] = {
+		[2] = zone == NULL, [16] = !dated, [17] = TIMESTAMP_IS_NOBEGIN(lag->last_consumed_at)
+	};
 
-	if (dated)
-		kept_until = DirectFunctionCall2(timestamptz_pl_interval,
-										 TimestampTzGetDatum(lag->oldest_published_at),
-										 IntervalPGetDatum(&group->kept_for));
-	{
-		Datum		values[] = {
-			PointerGetDatum(group->topic),
-			PointerGetDatum(group->name),
-			PointerGetDatum(zone),
-			PointerGetDatum(group->mode),
-			Int64GetDatum(lag->earliest_offset),
-			Int64GetDatum(lag->next_offset),
-			Int64GetDatum(lag->stable_offset),
-			Int64GetDatum(lag->end_offset),
-			Int64GetDatum(lag->ready_messages + lag->inflight_messages + lag->retry_messages),
-			Int64GetDatum(lag->ready_messages),
-			Int64GetDatum(lag->inflight_messages),
-			Int64GetDatum(lag->retry_messages),
-			Int64GetDatum(lag->blocked_devices),
-			Int64GetDatum(lag->dead_letters),
-			Int64GetDatum(lag->expired_unread),
-			dated ? since(lag->oldest_published_at, now) : IntervalPGetDatum(&none),
-			dated ? since(now, DatumGetTimestampTz(kept_until)) : (Datum) 0,
-			TimestampTzGetDatum(lag->last_consumed_at),
-			Int64GetDatum(lag->delivered_total),
-			Int64GetDatum(lag->retried_total),
-			Int64GetDatum(lag->dead_total)
-		};
-		bool		isnull[lengthof(values)] = {
-			[2] = zone == NULL, [16] = !dated,[17] = TIMESTAMP_IS_NOBEGIN(lag->last_consumed_at)
-		};
+	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+}
 
-		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
-	}
+/* When retention drops what was published then. */
+static TimestampTz
+kept_until(TimestampTz published_at, const Interval *kept_for)
+{
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(published_at),
+												   IntervalPGetDatum(kept_for)));
 }
 
 /* The time from one to the other, an interval; not below 0. */
