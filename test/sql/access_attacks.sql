@@ -20,6 +20,8 @@ SELECT iotmq.grant_admin('regress_iotmq_admin');
 SELECT iotmq.zone_table('access_attacks', 'a') AS zone_a, iotmq.zone_table('access_attacks', 'b') AS zone_b,
 	pg_get_serial_sequence(iotmq.zone_table('access_attacks', 'a')::text, 'msg_offset') AS offsets \gset
 SELECT zone_id FROM iotmq.zone WHERE table_name = :'zone_a'::regclass \gset
+-- There is a segment for what is a minute ago, wherever the present one begins.
+SELECT iotmq.make_segments(:zone_id, now() - interval '1 hour', now()) >= 0 AS made;
 
 --
 -- A publisher that wants another offset or time: a view has defaults of its own, and
