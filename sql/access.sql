@@ -34,8 +34,8 @@ $$;
 COMMENT ON FUNCTION iotmq.check_role IS 'internal: raises an error unless the role exists';
 
 -- Who changes rights takes turns, since GRANT and REVOKE fail when they meet at an
--- object: by a lock on iotmq.consume_grant, after that on the topic's row if one is
--- needed. Consumers and publishers don't take it.
+-- object: by a lock on iotmq.consume_grant, after that of the topic's row where there
+-- is one. Consumers and publishers don't take it.
 
 -- settle_rights(): takes back what only goes along with a right, from roles that have
 -- none any more: USAGE of the schemas (iotmq_topic is for those who publish or read),
@@ -170,10 +170,15 @@ COMMENT ON FUNCTION iotmq.publish_rights IS 'internal: the privileges to publish
 -- grant_publish, revoke_publish: publishing by functions and COPY, to these zones
 -- or to all (those added later, too). Errors: 22004; 42704 unknown topic or zone.
 CREATE FUNCTION iotmq.grant_publish(topic text, role regrole, zones text[] DEFAULT NULL) RETURNS void
-	LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
-	RETURN iotmq.grant_rights(array_prepend('USAGE ON SCHEMA iotmq_topic',
+AS $$
+BEGIN
+	PERFORM iotmq.grant_rights(array_prepend('USAGE ON SCHEMA iotmq_topic',
 		iotmq.publish_rights('INSERT (device_id, tag, payload, body, properties)', topic, zones, zones IS NULL)), role);
+	PERFORM iotmq.settle_rights();	-- no zone, no right
+END
+$$;
 COMMENT ON FUNCTION iotmq.grant_publish IS 'lets a role publish to a topic, to these zones or all';
 
 CREATE FUNCTION iotmq.revoke_publish(topic text, role regrole, zones text[] DEFAULT NULL) RETURNS void

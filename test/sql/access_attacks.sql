@@ -160,8 +160,10 @@ DROP TRIGGER mine ON access_attacks.caught;
 SELECT * FROM access_attacks.caught;
 
 --
--- Somebody who makes something of iotmq's tables. Without a grant they can't be named.
+-- Somebody who makes something of iotmq's tables. Without a grant they can't be named,
+-- and the right to publish to no zone is none.
 --
+SELECT iotmq.grant_publish('access_attacks', 'regress_iotmq_nobody', '{}');
 SET ROLE regress_iotmq_nobody;
 \set VERBOSITY sqlstate
 CREATE TEMP VIEW v AS SELECT 1 AS one FROM iotmq.lease;
