@@ -227,6 +227,8 @@ CALL iotmq.run_maintenance(now() + interval '4 days');
 RESET client_min_messages;
 SELECT messages_estimate, oldest_published_at, newest_published_at FROM iotmq.topic_stats WHERE topic = 'views_lag';
 SELECT iotmq.redrive('views_lag', 'concurrent');
+-- Not by what this session knows from before.
+\c -
 SELECT l.lag_messages, l.ready_messages, l.retry_messages, l.lag_time = statement_timestamp() - d.published_at AS as_old
 FROM iotmq.consumer_lag AS l
 JOIN iotmq.cursor AS c ON true
