@@ -19,7 +19,8 @@ SQL_MODULES = schema topic segment publish group consume position deadletter \
 # Upgrade scripts.  Set even while there is none: "make demo DATA=..." means another DATA.
 DATA = $(wildcard $(EXTENSION)--*--*.sql)
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*/*.c)))
+PG_CPPFLAGS = -I$(srcdir)/src
 
 # $(call tests,FILES): their names, or those of them that TESTS asks for.
 tests = $(if $(TESTS),$(filter $(TESTS),$(call names,$(1))),$(call names,$(1)))
@@ -53,7 +54,7 @@ endif
 $(DATA_built): $(SQL_MODULES:%=sql/%.sql) Makefile
 	cat $(filter %.sql,$^) > $@
 
-$(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h)
+$(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h src/*/*.h)
 
 # The isolation tester looks for expected files below its output folder first.
 output_iso/expected:

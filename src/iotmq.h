@@ -26,7 +26,7 @@
 #include "utils/rel.h"
 #include "utils/snapshot.h"
 
-#include "pg_compat.h"
+#include "core/pg_compat.h"
 
 #define NAME_BYTES 48				/* topics, zones, groups */
 #define DEVICE_BYTES 255			/* device ids and tags */
