@@ -12,9 +12,15 @@ EXTVERSION = 0.1.0
 MODULE_big = iotmq
 PGFILEDESC = "iotmq - message topics with consumer groups for IoT data"
 
-# In the order in which the install script needs them.
-SQL_MODULES = schema topic segment publish group consume position deadletter \
-	maintenance view access
+# The rooms of src, in the same words; in the order in which the install script needs them.
+SQL_MODULES = \
+	core/schema core/catalog core/call core/access \
+	log/stable log/message log/copy_in log/segment log/offset log/publish \
+	group/delivery group/filter group/cursor group/consume group/settle group/pull \
+	group/count group/expire group/forget group/deadletter group/redrive \
+	view/overview view/lag view/stats view/held_back view/alerts view/metrics \
+	admin/access admin/group admin/zone admin/topic admin/seek admin/retention \
+	admin/maintenance admin/schedule admin/execute
 
 # Upgrade scripts.  Set even while there is none: "make demo DATA=..." means another DATA.
 DATA = $(wildcard $(EXTENSION)--*--*.sql)

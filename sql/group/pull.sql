@@ -1,57 +1,4 @@
--- Consuming and pull reading: see src/consume.c, settle.c and fetch.c for results
--- and errors.
-CREATE TYPE iotmq.delivery AS (
-	lease_id bigint,
-	zone text,
-	msg_offset bigint,
-	device_id text,
-	tag text,
-	payload jsonb,
-	body bytea,
-	properties jsonb,
-	published_at timestamptz,
-	attempt int
-);
-COMMENT ON TYPE iotmq.delivery IS 'a message as it is delivered';
-COMMENT ON COLUMN iotmq.delivery.lease_id IS 'the lease, for ack and the like; NULL: read without one';
-COMMENT ON COLUMN iotmq.delivery.zone IS 'the zone';
-COMMENT ON COLUMN iotmq.delivery.msg_offset IS 'its number in the zone';
-COMMENT ON COLUMN iotmq.delivery.device_id IS 'the device';
-COMMENT ON COLUMN iotmq.delivery.tag IS 'by which groups can choose; NULL: none';
-COMMENT ON COLUMN iotmq.delivery.payload IS 'content; NULL: there is only a body';
-COMMENT ON COLUMN iotmq.delivery.body IS 'binary content; NULL: there is only a payload';
-COMMENT ON COLUMN iotmq.delivery.properties IS 'of the transport; NULL: none';
-COMMENT ON COLUMN iotmq.delivery.published_at IS 'the clock of the server at publish';
-COMMENT ON COLUMN iotmq.delivery.attempt IS 'which delivery to this group it is, from 1; 0: read without a lease';
-
-CREATE FUNCTION iotmq.consume(topic text, consumer_group text, max_messages int DEFAULT 32,
-		invisible_for interval DEFAULT NULL, zone text DEFAULT NULL, wait interval DEFAULT NULL,
-		consumer text DEFAULT NULL) RETURNS SETOF iotmq.delivery
-	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 32
-	AS 'MODULE_PATHNAME', 'iotmq_consume';
-COMMENT ON FUNCTION iotmq.consume IS 'leases the next messages of one zone to the caller';
-
-CREATE FUNCTION iotmq.ack(lease_id bigint, msg_offsets bigint[] DEFAULT NULL) RETURNS int
-	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'iotmq_ack';
-COMMENT ON FUNCTION iotmq.ack IS 'settles messages of a lease as done; returns how many';
-
-CREATE FUNCTION iotmq.nack(lease_id bigint, msg_offsets bigint[] DEFAULT NULL,
-		delay interval DEFAULT NULL, reason text DEFAULT NULL) RETURNS int
-	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'iotmq_nack';
-COMMENT ON FUNCTION iotmq.nack IS 'settles messages of a lease as failed: they come again after a delay; returns how many';
-
-CREATE FUNCTION iotmq.reject(lease_id bigint, msg_offsets bigint[] DEFAULT NULL,
-		reason text DEFAULT NULL) RETURNS int
-	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'iotmq_reject';
-COMMENT ON FUNCTION iotmq.reject IS 'settles messages of a lease as dead letters; returns how many';
-
-CREATE FUNCTION iotmq.extend(lease_id bigint, invisible_for interval) RETURNS timestamptz
-	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'iotmq_extend';
-COMMENT ON FUNCTION iotmq.extend IS 'gives a lease more time, counted from now; returns the new deadline';
+-- Pull reading, without leases: see src/group/pull.c for results and errors.
 
 CREATE FUNCTION iotmq.fetch(topic text, zone text, from_offset bigint, max_messages int DEFAULT 32)
 	RETURNS SETOF iotmq.delivery
@@ -116,8 +63,6 @@ CREATE FUNCTION iotmq.messages_of_device(topic text, device_id text,
 	LANGUAGE C STABLE PARALLEL UNSAFE ROWS 64
 	AS 'MODULE_PATHNAME', 'iotmq_messages_of_device';
 COMMENT ON FUNCTION iotmq.messages_of_device IS 'the messages of a device, newest first';
-
-REVOKE EXECUTE ON FUNCTION iotmq.device_as_owner FROM PUBLIC;
 
 -- committed_offset: where a group goes on in a zone, for pull readers that begin
 -- again. Errors: 22004, 42704, 42501.

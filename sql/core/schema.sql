@@ -4,6 +4,7 @@
 
 CREATE SCHEMA iotmq;
 COMMENT ON SCHEMA iotmq IS 'iotmq: functions, views and catalogs of the message layer';
+
 CREATE SCHEMA iotmq_topic;
 COMMENT ON SCHEMA iotmq_topic IS 'iotmq: one table a topic, with its zones and segments';
 
@@ -164,6 +165,36 @@ COMMENT ON COLUMN iotmq.redelivery.redriven IS 'it was a dead letter: its conten
 COMMENT ON COLUMN iotmq.redelivery.batch_limit IS 'the largest lease it may come in; NULL: any';
 COMMENT ON COLUMN iotmq.redelivery.device_id IS 'its device, in an orderly group; else NULL';
 
+-- Who may consume as which group, see admin/access.sql.
+CREATE TABLE iotmq.consume_grant (
+	group_id int NOT NULL,
+	role regrole NOT NULL,
+	PRIMARY KEY (group_id, role)
+);
+COMMENT ON TABLE iotmq.consume_grant IS 'which roles may consume as which group';
+
+-- Dead letters: messages that a group gave up, with a copy of their content.
+CREATE TABLE iotmq.dead_message (
+	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	cursor_id int NOT NULL,
+	attempts int NOT NULL,
+	dead_at timestamptz NOT NULL,
+	redriven boolean NOT NULL,
+	reason text,
+	zone text COLLATE "C" NOT NULL,
+	msg_offset bigint NOT NULL,
+	published_at timestamptz NOT NULL,
+	device_id text COLLATE "C" NOT NULL,
+	tag text COLLATE "C",
+	payload jsonb,
+	body bytea,
+	properties jsonb
+);
+CREATE INDEX dead_message_origin ON iotmq.dead_message (cursor_id, msg_offset);
+CREATE INDEX dead_message_age ON iotmq.dead_message (cursor_id, dead_at) WHERE NOT redriven;
+COMMENT ON TABLE iotmq.dead_message IS 'one row per message that a group gave up; see the view dead_letter';
+COMMENT ON COLUMN iotmq.dead_message.redriven IS 'on its way again: the content is kept until it is settled';
+
 -- The next statements make pg_dump keep the rows of the catalogs above.
 SELECT pg_catalog.pg_extension_config_dump('iotmq.topic', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.topic_topic_id_seq', '');
@@ -177,20 +208,7 @@ SELECT pg_catalog.pg_extension_config_dump('iotmq.cursor_cursor_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.position', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.lease', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.redelivery', '');
-
--- Backends keep the small catalogs in memory; any change to them says so.
-CREATE FUNCTION iotmq.catalog_changed() RETURNS trigger
-	LANGUAGE C AS 'MODULE_PATHNAME', 'iotmq_catalog_changed';
-COMMENT ON FUNCTION iotmq.catalog_changed() IS 'internal: tells every backend that a catalog of iotmq changed';
-REVOKE EXECUTE ON FUNCTION iotmq.catalog_changed() FROM PUBLIC;
-
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq.topic
-	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq.zone
-	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq.segment
-	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq.consumer_group
-	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq.cursor
-	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
+SELECT pg_catalog.pg_extension_config_dump('iotmq.dead_message', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.dead_message_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.consume_grant',
+	'WHERE role::pg_catalog.oid IN (SELECT r.oid FROM pg_catalog.pg_roles AS r)');

@@ -1,4 +1,4 @@
--- Position: moving a group.
+-- Moving a group.
 
 CREATE TYPE iotmq.seek_result AS (
 	zone text,
@@ -11,39 +11,6 @@ COMMENT ON COLUMN iotmq.seek_result.zone IS 'the zone';
 COMMENT ON COLUMN iotmq.seek_result.old_offset IS 'where the group stood: the next one to deliver';
 COMMENT ON COLUMN iotmq.seek_result.new_offset IS 'where it goes on';
 COMMENT ON COLUMN iotmq.seek_result.messages IS 'how many are delivered again (positive) or skipped (negative)';
-
--- count_between(cursor_id, from_offset, to_offset): the messages in from..to
--- (exclusive) that the group wants.
-CREATE FUNCTION iotmq.count_between(cursor_id int, from_offset bigint, to_offset bigint) RETURNS bigint
-	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'iotmq_count_between';
-COMMENT ON FUNCTION iotmq.count_between IS 'internal: how many messages of a range a group wants';
-
--- move_cursor(cursor_id, next_offset): the group goes on there; its leases and
--- waiting retries in the zone are void; what was redriven is a dead letter again.
--- The caller has voided the leases and locked the position: see void_leases.
-CREATE FUNCTION iotmq.move_cursor(cursor_id int, next_offset bigint) RETURNS void
-	LANGUAGE sql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
-AS $$
-	SELECT iotmq.void_leases(cursor_id, false);
-	DELETE FROM iotmq.redelivery AS r WHERE r.cursor_id = move_cursor.cursor_id;
-	WITH dead AS (
-		UPDATE iotmq.dead_message AS d
-		SET redriven = false
-		WHERE d.cursor_id = move_cursor.cursor_id AND d.redriven
-		RETURNING d.id
-	)
-	UPDATE iotmq.position AS p
-	SET next_offset = move_cursor.next_offset,
-		next_expiry = 'infinity',
-		next_due = 'infinity',
-		oldest_lease = p.last_lease + 1,
-		waiting = 0,
-		dead_letters = p.dead_letters + (SELECT count(*) FROM dead)
-	WHERE p.cursor_id = move_cursor.cursor_id;
-$$;
-COMMENT ON FUNCTION iotmq.move_cursor IS 'internal: lets a group go on at an offset of a zone';
 
 -- seek_cursor: seek_offset by ids; a target beyond the ends is clamped to them.
 CREATE FUNCTION iotmq.seek_cursor(cursor_id int, to_offset bigint, dry_run boolean) RETURNS iotmq.seek_result
@@ -83,7 +50,7 @@ COMMENT ON FUNCTION iotmq.seek_cursor IS 'internal: moves a group in one zone';
 -- Errors: 22004, 42704.
 CREATE FUNCTION iotmq.seek(topic text, consumer_group text, to_time timestamptz,
 		zone text DEFAULT NULL, dry_run boolean DEFAULT false) RETURNS SETOF iotmq.seek_result
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 10
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 10 SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -111,7 +78,7 @@ COMMENT ON FUNCTION iotmq.seek IS 'lets a group go on at a time, back or forward
 -- seek_offset: a group goes on at an offset of a zone. As seek.
 CREATE FUNCTION iotmq.seek_offset(topic text, consumer_group text, zone text, to_offset bigint,
 		dry_run boolean DEFAULT false) RETURNS SETOF iotmq.seek_result
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 1
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -130,6 +97,3 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION iotmq.seek_offset IS 'lets a group go on at an offset of a zone';
-
-REVOKE EXECUTE ON FUNCTION iotmq.count_between, iotmq.move_cursor, iotmq.seek_cursor, iotmq.seek,
-	iotmq.seek_offset FROM PUBLIC;

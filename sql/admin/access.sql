@@ -9,7 +9,7 @@
 --   read     SELECT on the topic's table
 --   monitor  SELECT on the views, EXECUTE on the functions in them
 --   admin    EXECUTE on the functions of administration; who may execute
---            grant_admin counts as an administrator in src/access.c
+--            grant_admin counts as an administrator in src/core/access.c
 -- Each comes with USAGE of the schemas that it needs, which nobody else has.
 -- Only consume has no table of its own: iotmq.consume_grant. A role that was
 -- dropped is no role any more there either: its successor of the same name has
@@ -348,30 +348,3 @@ COMMENT ON COLUMN iotmq.privileges.consumer_group IS 'as that group; NULL: not a
 COMMENT ON COLUMN iotmq.privileges.zone IS 'to that zone; NULL: not about zones';
 COMMENT ON COLUMN iotmq.privileges.role IS 'the role';
 COMMENT ON COLUMN iotmq.privileges.action IS 'publish, consume, read, monitor or admin';
-
--- What runs for an administrator runs as the extension's owner. Not run_maintenance
--- and what it is made of: a procedure that commits can't.
-ALTER FUNCTION iotmq.create_topic SECURITY DEFINER;
-ALTER FUNCTION iotmq.alter_topic SECURITY DEFINER;
-ALTER FUNCTION iotmq.drop_topic SECURITY DEFINER;
-ALTER FUNCTION iotmq.add_zone SECURITY DEFINER;
-ALTER FUNCTION iotmq.drop_zone SECURITY DEFINER;
-ALTER FUNCTION iotmq.create_group SECURITY DEFINER;
-ALTER FUNCTION iotmq.alter_group SECURITY DEFINER;
-ALTER FUNCTION iotmq.drop_group SECURITY DEFINER;
-ALTER FUNCTION iotmq.seek SECURITY DEFINER;
-ALTER FUNCTION iotmq.seek_offset SECURITY DEFINER;
-ALTER FUNCTION iotmq.prepare_zone SECURITY DEFINER;
-ALTER FUNCTION iotmq.seal_segments SECURITY DEFINER;
-ALTER FUNCTION iotmq.take_over SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
-ALTER FUNCTION iotmq.drop_segment SECURITY DEFINER;
-ALTER FUNCTION iotmq.move_earliest SECURITY DEFINER;
-ALTER FUNCTION iotmq.note_run SECURITY DEFINER;
-ALTER FUNCTION iotmq.zone_holders SECURITY DEFINER;
-ALTER FUNCTION iotmq.count_lag SECURITY DEFINER;
-
-REVOKE EXECUTE ON FUNCTION iotmq.check_role, iotmq.settle_rights, iotmq.grant_rights, iotmq.revoke_rights,
-	iotmq.check_revoked, iotmq.publish_rights, iotmq.monitor_rights, iotmq.admin_rights, iotmq.grant_publish,
-	iotmq.revoke_publish, iotmq.grant_consume, iotmq.revoke_consume, iotmq.grant_read,
-	iotmq.revoke_read, iotmq.grant_monitor, iotmq.revoke_monitor,
-	iotmq.grant_admin, iotmq.revoke_admin FROM PUBLIC;

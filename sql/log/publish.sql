@@ -1,4 +1,4 @@
--- Publishing: see src/publish.c for results and errors.
+-- Publishing: see src/log/publish.c for results and errors.
 CREATE FUNCTION iotmq.publish(topic text, device_id text, payload jsonb, zone text DEFAULT NULL,
 		tag text DEFAULT NULL, properties jsonb DEFAULT NULL, body bytea DEFAULT NULL) RETURNS bigint
 	LANGUAGE C VOLATILE PARALLEL UNSAFE

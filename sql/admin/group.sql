@@ -1,59 +1,5 @@
 -- Consumer groups.
 
--- group_id(topic, consumer_group): its id; raises 22004 or 42704.
-CREATE FUNCTION iotmq.group_id(topic text, consumer_group text) RETURNS int
-	LANGUAGE plpgsql STABLE PARALLEL SAFE
-	SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	topic_of_group int := iotmq.topic_id(topic);
-	id int;
-BEGIN
-	IF consumer_group IS NULL THEN
-		RAISE EXCEPTION 'consumer_group must not be NULL' USING ERRCODE = 'null_value_not_allowed';
-	END IF;
-	SELECT g.group_id INTO id
-	FROM iotmq.consumer_group AS g
-	WHERE g.topic_id = topic_of_group AND g.consumer_group = group_id.consumer_group;
-	IF NOT FOUND THEN
-		RAISE EXCEPTION 'consumer group "%" of topic "%" does not exist', consumer_group, topic
-			USING ERRCODE = 'undefined_object',
-				HINT = format('Create it: SELECT iotmq.create_group(%L, %L);', topic, consumer_group);
-	END IF;
-	RETURN id;
-END
-$$;
-COMMENT ON FUNCTION iotmq.group_id IS 'internal: the id of a consumer group';
-
--- parse_tags('a || b'): the tags, NULL for '*'; raises 22023.
-CREATE FUNCTION iotmq.parse_tags(tags text) RETURNS text[]
-	LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
-	SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	parts text[];
-BEGIN
-	SELECT array_agg(DISTINCT trim(part)) INTO parts FROM unnest(string_to_array(tags, '||')) AS part;
-	IF parts = '{*}' THEN
-		RETURN NULL;
-	END IF;
-	IF cardinality(parts) > 0 IS NOT TRUE OR parts && '{*,""}'
-		OR EXISTS (SELECT FROM unnest(parts) AS part WHERE octet_length(part) > 255) THEN
-		RAISE EXCEPTION 'invalid tags "%"', tags
-			USING ERRCODE = 'invalid_parameter_value',
-				HINT = 'Name the tags, such as ''temperature || alarm'', or ''*'' for all.';
-	END IF;
-	RETURN parts;
-END
-$$;
-COMMENT ON FUNCTION iotmq.parse_tags IS 'internal: the tags in a list of tags';
-
--- filter_matches(payload, filter): whether a group with that filter gets the message.
-CREATE FUNCTION iotmq.filter_matches(payload jsonb, filter jsonpath) RETURNS boolean
-	LANGUAGE C STABLE STRICT PARALLEL SAFE
-	AS 'MODULE_PATHNAME', 'iotmq_filter_matches';
-COMMENT ON FUNCTION iotmq.filter_matches IS 'internal: whether a filter lets a payload pass';
-
 -- check_group(...): raises 22023 or 22004 unless these settings are legal.
 CREATE FUNCTION iotmq.check_group(mode text, filter jsonpath, invisible_for interval, max_retries int,
 		backoff interval[], max_delay interval, max_lag bigint) RETURNS void
@@ -96,66 +42,6 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.check_group IS 'internal: raises an error unless these settings of a group are legal';
 
--- offset_at(zone_id, at): the smallest offset such that no message published at
--- or after that time lies below it; -infinity: the earliest, infinity: the end.
-CREATE FUNCTION iotmq.offset_at(zone_id int, at timestamptz) RETURNS bigint
-	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'iotmq_offset_at';
-COMMENT ON FUNCTION iotmq.offset_at IS 'internal: the offset that belongs to a time';
-
--- void_leases(cursor_id, wait): its leases end; without wait but for those that
--- somebody has locked. Who needs a lease and the position locks them in that order:
--- so a seek or a drop voids the leases, waiting, then locks the position, then voids
--- those made meanwhile. For these it must not wait: who has one may be waiting for
--- the position. He finds that it is void (see src/settle.c), and maintenance sweeps
--- up the row.
-CREATE FUNCTION iotmq.void_leases(cursor_id int, wait boolean) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	first bigint := cursor_id::bigint << 43;
-	next bigint := (cursor_id + 1)::bigint << 43;
-BEGIN
-	IF wait THEN
-		DELETE FROM iotmq.lease AS l WHERE l.lease_id >= first AND l.lease_id < next;
-	ELSE
-		DELETE FROM iotmq.lease AS l
-		WHERE l.lease_id IN (
-			SELECT f.lease_id FROM iotmq.lease AS f
-			WHERE f.lease_id >= first AND f.lease_id < next
-			FOR UPDATE SKIP LOCKED);
-	END IF;
-END
-$$;
-COMMENT ON FUNCTION iotmq.void_leases IS 'internal: ends the leases of a group in a zone';
-
--- create_cursor, drop_cursor: where a group stands in a zone.
-CREATE FUNCTION iotmq.create_cursor(group_id int, zone_id int, next_offset bigint) RETURNS void
-	LANGUAGE sql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
-AS $$
-	WITH new AS (
-		INSERT INTO iotmq.cursor (group_id, zone_id) VALUES (group_id, zone_id) RETURNING cursor_id
-	)
-	INSERT INTO iotmq.position (cursor_id, next_offset, stable_offset)
-	SELECT cursor_id, next_offset, 0 FROM new
-$$;
-COMMENT ON FUNCTION iotmq.create_cursor IS 'internal: lets a group read a zone from an offset on';
-
-CREATE FUNCTION iotmq.drop_cursor(cursor_id int) RETURNS void
-	LANGUAGE sql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
-AS $$
-	SELECT iotmq.void_leases(cursor_id, true);
-	DELETE FROM iotmq.position AS p WHERE p.cursor_id = drop_cursor.cursor_id;
-	SELECT iotmq.void_leases(cursor_id, false);
-	DELETE FROM iotmq.redelivery AS r WHERE r.cursor_id = drop_cursor.cursor_id;
-	DELETE FROM iotmq.dead_message AS d WHERE d.cursor_id = drop_cursor.cursor_id;
-	DELETE FROM iotmq.cursor AS c WHERE c.cursor_id = drop_cursor.cursor_id;
-$$;
-COMMENT ON FUNCTION iotmq.drop_cursor IS 'internal: a group reads a zone no longer';
-
 -- create_group: a group that reads the topic from start_from on.
 -- Errors: 22004 a required argument NULL; 42602 bad name; 42704 unknown topic;
 -- 42710 the group exists; 22023 bad value.
@@ -164,7 +50,7 @@ CREATE FUNCTION iotmq.create_group(topic text, consumer_group text, mode text DE
 		filter jsonpath DEFAULT NULL, invisible_for interval DEFAULT '60 s',
 		max_retries int DEFAULT 16, backoff interval[] DEFAULT NULL,
 		max_delay interval DEFAULT NULL, max_lag bigint DEFAULT NULL) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -211,7 +97,7 @@ CREATE FUNCTION iotmq.alter_group(topic text, consumer_group text, mode text DEF
 		tags text DEFAULT NULL, filter jsonpath DEFAULT NULL, invisible_for interval DEFAULT NULL,
 		max_retries int DEFAULT NULL, backoff interval[] DEFAULT NULL,
 		max_delay interval DEFAULT NULL, max_lag bigint DEFAULT NULL) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -257,7 +143,7 @@ COMMENT ON FUNCTION iotmq.alter_group IS 'changes the settings of a consumer gro
 -- drop_group: the group with its position, leases, retries and dead letters.
 -- Errors: 42704. Waits for open transactions of its consumers.
 CREATE FUNCTION iotmq.drop_group(topic text, consumer_group text) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -272,25 +158,3 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION iotmq.drop_group IS 'drops a consumer group with its position, leases and dead letters';
-
--- Who may consume as which group, see access.sql.
-CREATE TABLE iotmq.consume_grant (
-	group_id int NOT NULL,
-	role regrole NOT NULL,
-	PRIMARY KEY (group_id, role)
-);
-COMMENT ON TABLE iotmq.consume_grant IS 'which roles may consume as which group';
-SELECT pg_catalog.pg_extension_config_dump('iotmq.consume_grant',
-	'WHERE role::pg_catalog.oid IN (SELECT r.oid FROM pg_catalog.pg_roles AS r)');
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq.consume_grant
-	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
-
--- may_consume(group_id): may the current user consume as that group?
-CREATE FUNCTION iotmq.may_consume(group_id int) RETURNS boolean
-	LANGUAGE C STABLE STRICT PARALLEL SAFE
-	AS 'MODULE_PATHNAME', 'iotmq_may_consume';
-COMMENT ON FUNCTION iotmq.may_consume IS 'internal: whether the current user may consume as a group';
-
-REVOKE EXECUTE ON FUNCTION iotmq.group_id, iotmq.parse_tags, iotmq.filter_matches, iotmq.check_group, iotmq.offset_at,
-	iotmq.void_leases, iotmq.create_cursor, iotmq.drop_cursor, iotmq.create_group, iotmq.alter_group,
-	iotmq.drop_group FROM PUBLIC;

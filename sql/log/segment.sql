@@ -1,4 +1,4 @@
--- Segments: how they are made and sealed. When is decided in src/segment.c, and
+-- Segments: how they are made and sealed. When is decided in src/log/segment.c, and
 -- by maintenance.
 
 -- ahead(segment_interval): how far ahead of time segments are made: a day, but
@@ -9,41 +9,12 @@ CREATE FUNCTION iotmq.ahead(segment_interval interval) RETURNS interval
 	RETURN least(greatest(interval '1 day', segment_interval * 2), segment_interval * 64);
 COMMENT ON FUNCTION iotmq.ahead IS 'internal: how far ahead of time segments are made';
 
--- publish_time(zone_id): now, as messages of that zone get it.
-CREATE FUNCTION iotmq.publish_time(zone_id int) RETURNS timestamptz
-	LANGUAGE C STABLE STRICT PARALLEL SAFE
-	AS 'MODULE_PATHNAME', 'iotmq_publish_time_default';
-COMMENT ON FUNCTION iotmq.publish_time IS 'internal: the default of published_at';
-
-CREATE FUNCTION iotmq.check_message(device_id text, tag text, payload jsonb, body bytea, properties jsonb)
-	RETURNS boolean
-	LANGUAGE C IMMUTABLE PARALLEL SAFE
-	AS 'MODULE_PATHNAME', 'iotmq_check_message';
-COMMENT ON FUNCTION iotmq.check_message IS 'internal: true, or the error that says what is wrong with the message';
-
-CREATE FUNCTION iotmq.check_place(zone_id int, msg_offset bigint, published_at timestamptz)
-	RETURNS boolean
-	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'iotmq_check_place';
-COMMENT ON FUNCTION iotmq.check_place IS 'internal: true, or an error if a publisher chose offset and time of its message';
-
-CREATE FUNCTION iotmq.before_publish() RETURNS trigger
-	LANGUAGE C AS 'MODULE_PATHNAME', 'iotmq_before_publish';
-COMMENT ON FUNCTION iotmq.before_publish IS 'internal: what a statement must do before it publishes by COPY or INSERT';
-
 -- make_segments(zone_id, at, until): makes the segments missing in that time and
 -- returns how many. Locks the zone's table against other makers of segments.
 CREATE FUNCTION iotmq.make_segments(zone_id int, at timestamptz, until timestamptz) RETURNS int
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'iotmq_make_segments';
 COMMENT ON FUNCTION iotmq.make_segments IS 'internal: makes the segments that are missing in a time';
-
--- exclude_publishers(sequence): waits for the publishers of a zone, and lets no others
--- begin before the end of the transaction. Who reads is not concerned.
-CREATE FUNCTION iotmq.exclude_publishers(sequence regclass) RETURNS void
-	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'iotmq_exclude_publishers';
-COMMENT ON FUNCTION iotmq.exclude_publishers IS 'internal: keeps publishers from a zone that is being dropped';
 
 -- create_segment: one segment; the caller has the lock and chose the bounds. Made
 -- apart and then attached, since that locks out nobody.
@@ -83,20 +54,11 @@ COMMENT ON FUNCTION iotmq.create_segment IS 'internal: makes one segment';
 --      puts nothing below it, even if the clock is set back.
 --   2. A sample of the zone's publishers (see stable.c): seal_xid.
 --   3. When every publisher of that sample has ended: first and last are read.
-CREATE FUNCTION iotmq.stable_sample(sequence regclass, OUT sample_offset bigint, OUT sample_xid xid8)
-	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'iotmq_stable_sample';
-COMMENT ON FUNCTION iotmq.stable_sample IS 'internal: a sample of the publishers of a zone';
-
-CREATE FUNCTION iotmq.stable_settled(sequence regclass, sample_xid xid8) RETURNS boolean
-	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'iotmq_stable_settled';
-COMMENT ON FUNCTION iotmq.stable_settled IS 'internal: whether the publishers of a sample have ended';
-
+--
 -- seal_segments(zone_id, at): does the steps that can be done now; returns how
 -- many segments it sealed. Skips a zone that somebody else is sealing.
 CREATE FUNCTION iotmq.seal_segments(zone_id int, at timestamptz DEFAULT clock_timestamp()) RETURNS int
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 	SET lock_timeout = '100ms'
 AS $$
@@ -166,6 +128,3 @@ EXCEPTION WHEN lock_not_available OR undefined_table THEN
 END
 $$;
 COMMENT ON FUNCTION iotmq.seal_segments IS 'internal: notes first and last offset of segments that are over';
-
-REVOKE EXECUTE ON FUNCTION iotmq.ahead, iotmq.before_publish, iotmq.exclude_publishers, iotmq.make_segments,
-	iotmq.create_segment, iotmq.stable_sample, iotmq.stable_settled, iotmq.seal_segments FROM PUBLIC;

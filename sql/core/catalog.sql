@@ -1,0 +1,17 @@
+-- Backends keep the small catalogs in memory (src/core/catalog.c); any change to them says so.
+CREATE FUNCTION iotmq.catalog_changed() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME', 'iotmq_catalog_changed';
+COMMENT ON FUNCTION iotmq.catalog_changed() IS 'internal: tells every backend that a catalog of iotmq changed';
+
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq.topic
+	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq.zone
+	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq.segment
+	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq.consumer_group
+	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq.cursor
+	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq.consume_grant
+	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();

@@ -1,0 +1,8 @@
+-- Consuming: see src/group/consume.c for results and errors.
+
+CREATE FUNCTION iotmq.consume(topic text, consumer_group text, max_messages int DEFAULT 32,
+		invisible_for interval DEFAULT NULL, zone text DEFAULT NULL, wait interval DEFAULT NULL,
+		consumer text DEFAULT NULL) RETURNS SETOF iotmq.delivery
+	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 32
+	AS 'MODULE_PATHNAME', 'iotmq_consume';
+COMMENT ON FUNCTION iotmq.consume IS 'leases the next messages of one zone to the caller';

@@ -1,0 +1,36 @@
+-- Counting by reading: see src/group/count.c.
+
+-- count_between(cursor_id, from_offset, to_offset): the messages in from..to
+-- (exclusive) that the group wants.
+CREATE FUNCTION iotmq.count_between(cursor_id int, from_offset bigint, to_offset bigint) RETURNS bigint
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_count_between';
+COMMENT ON FUNCTION iotmq.count_between IS 'internal: how many messages of a range a group wants';
+
+CREATE FUNCTION iotmq.count_ready(cursor_id int) RETURNS bigint
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_count_ready';
+COMMENT ON FUNCTION iotmq.count_ready IS 'internal: how many messages a group has not been delivered yet in a zone';
+
+-- count_lag: what a group has not settled, counted by reading: not yet delivered
+-- (filters applied), in flight, or waiting for a retry. Errors: 22004, 42704.
+CREATE FUNCTION iotmq.count_lag(topic text, consumer_group text) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id int := iotmq.group_id(topic, consumer_group);
+BEGIN
+	RETURN (
+		SELECT coalesce(sum(iotmq.count_ready(c.cursor_id)
+			+ (SELECT coalesce(sum(l.messages), 0)
+				FROM iotmq.lease AS l
+				JOIN iotmq.position AS p ON p.cursor_id = c.cursor_id AND p.oldest_lease <= l.lease_id
+				WHERE l.lease_id >= c.cursor_id::bigint << 43
+					AND l.lease_id < (c.cursor_id + 1)::bigint << 43)
+			+ (SELECT count(*) FROM iotmq.redelivery AS r WHERE r.cursor_id = c.cursor_id)), 0)
+		FROM iotmq.cursor AS c
+		WHERE c.group_id = id);
+END
+$$;
+COMMENT ON FUNCTION iotmq.count_lag IS 'how many messages a group has not settled, counted exactly';

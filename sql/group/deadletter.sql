@@ -1,0 +1,39 @@
+-- Dead letters: messages that a group gave up, with a copy of their content.
+
+-- Shows each role the dead letters of the groups it may consume as.
+CREATE VIEW iotmq.dead_letter WITH (security_barrier) AS
+SELECT
+	d.id,
+	t.topic,
+	g.consumer_group,
+	d.zone,
+	d.msg_offset,
+	d.device_id,
+	d.tag,
+	d.payload,
+	d.body,
+	d.properties,
+	d.published_at,
+	d.attempts,
+	d.reason,
+	d.dead_at
+FROM iotmq.dead_message AS d
+JOIN iotmq.cursor AS c USING (cursor_id)
+JOIN iotmq.consumer_group AS g USING (group_id)
+JOIN iotmq.topic AS t USING (topic_id)
+WHERE NOT d.redriven AND iotmq.may_consume(g.group_id);
+COMMENT ON VIEW iotmq.dead_letter IS 'messages that a group gave up, with their content';
+COMMENT ON COLUMN iotmq.dead_letter.id IS 'the dead letter, for redrive and purge_dead_letters';
+COMMENT ON COLUMN iotmq.dead_letter.topic IS 'the topic';
+COMMENT ON COLUMN iotmq.dead_letter.consumer_group IS 'the consumer group that gave it up';
+COMMENT ON COLUMN iotmq.dead_letter.zone IS 'the zone';
+COMMENT ON COLUMN iotmq.dead_letter.msg_offset IS 'its offset in the log';
+COMMENT ON COLUMN iotmq.dead_letter.device_id IS 'the device';
+COMMENT ON COLUMN iotmq.dead_letter.tag IS 'its tag';
+COMMENT ON COLUMN iotmq.dead_letter.payload IS 'its payload';
+COMMENT ON COLUMN iotmq.dead_letter.body IS 'its body';
+COMMENT ON COLUMN iotmq.dead_letter.properties IS 'its properties';
+COMMENT ON COLUMN iotmq.dead_letter.published_at IS 'when it was published';
+COMMENT ON COLUMN iotmq.dead_letter.attempts IS 'how often it was delivered';
+COMMENT ON COLUMN iotmq.dead_letter.reason IS 'why the last attempt failed, as told to nack or reject; lease expired';
+COMMENT ON COLUMN iotmq.dead_letter.dead_at IS 'when it became a dead letter';

@@ -1,0 +1,14 @@
+-- Offsets that belong to something: see src/log/offset.c.
+
+-- offset_at(zone_id, at): the smallest offset such that no message published at
+-- or after that time lies below it; -infinity: the earliest, infinity: the end.
+CREATE FUNCTION iotmq.offset_at(zone_id int, at timestamptz) RETURNS bigint
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_offset_at';
+COMMENT ON FUNCTION iotmq.offset_at IS 'internal: the offset that belongs to a time';
+
+-- lowest_offset(zone_id): the lowest offset in the log, of open transactions, too.
+CREATE FUNCTION iotmq.lowest_offset(zone_id int) RETURNS bigint
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_lowest_offset';
+COMMENT ON FUNCTION iotmq.lowest_offset IS 'internal: the lowest offset that a zone holds';
