@@ -90,7 +90,7 @@ DECLARE
     sealed int := 0;
 BEGIN
     SELECT * INTO batch FROM public.batch;
-    PERFORM iotmq.make_segments(zone_id, start, now());
+    PERFORM iotmq.segment_make_until(zone_id, start, now());
     COMMIT;
     FOR n IN 0 .. batches - 1 LOOP
         EXECUTE format('INSERT INTO %s (device_id, payload, published_at) SELECT *, $3 FROM unnest($1, $2)', zone_table)
@@ -98,7 +98,7 @@ BEGIN
         COMMIT;
     END LOOP;
     FOR step IN 1 .. 3 LOOP             -- each needs a transaction of its own
-        sealed := sealed + iotmq.seal_segments(zone_id);
+        sealed := sealed + iotmq.segment_seal(zone_id);
         COMMIT;
     END LOOP;
     ASSERT sealed >= segments, format('%s segments sealed', sealed);

@@ -17,8 +17,8 @@
 -- Functions of administration are SECURITY DEFINER and not for PUBLIC; those that
 -- check the caller's right themselves are for everybody.
 
--- check_role(role): raises 22004 or 42704 unless the role exists.
-CREATE FUNCTION iotmq.check_role(role regrole) RETURNS void
+-- access_check_role(role): raises 22004 or 42704 unless the role exists.
+CREATE FUNCTION iotmq.access_check_role(role regrole) RETURNS void
 	LANGUAGE plpgsql STABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -31,17 +31,17 @@ BEGIN
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION iotmq.check_role IS 'internal: raises an error unless the role exists';
+COMMENT ON FUNCTION iotmq.access_check_role IS 'internal: raises an error unless the role exists';
 
 -- Who changes rights takes turns, since GRANT and REVOKE fail when they meet at an
 -- object: by a lock on iotmq.consume_grant, after that of the topic's row where there
 -- is one. Consumers and publishers don't take it.
 
--- settle_rights(): takes back what only goes along with a right, from roles that have
+-- access_tidy(): takes back what only goes along with a right, from roles that have
 -- none any more: USAGE of the schemas (iotmq_topic is for those who publish or read),
 -- SELECT on dead_letter. So a role without a grant can't even name a table, and DROP
 -- ROLE has nothing left to complain about. Forgets what dropped roles had.
-CREATE FUNCTION iotmq.settle_rights() RETURNS void
+CREATE FUNCTION iotmq.access_tidy() RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -76,57 +76,58 @@ BEGIN
 	END LOOP;
 END
 $$;
-COMMENT ON FUNCTION iotmq.settle_rights IS 'internal: takes back what only goes along with a right';
+COMMENT ON FUNCTION iotmq.access_tidy IS 'internal: takes back what only goes along with a right';
 
--- grant_rights, revoke_rights(rights, role): rights as GRANT and REVOKE write them.
-CREATE FUNCTION iotmq.grant_rights(rights text[], role regrole) RETURNS void
+-- access_change(command, rights, role): GRANT or REVOKE, for each of these rights.
+CREATE FUNCTION iotmq.access_change(command text, rights text[], role regrole) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	one text;
 BEGIN
-	PERFORM iotmq.check_role(role);
+	PERFORM iotmq.access_check_role(role);
 	LOCK TABLE iotmq.consume_grant IN SHARE ROW EXCLUSIVE MODE;
-	FOREACH one IN ARRAY array_prepend('USAGE ON SCHEMA iotmq', rights) LOOP
-		EXECUTE format('GRANT %s TO %s', one, role);
+	FOREACH one IN ARRAY rights LOOP
+		EXECUTE format(command, one, role);
 	END LOOP;
 END
 $$;
-COMMENT ON FUNCTION iotmq.grant_rights IS 'internal: grants privileges';
+COMMENT ON FUNCTION iotmq.access_change IS 'internal: grants or revokes privileges';
 
-CREATE FUNCTION iotmq.revoke_rights(rights text[], role regrole) RETURNS void
+-- access_grant, access_revoke(rights, role): rights as GRANT and REVOKE write them.
+CREATE FUNCTION iotmq.access_grant(rights text[], role regrole) RETURNS void
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	RETURN iotmq.access_change('GRANT %s TO %s', array_prepend('USAGE ON SCHEMA iotmq', rights), role);
+COMMENT ON FUNCTION iotmq.access_grant IS 'internal: grants privileges';
+
+CREATE FUNCTION iotmq.access_revoke(rights text[], role regrole) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	one text;
 BEGIN
-	PERFORM iotmq.check_role(role);
 	IF role = (SELECT n.nspowner FROM pg_namespace AS n WHERE n.nspname = 'iotmq') THEN
 		RAISE EXCEPTION 'role % owns iotmq', role
 			USING ERRCODE = 'invalid_parameter_value',
 				DETAIL = 'Its rights can''t be revoked.';
 	END IF;
-	LOCK TABLE iotmq.consume_grant IN SHARE ROW EXCLUSIVE MODE;
-	FOREACH one IN ARRAY rights LOOP
-		EXECUTE format('REVOKE %s FROM %s CASCADE', one, role);
-	END LOOP;
-	PERFORM iotmq.settle_rights();
+	PERFORM iotmq.access_change('REVOKE %s FROM %s CASCADE', rights, role);
+	PERFORM iotmq.access_tidy();
 END
 $$;
-COMMENT ON FUNCTION iotmq.revoke_rights IS 'internal: revokes privileges';
+COMMENT ON FUNCTION iotmq.access_revoke IS 'internal: revokes privileges';
 
--- check_revoked(role, action, topic, zones): raises 2BP01 if the role still has it,
+-- access_check_revoked(role, action, topic, zones): raises 2BP01 if the role still has it,
 -- by a grant of somebody else, made by hand. topic, zones NULL: any.
-CREATE FUNCTION iotmq.check_revoked(role regrole, action text, topic text, zones text[]) RETURNS void
+CREATE FUNCTION iotmq.access_check_revoked(role regrole, action text, topic text, zones text[]) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	IF EXISTS (SELECT FROM iotmq.privileges AS p
-		WHERE p.role = check_revoked.role AND p.action = check_revoked.action
-			AND (check_revoked.topic IS NULL OR p.topic = check_revoked.topic)
+		WHERE p.role = access_check_revoked.role AND p.action = access_check_revoked.action
+			AND (access_check_revoked.topic IS NULL OR p.topic = access_check_revoked.topic)
 			AND (zones IS NULL OR p.zone = ANY (zones)))
 	THEN
 		RAISE EXCEPTION 'role % still has the right to %', role, action
@@ -136,20 +137,20 @@ BEGIN
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION iotmq.check_revoked IS 'internal: raises an error if a role still has a right';
+COMMENT ON FUNCTION iotmq.access_check_revoked IS 'internal: raises an error if a role still has a right';
 
--- publish_rights(insertion, topic, zones, all_zones): to publish to these zones (NULL:
+-- access_publish_rights(insertion, topic, zones, all_zones): to publish to these zones (NULL:
 -- all), and with all_zones what says that zones added later are meant, too. insertion:
 -- INSERT on some columns or all.
-CREATE FUNCTION iotmq.publish_rights(insertion text, topic text, zones text[], all_zones boolean) RETURNS text[]
+CREATE FUNCTION iotmq.access_publish_rights(insertion text, topic text, zones text[], all_zones boolean) RETURNS text[]
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id int := iotmq.topic_id(topic);
+	id int := iotmq.call_topic_id(topic);
 	rights text[];
 BEGIN
-	PERFORM iotmq.zone_id(topic, zone) FROM unnest(zones) AS zone;
+	PERFORM iotmq.call_zone_id(topic, zone) FROM unnest(zones) AS zone;
 	-- zones must not come meanwhile
 	PERFORM FROM iotmq.topic AS t WHERE t.topic_id = id FOR SHARE;
 	SELECT array_agg(r.one ORDER BY z.zone_id) INTO rights
@@ -165,7 +166,7 @@ BEGIN
 	RETURN rights;
 END
 $$;
-COMMENT ON FUNCTION iotmq.publish_rights IS 'internal: the privileges to publish to zones';
+COMMENT ON FUNCTION iotmq.access_publish_rights IS 'internal: the privileges to publish to zones';
 
 -- grant_publish, revoke_publish: publishing by functions and COPY, to these zones
 -- or to all (those added later, too). Errors: 22004; 42704 unknown topic or zone.
@@ -174,9 +175,9 @@ CREATE FUNCTION iotmq.grant_publish(topic text, role regrole, zones text[] DEFAU
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM iotmq.grant_rights(array_prepend('USAGE ON SCHEMA iotmq_topic',
-		iotmq.publish_rights('INSERT (device_id, tag, payload, body, properties)', topic, zones, zones IS NULL)), role);
-	PERFORM iotmq.settle_rights();	-- no zone, no right
+	PERFORM iotmq.access_grant(array_prepend('USAGE ON SCHEMA iotmq_topic',
+		iotmq.access_publish_rights('INSERT (device_id, tag, payload, body, properties)', topic, zones, zones IS NULL)), role);
+	PERFORM iotmq.access_tidy();	-- no zone, no right
 END
 $$;
 COMMENT ON FUNCTION iotmq.grant_publish IS 'lets a role publish to a topic, to these zones or all';
@@ -186,8 +187,8 @@ CREATE FUNCTION iotmq.revoke_publish(topic text, role regrole, zones text[] DEFA
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM iotmq.revoke_rights(iotmq.publish_rights('INSERT', topic, zones, true), role);
-	PERFORM iotmq.check_revoked(role, 'publish', topic, zones);
+	PERFORM iotmq.access_revoke(iotmq.access_publish_rights('INSERT', topic, zones, true), role);
+	PERFORM iotmq.access_check_revoked(role, 'publish', topic, zones);
 END
 $$;
 COMMENT ON FUNCTION iotmq.revoke_publish IS 'takes the right to publish to a topic back, to these zones or all';
@@ -199,9 +200,9 @@ CREATE FUNCTION iotmq.grant_consume(topic text, consumer_group text, role regrol
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id int := iotmq.group_id(topic, consumer_group);
+	id int := iotmq.call_group_id(topic, consumer_group);
 BEGIN
-	PERFORM iotmq.grant_rights('{SELECT ON iotmq.dead_letter}', role);
+	PERFORM iotmq.access_grant('{SELECT ON iotmq.dead_letter}', role);
 	INSERT INTO iotmq.consume_grant (group_id, role) VALUES (id, role) ON CONFLICT DO NOTHING;
 END
 $$;
@@ -212,12 +213,11 @@ CREATE FUNCTION iotmq.revoke_consume(topic text, consumer_group text, role regro
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id int := iotmq.group_id(topic, consumer_group);
+	id int := iotmq.call_group_id(topic, consumer_group);
 BEGIN
-	PERFORM iotmq.check_role(role);
-	LOCK TABLE iotmq.consume_grant IN SHARE ROW EXCLUSIVE MODE;
+	PERFORM iotmq.access_change('', '{}', role);	-- takes its turn
 	DELETE FROM iotmq.consume_grant AS c WHERE c.group_id = id AND c.role = revoke_consume.role;
-	PERFORM iotmq.settle_rights();
+	PERFORM iotmq.access_tidy();
 END
 $$;
 COMMENT ON FUNCTION iotmq.revoke_consume IS 'takes the right to consume as a group back';
@@ -227,7 +227,7 @@ COMMENT ON FUNCTION iotmq.revoke_consume IS 'takes the right to consume as a gro
 CREATE FUNCTION iotmq.grant_read(topic text, role regrole) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
-	RETURN iotmq.grant_rights(ARRAY['USAGE ON SCHEMA iotmq_topic', 'SELECT ON ' || iotmq.topic_table(topic)], role);
+	RETURN iotmq.access_grant(ARRAY['USAGE ON SCHEMA iotmq_topic', 'SELECT ON ' || iotmq.topic_table(topic)], role);
 COMMENT ON FUNCTION iotmq.grant_read IS 'lets a role read the history of a topic';
 
 CREATE FUNCTION iotmq.revoke_read(topic text, role regrole) RETURNS void
@@ -235,31 +235,31 @@ CREATE FUNCTION iotmq.revoke_read(topic text, role regrole) RETURNS void
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM iotmq.revoke_rights(ARRAY['SELECT ON ' || iotmq.topic_table(topic)], role);
-	PERFORM iotmq.check_revoked(role, 'read', topic, NULL);
+	PERFORM iotmq.access_revoke(ARRAY['SELECT ON ' || iotmq.topic_table(topic)], role);
+	PERFORM iotmq.access_check_revoked(role, 'read', topic, NULL);
 END
 $$;
 COMMENT ON FUNCTION iotmq.revoke_read IS 'takes the right to read the history of a topic back';
 
--- monitor_rights(): the views but dead_letter, and what they call.
-CREATE FUNCTION iotmq.monitor_rights() RETURNS text[]
+-- access_monitor_rights(): the views but dead_letter, and what they call.
+CREATE FUNCTION iotmq.access_monitor_rights() RETURNS text[]
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT array_agg('SELECT ON iotmq.' || view)
-		|| '{EXECUTE ON FUNCTION iotmq.zone_offsets,EXECUTE ON FUNCTION iotmq.lag,EXECUTE ON FUNCTION iotmq.stats,
-			EXECUTE ON FUNCTION iotmq.zone_holders,EXECUTE ON FUNCTION iotmq.count_lag}'::text[]
+		|| '{EXECUTE ON FUNCTION iotmq.overview_zone_offsets,EXECUTE ON FUNCTION iotmq.lag,EXECUTE ON FUNCTION iotmq.stats,
+			EXECUTE ON FUNCTION iotmq.held_back_holders,EXECUTE ON FUNCTION iotmq.count_lag}'::text[]
 	FROM unnest('{consumer_lag,group_lag,dead_letter_depth,topic_stats,in_flight,held_back,alerts,
 		metrics,privileges,maintenance_run}'::text[]) AS view
 $$;
-COMMENT ON FUNCTION iotmq.monitor_rights IS 'internal: the privileges to monitor';
+COMMENT ON FUNCTION iotmq.access_monitor_rights IS 'internal: the privileges to monitor';
 
 -- grant_monitor, revoke_monitor: all views but dead_letter, which holds message
 -- content; count_lag. Errors: 22004.
 CREATE FUNCTION iotmq.grant_monitor(role regrole) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
-	RETURN iotmq.grant_rights(iotmq.monitor_rights(), role);
+	RETURN iotmq.access_grant(iotmq.access_monitor_rights(), role);
 COMMENT ON FUNCTION iotmq.grant_monitor IS 'lets a role read all views but dead_letter';
 
 CREATE FUNCTION iotmq.revoke_monitor(role regrole) RETURNS void
@@ -267,36 +267,37 @@ CREATE FUNCTION iotmq.revoke_monitor(role regrole) RETURNS void
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM iotmq.revoke_rights(iotmq.monitor_rights(), role);
-	PERFORM iotmq.check_revoked(role, 'monitor', NULL, NULL);
+	PERFORM iotmq.access_revoke(iotmq.access_monitor_rights(), role);
+	PERFORM iotmq.access_check_revoked(role, 'monitor', NULL, NULL);
 END
 $$;
 COMMENT ON FUNCTION iotmq.revoke_monitor IS 'takes the right to read the views back';
 
--- admin_rights(): all views, the functions of administration, and the steps of
+-- access_admin_rights(): all views, the functions of administration, and the steps of
 -- run_maintenance, which runs as its caller. No other internal function: those that
 -- act as the owner trust their arguments.
-CREATE FUNCTION iotmq.admin_rights() RETURNS text[]
+CREATE FUNCTION iotmq.access_admin_rights() RETURNS text[]
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT iotmq.monitor_rights() || '{SELECT ON iotmq.dead_letter}'::text[]
+	SELECT iotmq.access_monitor_rights() || '{SELECT ON iotmq.dead_letter}'::text[]
 		|| array_agg('EXECUTE ON ROUTINE iotmq.' || routine)
 	FROM unnest('{create_topic,alter_topic,drop_topic,add_zone,drop_zone,
 		create_group,alter_group,drop_group,seek,seek_offset,
 		grant_publish,revoke_publish,grant_consume,revoke_consume,grant_read,revoke_read,
 		grant_monitor,revoke_monitor,grant_admin,revoke_admin,
-		run_maintenance,check_transaction,zones_to_maintain,readers_to_maintain,prepare_zone,
-		seal_segments,take_over,drop_segment,move_earliest,note_failure,note_run,
-		schedule_maintenance,unschedule_maintenance,maintenance_job,require_cron}'::text[]) AS routine
+		run_maintenance,call_check_transaction,maintenance_plan,maintenance_step,maintenance_prepare,
+		maintenance_add,maintenance_note,
+		segment_seal,expire_leases,retention_drop,retention_move_earliest,maintenance_note_failure,maintenance_note_run,
+		schedule_maintenance,unschedule_maintenance,schedule_job,schedule_require_cron}'::text[]) AS routine
 $$;
-COMMENT ON FUNCTION iotmq.admin_rights IS 'internal: the privileges to administer';
+COMMENT ON FUNCTION iotmq.access_admin_rights IS 'internal: the privileges to administer';
 
 -- grant_admin, revoke_admin: everything, on every topic. Errors: 22004.
 CREATE FUNCTION iotmq.grant_admin(role regrole) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
-	RETURN iotmq.grant_rights(iotmq.admin_rights(), role);
+	RETURN iotmq.access_grant(iotmq.access_admin_rights(), role);
 COMMENT ON FUNCTION iotmq.grant_admin IS 'lets a role administer all of iotmq';
 
 CREATE FUNCTION iotmq.revoke_admin(role regrole) RETURNS void
@@ -304,9 +305,9 @@ CREATE FUNCTION iotmq.revoke_admin(role regrole) RETURNS void
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	-- dead_letter may be wanted for consuming: settle_rights knows
-	PERFORM iotmq.revoke_rights(array_remove(iotmq.admin_rights(), 'SELECT ON iotmq.dead_letter'), role);
-	PERFORM iotmq.check_revoked(role, 'admin', NULL, NULL);
+	-- dead_letter may be wanted for consuming: access_tidy knows
+	PERFORM iotmq.access_revoke(array_remove(iotmq.access_admin_rights(), 'SELECT ON iotmq.dead_letter'), role);
+	PERFORM iotmq.access_check_revoked(role, 'admin', NULL, NULL);
 END
 $$;
 COMMENT ON FUNCTION iotmq.revoke_admin IS 'takes the right to administer back, and that to monitor';

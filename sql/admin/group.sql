@@ -1,7 +1,7 @@
 -- Consumer groups.
 
--- check_group(...): raises 22023 or 22004 unless these settings are legal.
-CREATE FUNCTION iotmq.check_group(mode text, filter jsonpath, invisible_for interval, max_retries int,
+-- group_check(...): raises 22023 or 22004 unless these settings are legal.
+CREATE FUNCTION iotmq.group_check(mode text, filter jsonpath, invisible_for interval, max_retries int,
 		backoff interval[], max_delay interval, max_lag bigint) RETURNS void
 	LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
@@ -34,13 +34,13 @@ BEGIN
 		RAISE EXCEPTION 'backoff must be a list of 1 to 1000 intervals between 0 and 365 days'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	PERFORM iotmq.check_positive('max_delay', max_delay);
+	PERFORM iotmq.call_check_positive('max_delay', max_delay);
 	IF max_lag < 0 THEN
 		RAISE EXCEPTION 'max_lag must not be negative' USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION iotmq.check_group IS 'internal: raises an error unless these settings of a group are legal';
+COMMENT ON FUNCTION iotmq.group_check IS 'internal: raises an error unless these settings of a group are legal';
 
 -- create_group: a group that reads the topic from start_from on.
 -- Errors: 22004 a required argument NULL; 42602 bad name; 42704 unknown topic;
@@ -54,25 +54,25 @@ CREATE FUNCTION iotmq.create_group(topic text, consumer_group text, mode text DE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	topic_of_group int := iotmq.topic_id(topic);
+	topic_of_group int := iotmq.call_topic_id(topic);
 	new_group int;
 	missing text := CASE
 		WHEN mode IS NULL THEN 'mode' WHEN start_from IS NULL THEN 'start_from'
 		WHEN tags IS NULL THEN 'tags' WHEN invisible_for IS NULL THEN 'invisible_for'
 		WHEN max_retries IS NULL THEN 'max_retries' END;
 BEGIN
-	PERFORM iotmq.check_name('consumer_group', consumer_group);
+	PERFORM iotmq.call_check_name('consumer_group', consumer_group);
 	IF missing IS NOT NULL THEN
 		RAISE EXCEPTION '% must not be NULL', missing USING ERRCODE = 'null_value_not_allowed';
 	END IF;
-	PERFORM iotmq.check_group(mode, filter, invisible_for, max_retries, backoff, max_delay, max_lag);
+	PERFORM iotmq.group_check(mode, filter, invisible_for, max_retries, backoff, max_delay, max_lag);
 	-- zones must not come or go meanwhile
 	PERFORM FROM iotmq.topic AS t WHERE t.topic_id = topic_of_group FOR UPDATE;
 	BEGIN
 		-- RocketMQ's table of delays
 		INSERT INTO iotmq.consumer_group (topic_id, consumer_group, mode, tags, filter,
 			invisible_for, max_retries, backoff, max_delay, max_lag)
-		VALUES (topic_of_group, consumer_group, mode, iotmq.parse_tags(tags), filter,
+		VALUES (topic_of_group, consumer_group, mode, iotmq.filter_parse_tags(tags), filter,
 			invisible_for, max_retries,
 			coalesce(backoff, '{10s,30s,1m,2m,3m,4m,5m,6m,7m,8m,9m,10m,20m,30m,1h,2h}'),
 			max_delay, max_lag)
@@ -82,7 +82,7 @@ BEGIN
 			USING ERRCODE = 'duplicate_object',
 				HINT = format('Change it: SELECT iotmq.alter_group(%L, %L, ...);', topic, consumer_group);
 	END;
-	PERFORM iotmq.create_cursor(new_group, z.zone_id, iotmq.offset_at(z.zone_id, start_from))
+	PERFORM iotmq.cursor_create(new_group, z.zone_id, iotmq.offset_at(z.zone_id, start_from))
 	FROM iotmq.zone AS z
 	WHERE z.topic_id = topic_of_group
 	ORDER BY z.zone_id;
@@ -101,12 +101,12 @@ CREATE FUNCTION iotmq.alter_group(topic text, consumer_group text, mode text DEF
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id int := iotmq.group_id(topic, consumer_group);
+	id int := iotmq.call_group_id(topic, consumer_group);
 BEGIN
-	PERFORM iotmq.check_group(mode, filter, invisible_for, max_retries, backoff, max_delay, max_lag);
+	PERFORM iotmq.group_check(mode, filter, invisible_for, max_retries, backoff, max_delay, max_lag);
 	IF mode <> (SELECT g.mode FROM iotmq.consumer_group AS g WHERE g.group_id = id FOR UPDATE) THEN
 		-- nobody claims from here on
-		PERFORM FROM iotmq.position AS p
+		PERFORM FROM iotmq.cursor_state AS p
 		WHERE p.cursor_id IN (SELECT c.cursor_id FROM iotmq.cursor AS c WHERE c.group_id = id)
 		ORDER BY p.cursor_id
 		FOR UPDATE;
@@ -114,8 +114,8 @@ BEGIN
 			WHERE c.group_id = id
 				AND (EXISTS (SELECT FROM iotmq.redelivery AS r WHERE r.cursor_id = c.cursor_id)
 					OR EXISTS (SELECT FROM iotmq.lease AS l
-						WHERE l.lease_id >= c.cursor_id::bigint << 43
-							AND l.lease_id < (c.cursor_id + 1)::bigint << 43)))
+						WHERE l.lease_id >= iotmq.lease_first(c.cursor_id)
+							AND l.lease_id < iotmq.lease_first(c.cursor_id + 1))))
 		THEN
 			RAISE EXCEPTION 'consumer group "%" of topic "%" has messages in flight or waiting for a retry',
 					consumer_group, topic
@@ -125,7 +125,7 @@ BEGIN
 	END IF;
 	UPDATE iotmq.consumer_group AS g
 	SET mode = coalesce(alter_group.mode, g.mode),
-		tags = CASE WHEN alter_group.tags IS NULL THEN g.tags ELSE iotmq.parse_tags(alter_group.tags) END,
+		tags = CASE WHEN alter_group.tags IS NULL THEN g.tags ELSE iotmq.filter_parse_tags(alter_group.tags) END,
 		filter = coalesce(alter_group.filter, g.filter),
 		invisible_for = coalesce(alter_group.invisible_for, g.invisible_for),
 		max_retries = coalesce(alter_group.max_retries, g.max_retries),
@@ -134,7 +134,7 @@ BEGIN
 		max_lag = coalesce(alter_group.max_lag, g.max_lag)
 	WHERE g.group_id = id;
 	IF NOT FOUND THEN
-		PERFORM iotmq.group_id(topic, consumer_group);	-- dropped meanwhile
+		PERFORM iotmq.call_group_id(topic, consumer_group);	-- dropped meanwhile
 	END IF;
 END
 $$;
@@ -147,14 +147,14 @@ CREATE FUNCTION iotmq.drop_group(topic text, consumer_group text) RETURNS void
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id int := iotmq.group_id(topic, consumer_group);
+	id int := iotmq.call_group_id(topic, consumer_group);
 BEGIN
 	PERFORM FROM iotmq.topic AS t WHERE t.topic = drop_group.topic FOR UPDATE;
-	LOCK TABLE iotmq.consume_grant IN SHARE ROW EXCLUSIVE MODE;	-- as settle_rights will
-	PERFORM iotmq.drop_cursor(c.cursor_id) FROM iotmq.cursor AS c WHERE c.group_id = id;
+	LOCK TABLE iotmq.consume_grant IN SHARE ROW EXCLUSIVE MODE;	-- as access_tidy will
+	PERFORM iotmq.cursor_drop(c.cursor_id) FROM iotmq.cursor AS c WHERE c.group_id = id;
 	DELETE FROM iotmq.consume_grant AS r WHERE r.group_id = id;
 	DELETE FROM iotmq.consumer_group AS g WHERE g.group_id = id;
-	PERFORM iotmq.settle_rights();
+	PERFORM iotmq.access_tidy();
 END
 $$;
 COMMENT ON FUNCTION iotmq.drop_group IS 'drops a consumer group with its position, leases and dead letters';

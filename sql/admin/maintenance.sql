@@ -1,7 +1,7 @@
 -- Maintenance: segments ahead, sealing, expired leases, retention.
 --
--- run_maintenance does it all, in small transactions: one for each step of a zone
--- and one for each segment dropped. It takes every lock without waiting and skips
+-- run_maintenance does it all, in small transactions: one for each step of a zone,
+-- each cursor and each segment dropped. It takes every lock without waiting and skips
 -- what is busy until the next run, so publishers and consumers never queue behind
 -- it. What fails is skipped likewise, with a warning.
 
@@ -28,9 +28,9 @@ COMMENT ON COLUMN iotmq.maintenance_run.segments_dropped IS 'segments that reten
 COMMENT ON COLUMN iotmq.maintenance_run.leases_taken_over IS 'expired leases whose messages wait for their next attempt now';
 COMMENT ON COLUMN iotmq.maintenance_run.skipped IS 'what was busy or failed, and is left to the next run';
 
--- prepare_zone(zone_id, at): makes the segments ahead of the clock and of at; NULL:
+-- maintenance_prepare(zone_id, at): makes the segments ahead of the clock and of at; NULL:
 -- somebody else is at it. A time further away than ten years gets none.
-CREATE FUNCTION iotmq.prepare_zone(zone_id int, at timestamptz) RETURNS int
+CREATE FUNCTION iotmq.maintenance_prepare(zone_id int, at timestamptz) RETURNS int
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 	SET lock_timeout = '100ms'
@@ -40,13 +40,13 @@ DECLARE
 	present timestamptz;
 	made int := 0;
 BEGIN
-	SELECT iotmq.ahead(t.segment_interval) INTO ahead
+	SELECT iotmq.segment_ahead(t.segment_interval) INTO ahead
 	FROM iotmq.zone AS z
 	JOIN iotmq.topic AS t USING (topic_id)
-	WHERE z.zone_id = prepare_zone.zone_id;
+	WHERE z.zone_id = maintenance_prepare.zone_id;
 	FOREACH present IN ARRAY ARRAY[clock_timestamp(), at] LOOP
 		IF present BETWEEN clock_timestamp() - interval '1 day' AND clock_timestamp() + interval '10 years' THEN
-			made := made + iotmq.make_segments(zone_id, present, present + ahead);
+			made := made + iotmq.segment_make_until(zone_id, present, present + ahead);
 		END IF;
 	END LOOP;
 	RETURN coalesce(made, 0);
@@ -54,14 +54,51 @@ EXCEPTION WHEN lock_not_available THEN
 	RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION iotmq.prepare_zone IS 'internal: makes the segments ahead of time';
+COMMENT ON FUNCTION iotmq.maintenance_prepare IS 'internal: makes the segments ahead of time';
 
--- note_run(...): sweeps up, adds a run to the log of runs and says what it did.
-CREATE FUNCTION iotmq.note_run(started_at timestamptz, at timestamptz, made int, sealed int,
-		dropped int, taken_over int, skipped text[]) RETURNS void
+-- maintenance_add(done, step, n): counts what a step did.
+CREATE FUNCTION iotmq.maintenance_add(done jsonb, step text, n int) RETURNS jsonb
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+	RETURN done || jsonb_build_object(step, coalesce((done ->> step)::int, 0) + coalesce(n, 0));
+COMMENT ON FUNCTION iotmq.maintenance_add IS 'internal: counts what a step of maintenance did';
+
+-- maintenance_note(skipped, step, name, busy): adds what a step left to the next run.
+CREATE FUNCTION iotmq.maintenance_note(skipped text[], step text, name text, busy text) RETURNS text[]
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+	RETURN CASE
+		WHEN busy IS NULL THEN skipped
+		ELSE array_append(skipped, format('%s of %s%s',
+			CASE step WHEN 'retention' THEN 'segment' ELSE step END, name, busy))
+	END;
+COMMENT ON FUNCTION iotmq.maintenance_note IS 'internal: notes what a step of maintenance left out';
+
+-- maintenance_note_failure(skipped, step, name, message): says what failed, and adds it to
+-- what is left to the next run.
+CREATE FUNCTION iotmq.maintenance_note_failure(skipped text[], step text, name text, message text)
+		RETURNS text[]
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RAISE WARNING 'maintenance failed: % of %: %', step, name, message;
+	RETURN array_append(skipped, format('%s of %s: %s', step, name, message));
+END
+$$;
+COMMENT ON FUNCTION iotmq.maintenance_note_failure IS 'internal: notes a step of maintenance that failed';
+
+-- maintenance_note_run(...): sweeps up, adds a run to the log of runs and says what it did.
+CREATE FUNCTION iotmq.maintenance_note_run(started_at timestamptz, at timestamptz, done jsonb,
+		skipped text[]) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	made int := coalesce((done ->> 'segments')::int, 0);
+	sealed int := coalesce((done ->> 'sealing')::int, 0);
+	dropped int := coalesce((done ->> 'retention')::int, 0);
+	taken_over int := coalesce((done ->> 'expired leases')::int, 0);
 BEGIN
 	INSERT INTO iotmq.maintenance_run (started_at, finished_at, at, segments_made, segments_sealed,
 		segments_dropped, leases_taken_over, skipped)
@@ -71,7 +108,7 @@ BEGIN
 	WHERE l.lease_id IN (
 		SELECT f.lease_id
 		FROM iotmq.lease AS f
-		LEFT JOIN iotmq.position AS p ON p.cursor_id = f.lease_id >> 43
+		LEFT JOIN iotmq.cursor_state AS p ON p.cursor_id = iotmq.lease_cursor(f.lease_id)
 		WHERE p.cursor_id IS NULL OR f.lease_id < p.oldest_lease
 		FOR UPDATE OF f SKIP LOCKED);
 	DELETE FROM iotmq.maintenance_run AS r
@@ -81,51 +118,78 @@ BEGIN
 		CASE WHEN skipped = '{}' THEN 'nothing' ELSE array_to_string(skipped, ', ') END;
 END
 $$;
-COMMENT ON FUNCTION iotmq.note_run IS 'internal: reports a run of maintenance';
+COMMENT ON FUNCTION iotmq.maintenance_note_run IS 'internal: reports a run of maintenance';
 
--- zones_to_maintain(), readers_to_maintain(zone_id): what a run goes over.
-CREATE FUNCTION iotmq.zones_to_maintain(OUT zone_id int, OUT name text) RETURNS SETOF record
+-- maintenance_plan(at): what a run goes over: the steps of each zone, in order. name is
+-- what the step works on, to be told to operators.
+CREATE FUNCTION iotmq.maintenance_plan(at timestamptz, OUT zone_id int, OUT cursor_id int, OUT step text,
+		OUT name text) RETURNS SETOF record
 	LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT z.zone_id, t.topic || '/' || z.zone
+	SELECT z.zone_id, c.cursor_id, s.step,
+		coalesce(c.consumer_group || ' in ', '') || t.topic || '/' || z.zone
 	FROM iotmq.zone AS z
 	JOIN iotmq.topic AS t USING (topic_id)
-	ORDER BY z.zone_id
+	CROSS JOIN (VALUES
+		(1, 'segments'),
+		(2, 'sealing'),
+		(3, 'sealing'),			-- each step of sealing wants a transaction of its own
+		(4, 'sealing'),
+		(5, 'expired leases'),
+		(6, 'retention'),
+		(7, 'earliest offset')
+	) AS s (n, step)
+	LEFT JOIN LATERAL (
+		SELECT c.cursor_id, g.consumer_group
+		FROM iotmq.cursor AS c
+		JOIN iotmq.consumer_group AS g USING (group_id)
+		JOIN iotmq.cursor_state AS p USING (cursor_id)
+		WHERE c.zone_id = z.zone_id AND s.step = 'expired leases' AND p.next_expiry <= at
+	) AS c ON true
+	WHERE c.cursor_id IS NOT NULL OR s.step <> 'expired leases'
+	ORDER BY z.zone_id, s.n, c.cursor_id
 $$;
-COMMENT ON FUNCTION iotmq.zones_to_maintain IS 'internal: the zones that maintenance goes over';
+COMMENT ON FUNCTION iotmq.maintenance_plan IS 'internal: what maintenance goes over';
 
-CREATE FUNCTION iotmq.readers_to_maintain(zone_id int, OUT cursor_id int, OUT name text)
-	RETURNS SETOF record
-	LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
-	SET search_path = pg_catalog, pg_temp
-AS $$
-	SELECT c.cursor_id, g.consumer_group || ' in ' || t.topic || '/' || z.zone
-	FROM iotmq.cursor AS c
-	JOIN iotmq.consumer_group AS g USING (group_id)
-	JOIN iotmq.zone AS z USING (zone_id)
-	JOIN iotmq.topic AS t ON t.topic_id = z.topic_id
-	WHERE c.zone_id = readers_to_maintain.zone_id
-	ORDER BY c.cursor_id
-$$;
-COMMENT ON FUNCTION iotmq.readers_to_maintain IS 'internal: the cursors of a zone that maintenance goes over';
-
--- note_failure(skipped, what, message): says what failed, and adds it to what is left
--- to the next run. One zone's error must not keep a run from the others.
-CREATE FUNCTION iotmq.note_failure(skipped text[], what text, message text) RETURNS text[]
+-- maintenance_step(step, zone_id, cursor_id, at, after): does one step; done: how many
+-- segments or leases it was about; busy: what it left to the next run, "" for all of it;
+-- after: where the same step goes on (NULL: it is through). Only retention goes on, by the
+-- beginnings of segments.
+CREATE FUNCTION iotmq.maintenance_step(step text, zone_id int, cursor_id int, at timestamptz,
+		INOUT after timestamptz, OUT done int, OUT busy text)
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	outcome text;
 BEGIN
-	RAISE WARNING 'maintenance failed: %: %', what, message;
-	RETURN array_append(skipped, format('%s: %s', what, message));
+	CASE step
+		WHEN 'segments' THEN
+			done := iotmq.maintenance_prepare(zone_id, at);
+			busy := CASE WHEN done IS NULL THEN '' END;
+		WHEN 'sealing' THEN
+			done := iotmq.segment_seal(zone_id);
+		WHEN 'expired leases' THEN
+			done := iotmq.expire_leases(cursor_id, at);
+			busy := CASE WHEN done IS NULL THEN '' END;
+		WHEN 'retention' THEN
+			SELECT d.segment_time, d.outcome INTO after, outcome
+			FROM iotmq.retention_drop(zone_id, at, after) AS d;
+			done := CASE outcome WHEN 'dropped' THEN 1 END;
+			busy := CASE outcome WHEN 'busy' THEN format(' from %s', after) END;
+			RETURN;
+		WHEN 'earliest offset' THEN
+			PERFORM iotmq.retention_move_earliest(zone_id);
+	END CASE;
+	after := NULL;
 END
 $$;
-COMMENT ON FUNCTION iotmq.note_failure IS 'internal: notes a step of maintenance that failed';
+COMMENT ON FUNCTION iotmq.maintenance_step IS 'internal: one step of maintenance';
 
 -- run_maintenance(at): see the head of this file; at stands for now in all that it
--- decides. Safe to run twice at once. Errors: 22004 at NULL; 25001 in a
--- transaction block.
+-- decides. Safe to run twice at once. One step's error does not keep a run from the
+-- others. Errors: 22004 at NULL; 25001 in a transaction block.
 CREATE PROCEDURE iotmq.run_maintenance(at timestamptz DEFAULT pg_catalog.now())
 	LANGUAGE plpgsql
 AS $$
@@ -133,80 +197,34 @@ AS $$
 -- operator in here has its schema, and all else is in functions.
 DECLARE
 	started_at pg_catalog.timestamptz := pg_catalog.clock_timestamp();
-	place pg_catalog.record;
-	reader pg_catalog.record;
-	segment_time pg_catalog.timestamptz;
-	outcome pg_catalog.text;
-	n pg_catalog.int4;
-	made pg_catalog.int4 := 0;
-	sealed pg_catalog.int4 := 0;
-	dropped pg_catalog.int4 := 0;
-	taken_over pg_catalog.int4 := 0;
+	work pg_catalog.record;
+	result pg_catalog.record;
+	after pg_catalog.timestamptz;
+	done pg_catalog.jsonb := '{}';
 	skipped pg_catalog.text[] := '{}';
 BEGIN
-	PERFORM iotmq.check_transaction('run_maintenance()');
+	PERFORM iotmq.call_check_transaction('run_maintenance()');
 	IF at IS NULL THEN
 		RAISE EXCEPTION 'at must not be NULL' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
-	FOR place IN SELECT z.zone_id, z.name FROM iotmq.zones_to_maintain() AS z LOOP
-		BEGIN
-			n := iotmq.prepare_zone(place.zone_id, at);
-			made := made OPERATOR(pg_catalog.+) coalesce(n, 0);
-			IF n IS NULL THEN
-				skipped := pg_catalog.array_append(skipped, pg_catalog.format('segments of %s', place.name));
-			END IF;
-		EXCEPTION WHEN OTHERS THEN
-			skipped := iotmq.note_failure(skipped, pg_catalog.format('segments of %s', place.name), SQLERRM);
-		END;
-		COMMIT;
-		-- each step of sealing wants a transaction of its own
-		FOR step IN 1..3 LOOP
-			BEGIN
-				sealed := sealed OPERATOR(pg_catalog.+) iotmq.seal_segments(place.zone_id);
-			EXCEPTION WHEN OTHERS THEN
-				skipped := iotmq.note_failure(skipped, pg_catalog.format('sealing of %s', place.name), SQLERRM);
-			END;
-			COMMIT;
-		END LOOP;
-		FOR reader IN SELECT r.cursor_id, r.name FROM iotmq.readers_to_maintain(place.zone_id) AS r LOOP
-			BEGIN
-				n := iotmq.take_over(reader.cursor_id, at);
-				taken_over := taken_over OPERATOR(pg_catalog.+) coalesce(n, 0);
-				IF n IS NULL THEN
-					skipped := pg_catalog.array_append(skipped, pg_catalog.format('expired leases of %s', reader.name));
-				END IF;
-			EXCEPTION WHEN OTHERS THEN
-				skipped := iotmq.note_failure(skipped, pg_catalog.format('expired leases of %s', reader.name), SQLERRM);
-			END;
-			COMMIT;
-		END LOOP;
-		segment_time := '-infinity';
+	FOR work IN SELECT p.* FROM iotmq.maintenance_plan(at) AS p LOOP
+		after := '-infinity';
 		LOOP
 			BEGIN
-				SELECT d.segment_time, d.outcome INTO segment_time, outcome
-				FROM iotmq.drop_segment(place.zone_id, at, segment_time) AS d;
+				SELECT s.* INTO result
+				FROM iotmq.maintenance_step(work.step, work.zone_id, work.cursor_id, at, after) AS s;
+				after := result.after;
+				done := iotmq.maintenance_add(done, work.step, result.done);
+				skipped := iotmq.maintenance_note(skipped, work.step, work.name, result.busy);
 			EXCEPTION WHEN OTHERS THEN
-				outcome := NULL;
-				segment_time := NULL;
-				skipped := iotmq.note_failure(skipped, pg_catalog.format('retention of %s', place.name), SQLERRM);
+				after := NULL;
+				skipped := iotmq.maintenance_note_failure(skipped, work.step, work.name, SQLERRM);
 			END;
 			COMMIT;
-			IF outcome OPERATOR(pg_catalog.=) 'dropped' THEN
-				dropped := dropped OPERATOR(pg_catalog.+) 1;
-			ELSIF outcome IS NOT NULL THEN
-				skipped := pg_catalog.array_append(skipped, pg_catalog.format('segment of %s from %s',
-					place.name, segment_time));
-			END IF;
-			EXIT WHEN segment_time IS NULL;
+			EXIT WHEN after IS NULL;
 		END LOOP;
-		BEGIN
-			PERFORM iotmq.move_earliest(place.zone_id);
-		EXCEPTION WHEN OTHERS THEN
-			skipped := iotmq.note_failure(skipped, pg_catalog.format('earliest offset of %s', place.name), SQLERRM);
-		END;
-		COMMIT;
 	END LOOP;
-	PERFORM iotmq.note_run(started_at, at, made, sealed, dropped, taken_over, skipped);
+	PERFORM iotmq.maintenance_note_run(started_at, at, done, skipped);
 	COMMIT;
 END
 $$;

@@ -5,11 +5,11 @@
 -- zone's table (ACCESS EXCLUSIVE; COPY and queries on the topic use it, publish and
 -- consume don't), the segment.
 
--- is_expired(segment, at): may retention drop the segment? Its newest message is
+-- retention_is_expired(segment, at): may retention drop the segment? Its newest message is
 -- older than the topic's retention and, under policy 'consumed', every group has
 -- settled all of it or it is older than max_retention. A segment without messages
 -- goes when its time is that old.
-CREATE FUNCTION iotmq.is_expired(segment iotmq.segment, at timestamptz) RETURNS boolean
+CREATE FUNCTION iotmq.retention_is_expired(segment iotmq.segment, at timestamptz) RETURNS boolean
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -40,12 +40,11 @@ BEGIN
 	IF newest > at - topic.retention THEN
 		RETURN false;
 	END IF;
-	RETURN topic.retention_policy = 'time'
-		OR newest <= at - coalesce(topic.max_retention, topic.retention * 4)
+	RETURN newest <= at - topic.kept_for
 		OR NOT EXISTS (
 			SELECT
 			FROM iotmq.cursor AS c
-			JOIN iotmq.position AS p USING (cursor_id)
+			JOIN iotmq.cursor_state AS p USING (cursor_id)
 			WHERE c.zone_id = segment.zone_id
 				AND (p.next_offset <= highest
 					OR EXISTS (
@@ -54,17 +53,17 @@ BEGIN
 							AND r.msg_offset BETWEEN lowest AND highest)
 					OR EXISTS (
 						SELECT FROM iotmq.lease AS l
-						WHERE l.lease_id >= c.cursor_id::bigint << 43
-							AND l.lease_id < (c.cursor_id + 1)::bigint << 43
+						WHERE l.lease_id >= iotmq.lease_first(c.cursor_id)
+							AND l.lease_id < iotmq.lease_first(c.cursor_id + 1)
 							AND l.first_offset <= highest AND l.last_offset >= lowest)));
 END
 $$;
-COMMENT ON FUNCTION iotmq.is_expired IS 'internal: whether retention may drop a segment';
+COMMENT ON FUNCTION iotmq.retention_is_expired IS 'internal: whether retention may drop a segment';
 
--- lock_segment(segment): takes the locks to drop it, see the head of this file, or
+-- retention_lock(segment): takes the locks to drop it, see the head of this file, or
 -- raises 55P03. Groups that are past the segment and have nothing of it are not
 -- asked.
-CREATE FUNCTION iotmq.lock_segment(segment iotmq.segment) RETURNS void
+CREATE FUNCTION iotmq.retention_lock(segment iotmq.segment) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -79,34 +78,34 @@ BEGIN
 	FOR SHARE OF t NOWAIT
 	FOR NO KEY UPDATE OF z NOWAIT;
 	PERFORM FROM iotmq.cursor AS c
-	JOIN iotmq.position AS p USING (cursor_id)
-	WHERE c.zone_id = segment.zone_id AND (p.next_offset <= highest OR p.waiting > 0
+	JOIN iotmq.cursor_state AS p USING (cursor_id)
+	WHERE c.zone_id = segment.zone_id AND (p.next_offset <= highest OR p.redeliveries > 0
 		OR EXISTS (SELECT FROM iotmq.lease AS l
-			WHERE l.lease_id >= c.cursor_id::bigint << 43
-				AND l.lease_id < (c.cursor_id + 1)::bigint << 43
+			WHERE l.lease_id >= iotmq.lease_first(c.cursor_id)
+				AND l.lease_id < iotmq.lease_first(c.cursor_id + 1)
 				AND l.first_offset <= highest AND l.last_offset >= lowest))
 	FOR UPDATE OF p NOWAIT;
 	PERFORM FROM iotmq.cursor AS c
-	JOIN iotmq.lease AS l ON l.lease_id >= c.cursor_id::bigint << 43
-		AND l.lease_id < (c.cursor_id + 1)::bigint << 43
+	JOIN iotmq.lease AS l ON l.lease_id >= iotmq.lease_first(c.cursor_id)
+		AND l.lease_id < iotmq.lease_first(c.cursor_id + 1)
 	WHERE c.zone_id = segment.zone_id AND l.first_offset <= highest AND l.last_offset >= lowest
 	FOR UPDATE OF l NOWAIT;
 END
 $$;
-COMMENT ON FUNCTION iotmq.lock_segment IS 'internal: takes the locks to drop a segment';
+COMMENT ON FUNCTION iotmq.retention_lock IS 'internal: takes the locks to drop a segment';
 
--- remove_segment(segment, at): drops it under those locks; the segment of the
+-- retention_remove(segment, at): drops it under those locks; the segment of the
 -- present is emptied, not dropped. False: it is not expired any more. Raises 55P03
 -- if something is busy.
-CREATE FUNCTION iotmq.remove_segment(segment iotmq.segment, at timestamptz) RETURNS boolean
+CREATE FUNCTION iotmq.retention_remove(segment iotmq.segment, at timestamptz) RETURNS boolean
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	zone_table regclass := (SELECT z.table_name FROM iotmq.zone AS z WHERE z.zone_id = segment.zone_id);
 BEGIN
-	PERFORM iotmq.lock_segment(segment);
-	IF NOT iotmq.is_expired(segment, at) THEN
+	PERFORM iotmq.retention_lock(segment);
+	IF NOT iotmq.retention_is_expired(segment, at) THEN
 		RETURN false;			-- somebody went back to it
 	END IF;
 	IF segment.sealed THEN
@@ -118,7 +117,7 @@ BEGIN
 	EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE NOWAIT', zone_table);
 	EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE NOWAIT', segment.table_name);
 	IF NOT segment.sealed THEN
-		IF NOT iotmq.is_expired(segment, at) THEN
+		IF NOT iotmq.retention_is_expired(segment, at) THEN
 			RETURN false;		-- a publisher was faster
 		END IF;
 		PERFORM iotmq.forget_segment(c.cursor_id, segment.table_name)
@@ -137,19 +136,19 @@ BEGIN
 		-- what is not written yet has an offset behind it
 		UPDATE iotmq.zone AS z
 		SET earliest_offset = greatest(z.earliest_offset,
-			least(iotmq.lowest_offset(z.zone_id), least(segment.last_offset, 9223372036854775806) + 1))
+			least(iotmq.offset_lowest(z.zone_id), least(segment.last_offset, 9223372036854775806) + 1))
 		WHERE z.zone_id = segment.zone_id;
 	END IF;
 	RETURN true;
 END
 $$;
-COMMENT ON FUNCTION iotmq.remove_segment IS 'internal: drops a segment that nobody is using';
+COMMENT ON FUNCTION iotmq.retention_remove IS 'internal: drops a segment that nobody is using';
 
--- drop_segment(zone_id, at, after): drops the first expired segment of a zone that
+-- retention_drop(zone_id, at, after): drops the first expired segment of a zone that
 -- begins after that time. segment_time: its beginning, NULL: there is none;
 -- outcome: dropped, busy, or NULL. Tries for a moment where something is busy: the
 -- lock of a consumer lasts a fraction of a millisecond.
-CREATE FUNCTION iotmq.drop_segment(zone_id int, at timestamptz, after timestamptz,
+CREATE FUNCTION iotmq.retention_drop(zone_id int, at timestamptz, after timestamptz,
 		OUT segment_time timestamptz, OUT outcome text)
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
@@ -162,18 +161,18 @@ BEGIN
 		BEGIN
 			-- one run at a time in a zone
 			PERFORM FROM iotmq.zone AS z
-			WHERE z.zone_id = drop_segment.zone_id
+			WHERE z.zone_id = retention_drop.zone_id
 			FOR NO KEY UPDATE NOWAIT;
 			SELECT s.* INTO segment
 			FROM iotmq.segment AS s
-			WHERE s.zone_id = drop_segment.zone_id AND s.from_time > after AND iotmq.is_expired(s, at)
+			WHERE s.zone_id = retention_drop.zone_id AND s.from_time > after AND iotmq.retention_is_expired(s, at)
 			ORDER BY s.from_time
 			LIMIT 1;
 			segment_time := segment.from_time;
 			IF segment_time IS NULL THEN
 				outcome := NULL;
 			ELSE
-				outcome := CASE WHEN iotmq.remove_segment(segment, at) THEN 'dropped' END;
+				outcome := CASE WHEN iotmq.retention_remove(segment, at) THEN 'dropped' END;
 			END IF;
 			RETURN;
 		EXCEPTION WHEN lock_not_available OR undefined_table THEN
@@ -183,11 +182,11 @@ BEGIN
 	END LOOP;
 END
 $$;
-COMMENT ON FUNCTION iotmq.drop_segment IS 'internal: drops one expired segment';
+COMMENT ON FUNCTION iotmq.retention_drop IS 'internal: drops one expired segment';
 
--- move_earliest(zone_id): notes the lowest offset that the zone still has; groups
+-- retention_move_earliest(zone_id): notes the lowest offset that the zone still has; groups
 -- that stand below it go on there, but for those that are busy.
-CREATE FUNCTION iotmq.move_earliest(zone_id int) RETURNS void
+CREATE FUNCTION iotmq.retention_move_earliest(zone_id int) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 	SET lock_timeout = '100ms'
@@ -196,7 +195,7 @@ DECLARE
 	earliest bigint;
 BEGIN
 	PERFORM FROM iotmq.zone AS z
-	WHERE z.zone_id = move_earliest.zone_id
+	WHERE z.zone_id = retention_move_earliest.zone_id
 	FOR NO KEY UPDATE SKIP LOCKED;
 	IF NOT FOUND THEN
 		RETURN;					-- dropped meanwhile, or busy: the next run does it
@@ -204,14 +203,14 @@ BEGIN
 	earliest := iotmq.offset_at(zone_id, '4000-01-01 BC');
 	UPDATE iotmq.zone AS z
 	SET earliest_offset = earliest
-	WHERE z.zone_id = move_earliest.zone_id AND z.earliest_offset < earliest;
-	UPDATE iotmq.position AS p
+	WHERE z.zone_id = retention_move_earliest.zone_id AND z.earliest_offset < earliest;
+	UPDATE iotmq.cursor_state AS p
 	SET next_offset = earliest
 	FROM (
 		SELECT p.cursor_id
 		FROM iotmq.cursor AS c
-		JOIN iotmq.position AS p USING (cursor_id)
-		WHERE c.zone_id = move_earliest.zone_id AND p.next_offset < earliest
+		JOIN iotmq.cursor_state AS p USING (cursor_id)
+		WHERE c.zone_id = retention_move_earliest.zone_id AND p.next_offset < earliest
 		FOR UPDATE OF p SKIP LOCKED
 	) AS behind
 	WHERE p.cursor_id = behind.cursor_id AND p.next_offset < earliest;
@@ -219,4 +218,4 @@ EXCEPTION WHEN lock_not_available THEN
 	RETURN;						-- somebody is dropping a segment or the zone
 END
 $$;
-COMMENT ON FUNCTION iotmq.move_earliest IS 'internal: notes the earliest offset of a zone';
+COMMENT ON FUNCTION iotmq.retention_move_earliest IS 'internal: notes the earliest offset of a zone';

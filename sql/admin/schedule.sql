@@ -1,15 +1,15 @@
 -- pg_cron runs maintenance.
 
 -- The pg_cron job that runs maintenance of this database.
-CREATE FUNCTION iotmq.maintenance_job() RETURNS text
+CREATE FUNCTION iotmq.schedule_job() RETURNS text
 	LANGUAGE sql STABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
 	RETURN 'iotmq maintenance of ' || current_database();
-COMMENT ON FUNCTION iotmq.maintenance_job IS 'internal: the name of the pg_cron job';
+COMMENT ON FUNCTION iotmq.schedule_job IS 'internal: the name of the pg_cron job';
 
--- require_cron(statement): raises 55000, with that statement as the hint, unless
+-- schedule_require_cron(statement): raises 55000, with that statement as the hint, unless
 -- pg_cron is in this database.
-CREATE FUNCTION iotmq.require_cron(statement text) RETURNS void
+CREATE FUNCTION iotmq.schedule_require_cron(statement text) RETURNS void
 	LANGUAGE plpgsql STABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -22,7 +22,7 @@ BEGIN
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION iotmq.require_cron IS 'internal: raises an error unless pg_cron is here';
+COMMENT ON FUNCTION iotmq.schedule_require_cron IS 'internal: raises an error unless pg_cron is here';
 
 -- schedule_maintenance(schedule): a pg_cron job for run_maintenance; one per
 -- database, so a second call changes its schedule. Returns the job's id. Errors:
@@ -37,10 +37,10 @@ BEGIN
 	IF schedule IS NULL THEN
 		RAISE EXCEPTION 'schedule must not be NULL' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
-	PERFORM iotmq.require_cron(format('SELECT cron.schedule_in_database(%L, %L, %L, %L);',
-		iotmq.maintenance_job(), schedule, 'CALL iotmq.run_maintenance()', current_database()));
+	PERFORM iotmq.schedule_require_cron(format('SELECT cron.schedule_in_database(%L, %L, %L, %L);',
+		iotmq.schedule_job(), schedule, 'CALL iotmq.run_maintenance()', current_database()));
 	EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO job
-	USING iotmq.maintenance_job(), schedule, 'CALL iotmq.run_maintenance()';
+	USING iotmq.schedule_job(), schedule, 'CALL iotmq.run_maintenance()';
 	RETURN job;
 END
 $$;
@@ -55,10 +55,10 @@ AS $$
 DECLARE
 	found boolean;
 BEGIN
-	PERFORM iotmq.require_cron(format('SELECT cron.unschedule(%L);', iotmq.maintenance_job()));
+	PERFORM iotmq.schedule_require_cron(format('SELECT cron.unschedule(%L);', iotmq.schedule_job()));
 	EXECUTE 'SELECT coalesce(bool_or(cron.unschedule(jobid)), false) FROM cron.job WHERE jobname = $1'
 	INTO found
-	USING iotmq.maintenance_job();
+	USING iotmq.schedule_job();
 	RETURN found;
 END
 $$;

@@ -23,21 +23,21 @@ DECLARE
 BEGIN
 	IF NOT dry_run THEN
 		-- nobody claims from here on; leases first, see void_leases
-		PERFORM iotmq.void_leases(cursor_id, true);
-		PERFORM FROM iotmq.position AS p WHERE p.cursor_id = seek_cursor.cursor_id FOR UPDATE;
+		PERFORM iotmq.cursor_void_leases(cursor_id, true);
+		PERFORM FROM iotmq.cursor_state AS p WHERE p.cursor_id = seek_cursor.cursor_id FOR UPDATE;
 	END IF;
 	SELECT z.zone, p.next_offset, least(greatest(to_offset, z.earliest_offset), o.end_offset)
 	INTO result.zone, result.old_offset, target
 	FROM iotmq.cursor AS c
-	JOIN iotmq.position AS p USING (cursor_id)
+	JOIN iotmq.cursor_state AS p USING (cursor_id)
 	JOIN iotmq.zone AS z USING (zone_id)
-	CROSS JOIN LATERAL iotmq.zone_offsets(z.zone_id) AS o
+	CROSS JOIN LATERAL iotmq.overview_zone_offsets(z.zone_id) AS o
 	WHERE c.cursor_id = seek_cursor.cursor_id;
 	result.new_offset := target;
 	result.messages := iotmq.count_between(cursor_id, target, result.old_offset)
 		- iotmq.count_between(cursor_id, result.old_offset, target);
 	IF NOT dry_run THEN
-		PERFORM iotmq.move_cursor(cursor_id, target);
+		PERFORM iotmq.cursor_move(cursor_id, target);
 	END IF;
 	RETURN result;
 END
@@ -54,8 +54,8 @@ CREATE FUNCTION iotmq.seek(topic text, consumer_group text, to_time timestamptz,
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id int := iotmq.group_id(topic, consumer_group);
-	one int := CASE WHEN zone IS NOT NULL THEN iotmq.zone_id(topic, zone) END;
+	id int := iotmq.call_group_id(topic, consumer_group);
+	one int := CASE WHEN zone IS NOT NULL THEN iotmq.call_zone_id(topic, zone) END;
 BEGIN
 	IF to_time IS NULL OR dry_run IS NULL THEN
 		RAISE EXCEPTION '% must not be NULL', CASE WHEN to_time IS NULL THEN 'to_time' ELSE 'dry_run' END
@@ -82,8 +82,8 @@ CREATE FUNCTION iotmq.seek_offset(topic text, consumer_group text, zone text, to
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id int := iotmq.group_id(topic, consumer_group);
-	id_of_zone int := iotmq.zone_id(topic, zone);
+	id int := iotmq.call_group_id(topic, consumer_group);
+	id_of_zone int := iotmq.call_zone_id(topic, zone);
 BEGIN
 	IF to_offset IS NULL OR dry_run IS NULL THEN
 		RAISE EXCEPTION '% must not be NULL', CASE WHEN to_offset IS NULL THEN 'to_offset' ELSE 'dry_run' END

@@ -1,8 +1,8 @@
 -- Topics.
 
--- check_retention(...): raises 22023 unless these go together. Called with the
+-- topic_check_retention(...): raises 22023 unless these go together. Called with the
 -- values as they are going to be.
-CREATE FUNCTION iotmq.check_retention(retention interval, segment_interval interval,
+CREATE FUNCTION iotmq.topic_check_retention(retention interval, segment_interval interval,
 		retention_policy text, max_retention interval) RETURNS void
 	LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
@@ -13,9 +13,9 @@ BEGIN
 				CASE WHEN retention IS NULL THEN 'retention' ELSE 'retention_policy' END
 			USING ERRCODE = 'null_value_not_allowed';
 	END IF;
-	PERFORM iotmq.check_positive('retention', retention);
-	PERFORM iotmq.check_positive('segment_interval', segment_interval);
-	PERFORM iotmq.check_positive('max_retention', max_retention);
+	PERFORM iotmq.call_check_positive('retention', retention);
+	PERFORM iotmq.call_check_positive('segment_interval', segment_interval);
+	PERFORM iotmq.call_check_positive('max_retention', max_retention);
 	IF retention_policy NOT IN ('time', 'consumed') THEN
 		RAISE EXCEPTION 'invalid retention_policy "%"', retention_policy
 			USING ERRCODE = 'invalid_parameter_value',
@@ -32,7 +32,7 @@ BEGIN
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION iotmq.check_retention IS 'internal: raises an error unless these settings go together';
+COMMENT ON FUNCTION iotmq.topic_check_retention IS 'internal: raises an error unless these settings go together';
 
 -- create_topic: a topic with its zones, and their segments for the next time.
 -- Errors: 22004 topic, zones or an element of zones NULL; 42602 bad name; 42710
@@ -48,7 +48,7 @@ AS $$
 DECLARE
 	zone text;
 BEGIN
-	PERFORM iotmq.check_name('topic', topic);
+	PERFORM iotmq.call_check_name('topic', topic);
 	IF zones IS NULL OR device_index IS NULL THEN
 		RAISE EXCEPTION '% must not be NULL', CASE WHEN zones IS NULL THEN 'zones' ELSE 'device_index' END
 			USING ERRCODE = 'null_value_not_allowed';
@@ -58,7 +58,7 @@ BEGIN
 			USING ERRCODE = 'invalid_parameter_value',
 				HINT = 'Name its zones, such as zones => ''{default}''.';
 	END IF;
-	PERFORM iotmq.check_retention(retention, segment_interval, retention_policy, max_retention);
+	PERFORM iotmq.topic_check_retention(retention, segment_interval, retention_policy, max_retention);
 	segment_interval := coalesce(segment_interval,
 		make_interval(secs => greatest(60, floor(extract(epoch FROM retention) / 12))));
 
@@ -107,11 +107,11 @@ CREATE FUNCTION iotmq.alter_topic(topic text, retention interval DEFAULT NULL,
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id int := iotmq.topic_id(topic);
+	id int := iotmq.call_topic_id(topic);
 	old iotmq.topic;
 BEGIN
 	SELECT t.* INTO STRICT old FROM iotmq.topic AS t WHERE t.topic_id = id FOR UPDATE;
-	PERFORM iotmq.check_retention(
+	PERFORM iotmq.topic_check_retention(
 		coalesce(alter_topic.retention, old.retention),
 		coalesce(alter_topic.segment_interval, old.segment_interval),
 		coalesce(alter_topic.retention_policy, old.retention_policy),
@@ -134,7 +134,7 @@ CREATE FUNCTION iotmq.drop_topic(topic text, force boolean DEFAULT false) RETURN
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id int := iotmq.topic_id(topic);
+	id int := iotmq.call_topic_id(topic);
 	groups text;
 	zone text;
 BEGIN
@@ -156,9 +156,9 @@ BEGIN
 	PERFORM iotmq.drop_zone(topic, z.zone, force)
 	FROM iotmq.zone AS z
 	WHERE z.topic_id = id;
-	PERFORM iotmq.drop_table(format('iotmq_topic.%I', topic), force);
+	PERFORM iotmq.zone_drop_table(format('iotmq_topic.%I', topic), force);
 	DELETE FROM iotmq.topic AS t WHERE t.topic_id = id;
-	PERFORM iotmq.settle_rights();
+	PERFORM iotmq.access_tidy();
 END
 $$;
 COMMENT ON FUNCTION iotmq.drop_topic IS 'drops a topic with its messages; with force also its consumer groups';

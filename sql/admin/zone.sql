@@ -1,8 +1,8 @@
 -- Zones.
 
--- drop_table(name, force): drops a table of iotmq_topic; with force also what users
+-- zone_drop_table(name, force): drops a table of iotmq_topic; with force also what users
 -- made of it, such as views. Errors: 55006 there is some, without force.
-CREATE FUNCTION iotmq.drop_table(name text, force boolean) RETURNS void
+CREATE FUNCTION iotmq.zone_drop_table(name text, force boolean) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -17,7 +17,7 @@ EXCEPTION WHEN dependent_objects_still_exist THEN
 			HINT = 'Drop them first, or use force => true to drop them, too.';
 END
 $$;
-COMMENT ON FUNCTION iotmq.drop_table IS 'internal: drops a table of messages';
+COMMENT ON FUNCTION iotmq.zone_drop_table IS 'internal: drops a table of messages';
 
 -- add_zone: one more zone, which every group reads from its beginning.
 -- Errors: 42704 unknown topic; 42602 bad name; 42710 the zone exists.
@@ -26,13 +26,13 @@ CREATE FUNCTION iotmq.add_zone(topic text, zone text) RETURNS void
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id int := iotmq.topic_id(topic);
+	id int := iotmq.call_topic_id(topic);
 	new_zone int;
 	root regclass;
 	name text;
 	publisher regrole;
 BEGIN
-	PERFORM iotmq.check_name('zone', zone);
+	PERFORM iotmq.call_check_name('zone', zone);
 	-- groups must not come or go meanwhile
 	SELECT t.table_name INTO STRICT root FROM iotmq.topic AS t WHERE t.topic_id = id FOR UPDATE;
 	IF EXISTS (SELECT FROM iotmq.zone AS z WHERE z.topic_id = id AND z.zone = add_zone.zone) THEN
@@ -45,14 +45,14 @@ BEGIN
 	EXECUTE format('CREATE SEQUENCE %s_offset', name);
 	EXECUTE format('CREATE TABLE %s (LIKE %s) PARTITION BY RANGE (published_at)', name, root);
 	EXECUTE format('ALTER TABLE %1$s
-			ADD CONSTRAINT message CHECK (iotmq.check_message(device_id, tag, payload, body, properties)),
-			ADD CONSTRAINT place CHECK (iotmq.check_place(%3$s, msg_offset, published_at)),
+			ADD CONSTRAINT message CHECK (iotmq.message_is_valid(device_id, tag, payload, body, properties)),
+			ADD CONSTRAINT place CHECK (iotmq.copy_in_place(%3$s, msg_offset, published_at)),
 			ALTER zone SET DEFAULT %2$L,
 			ALTER msg_offset SET DEFAULT nextval(''%1$s_offset''),
-			ALTER published_at SET DEFAULT iotmq.publish_time(%3$s)', name, zone, new_zone);
+			ALTER published_at SET DEFAULT iotmq.copy_in_time(%3$s)', name, zone, new_zone);
 	EXECUTE format('ALTER SEQUENCE %1$s_offset OWNED BY %1$s.msg_offset', name);
 	EXECUTE format('CREATE TRIGGER before_publish BEFORE INSERT ON %s
-		FOR EACH STATEMENT EXECUTE FUNCTION iotmq.before_publish(%s)', name, new_zone);
+		FOR EACH STATEMENT EXECUTE FUNCTION iotmq.copy_in_begin(%s)', name, new_zone);
 	EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER before_publish', name);
 	EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES IN (%L)', root, name, zone);
 	EXECUTE format('COMMENT ON TABLE %s IS %L', name, format('zone %s of topic %s', zone, topic));
@@ -69,11 +69,11 @@ BEGIN
 	LOOP
 		PERFORM iotmq.grant_publish(topic, publisher, ARRAY[zone]);
 	END LOOP;
-	PERFORM iotmq.make_segments(new_zone, clock_timestamp(),
-		clock_timestamp() + iotmq.ahead(t.segment_interval))
+	PERFORM iotmq.segment_make_until(new_zone, clock_timestamp(),
+		clock_timestamp() + iotmq.segment_ahead(t.segment_interval))
 	FROM iotmq.topic AS t
 	WHERE t.topic_id = id;
-	PERFORM iotmq.create_cursor(g.group_id, new_zone, 1)
+	PERFORM iotmq.cursor_create(g.group_id, new_zone, 1)
 	FROM iotmq.consumer_group AS g
 	WHERE g.topic_id = id
 	ORDER BY g.group_id;
@@ -90,7 +90,7 @@ CREATE FUNCTION iotmq.drop_zone(topic text, zone text, force boolean DEFAULT fal
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id int := iotmq.zone_id(topic, zone);
+	id int := iotmq.call_zone_id(topic, zone);
 	old_table regclass;
 	sequence regclass;
 	reader text;
@@ -106,7 +106,7 @@ BEGIN
 	IF old_table IS NULL THEN
 		RETURN;					-- somebody else dropped it while we waited
 	END IF;
-	PERFORM iotmq.exclude_publishers(sequence);
+	PERFORM iotmq.stable_exclude_publishers(sequence);
 	IF NOT force THEN
 		SELECT g.consumer_group INTO reader
 		FROM iotmq.cursor AS c
@@ -115,8 +115,8 @@ BEGIN
 			AND (iotmq.count_ready(c.cursor_id) > 0
 				OR EXISTS (SELECT FROM iotmq.redelivery AS r WHERE r.cursor_id = c.cursor_id)
 				OR EXISTS (SELECT FROM iotmq.lease AS l
-					WHERE l.lease_id >= c.cursor_id::bigint << 43
-						AND l.lease_id < (c.cursor_id + 1)::bigint << 43))
+					WHERE l.lease_id >= iotmq.lease_first(c.cursor_id)
+						AND l.lease_id < iotmq.lease_first(c.cursor_id + 1)))
 		ORDER BY g.consumer_group
 		LIMIT 1;
 		IF reader IS NOT NULL THEN
@@ -126,13 +126,13 @@ BEGIN
 					HINT = format('Drop it nevertheless: SELECT iotmq.drop_zone(%L, %L, force => true);', topic, zone);
 		END IF;
 	END IF;
-	PERFORM iotmq.drop_cursor(c.cursor_id) FROM iotmq.cursor AS c WHERE c.zone_id = id;
+	PERFORM iotmq.cursor_drop(c.cursor_id) FROM iotmq.cursor AS c WHERE c.zone_id = id;
 	DELETE FROM iotmq.segment AS s WHERE s.zone_id = id;
 	DELETE FROM iotmq.zone AS z WHERE z.zone_id = id;
 	IF EXISTS (SELECT FROM pg_class AS k WHERE k.oid = old_table) THEN
-		PERFORM iotmq.drop_table(old_table::text, force);
+		PERFORM iotmq.zone_drop_table(old_table::text, force);
 	END IF;
-	PERFORM iotmq.settle_rights();
+	PERFORM iotmq.access_tidy();
 END
 $$;
 COMMENT ON FUNCTION iotmq.drop_zone IS 'drops a zone with its messages; with force also if a group still needs some';

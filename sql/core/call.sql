@@ -1,9 +1,9 @@
 -- What the functions written in SQL share of their arguments, as src/core/call.c does for
 -- those in C: legal names, and the ids and tables of what is named.
 
--- check_name(kind, name): raises 22004 or 42602 unless name is a legal name of a
+-- call_check_name(kind, name): raises 22004 or 42602 unless name is a legal name of a
 -- topic, zone or group.
-CREATE FUNCTION iotmq.check_name(kind text, name text) RETURNS void
+CREATE FUNCTION iotmq.call_check_name(kind text, name text) RETURNS void
 	LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -20,11 +20,11 @@ BEGIN
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION iotmq.check_name IS 'internal: raises an error unless this is a legal name';
+COMMENT ON FUNCTION iotmq.call_check_name IS 'internal: raises an error unless this is a legal name';
 
--- check_positive(argument, value): raises 22023 unless the interval is above 0
+-- call_check_positive(argument, value): raises 22023 unless the interval is above 0
 -- and at most 1,000 years; NULL passes.
-CREATE FUNCTION iotmq.check_positive(argument text, value interval) RETURNS void
+CREATE FUNCTION iotmq.call_check_positive(argument text, value interval) RETURNS void
 	LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -35,10 +35,10 @@ BEGIN
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION iotmq.check_positive IS 'internal: raises an error unless the interval is positive';
+COMMENT ON FUNCTION iotmq.call_check_positive IS 'internal: raises an error unless the interval is positive';
 
--- topic_id(topic): its id; raises 22004 or 42704.
-CREATE FUNCTION iotmq.topic_id(topic text) RETURNS int
+-- call_topic_id(topic): its id; raises 22004 or 42704.
+CREATE FUNCTION iotmq.call_topic_id(topic text) RETURNS int
 	LANGUAGE plpgsql STABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -48,7 +48,7 @@ BEGIN
 	IF topic IS NULL THEN
 		RAISE EXCEPTION 'topic must not be NULL' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
-	SELECT t.topic_id INTO id FROM iotmq.topic AS t WHERE t.topic = topic_id.topic;
+	SELECT t.topic_id INTO id FROM iotmq.topic AS t WHERE t.topic = call_topic_id.topic;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'topic "%" does not exist', topic
 			USING ERRCODE = 'undefined_object',
@@ -57,15 +57,15 @@ BEGIN
 	RETURN id;
 END
 $$;
-COMMENT ON FUNCTION iotmq.topic_id IS 'internal: the id of a topic';
+COMMENT ON FUNCTION iotmq.call_topic_id IS 'internal: the id of a topic';
 
--- zone_id(topic, zone): its id; raises 22004 or 42704.
-CREATE FUNCTION iotmq.zone_id(topic text, zone text) RETURNS int
+-- call_zone_id(topic, zone): its id; raises 22004 or 42704.
+CREATE FUNCTION iotmq.call_zone_id(topic text, zone text) RETURNS int
 	LANGUAGE plpgsql STABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	topic_of_zone int := iotmq.topic_id(topic);
+	topic_of_zone int := iotmq.call_topic_id(topic);
 	id int;
 BEGIN
 	IF zone IS NULL THEN
@@ -73,7 +73,7 @@ BEGIN
 	END IF;
 	SELECT z.zone_id INTO id
 	FROM iotmq.zone AS z
-	WHERE z.topic_id = topic_of_zone AND z.zone = zone_id.zone;
+	WHERE z.topic_id = topic_of_zone AND z.zone = call_zone_id.zone;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'zone "%" of topic "%" does not exist', zone, topic
 			USING ERRCODE = 'undefined_object',
@@ -82,7 +82,7 @@ BEGIN
 	RETURN id;
 END
 $$;
-COMMENT ON FUNCTION iotmq.zone_id IS 'internal: the id of a zone';
+COMMENT ON FUNCTION iotmq.call_zone_id IS 'internal: the id of a zone';
 
 -- topic_table, zone_table: the tables, for SQL over history and for COPY.
 -- Errors: 22004, 42704.
@@ -90,7 +90,7 @@ CREATE FUNCTION iotmq.topic_table(topic text) RETURNS regclass
 	LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT t.table_name FROM iotmq.topic AS t WHERE t.topic_id = iotmq.topic_id(topic_table.topic)
+	SELECT t.table_name FROM iotmq.topic AS t WHERE t.topic_id = iotmq.call_topic_id(topic_table.topic)
 $$;
 COMMENT ON FUNCTION iotmq.topic_table IS 'the table of a topic, for SQL over its history';
 
@@ -100,17 +100,17 @@ CREATE FUNCTION iotmq.zone_table(topic text, zone text) RETURNS regclass
 AS $$
 	SELECT z.table_name
 	FROM iotmq.zone AS z
-	WHERE z.zone_id = iotmq.zone_id(zone_table.topic, zone_table.zone)
+	WHERE z.zone_id = iotmq.call_zone_id(zone_table.topic, zone_table.zone)
 $$;
 COMMENT ON FUNCTION iotmq.zone_table IS 'the table of a zone, to COPY messages into';
 
--- group_id(topic, consumer_group): its id; raises 22004 or 42704.
-CREATE FUNCTION iotmq.group_id(topic text, consumer_group text) RETURNS int
+-- call_group_id(topic, consumer_group): its id; raises 22004 or 42704.
+CREATE FUNCTION iotmq.call_group_id(topic text, consumer_group text) RETURNS int
 	LANGUAGE plpgsql STABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	topic_of_group int := iotmq.topic_id(topic);
+	topic_of_group int := iotmq.call_topic_id(topic);
 	id int;
 BEGIN
 	IF consumer_group IS NULL THEN
@@ -118,7 +118,7 @@ BEGIN
 	END IF;
 	SELECT g.group_id INTO id
 	FROM iotmq.consumer_group AS g
-	WHERE g.topic_id = topic_of_group AND g.consumer_group = group_id.consumer_group;
+	WHERE g.topic_id = topic_of_group AND g.consumer_group = call_group_id.consumer_group;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'consumer group "%" of topic "%" does not exist', consumer_group, topic
 			USING ERRCODE = 'undefined_object',
@@ -127,10 +127,10 @@ BEGIN
 	RETURN id;
 END
 $$;
-COMMENT ON FUNCTION iotmq.group_id IS 'internal: the id of a consumer group';
+COMMENT ON FUNCTION iotmq.call_group_id IS 'internal: the id of a consumer group';
 
--- check_transaction(): raises 25001 in a transaction block.
-CREATE FUNCTION iotmq.check_transaction(procedure_name text) RETURNS void
+-- call_check_transaction(): raises 25001 in a transaction block.
+CREATE FUNCTION iotmq.call_check_transaction(procedure_name text) RETURNS void
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'iotmq_check_transaction';
-COMMENT ON FUNCTION iotmq.check_transaction IS 'internal: raises an error in a transaction block';
+	AS 'MODULE_PATHNAME', 'iotmq_call_check_transaction';
+COMMENT ON FUNCTION iotmq.call_check_transaction IS 'internal: raises an error in a transaction block';

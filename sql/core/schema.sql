@@ -21,8 +21,13 @@ CREATE TABLE iotmq.topic (
 	retention_policy text COLLATE "C" NOT NULL,
 	max_retention interval,
 	device_index boolean NOT NULL,
-	created_at timestamptz NOT NULL DEFAULT now()
+	created_at timestamptz NOT NULL DEFAULT now(),
+	kept_for interval NOT NULL GENERATED ALWAYS AS (CASE retention_policy
+		WHEN 'time' THEN retention
+		ELSE coalesce(max_retention, retention * 4)
+	END) STORED
 );
+COMMENT ON COLUMN iotmq.topic.kept_for IS 'how long retention keeps a message that nobody reads';
 COMMENT ON TABLE iotmq.topic IS 'one row per topic: its table and its retention';
 
 -- One row a zone. floor_time, floor_xid, seal_* belong to sealing (see segment.sql).
@@ -86,7 +91,7 @@ COMMENT ON TABLE iotmq.cursor IS 'one row per group and zone: the number of its 
 -- not unique on purpose: a uniqueness check visits every dead version of the
 -- row, which a held-back xmin turns into thousands. New versions stay in the
 -- page (HOT) as long as it has room.
-CREATE TABLE iotmq.position (
+CREATE TABLE iotmq.cursor_state (
 	cursor_id int NOT NULL,
 	next_offset bigint NOT NULL,
 	stable_offset bigint NOT NULL,
@@ -98,23 +103,23 @@ CREATE TABLE iotmq.position (
 	next_due timestamptz NOT NULL DEFAULT 'infinity',
 	last_consumed_at timestamptz NOT NULL DEFAULT '-infinity',
 	expired_unread bigint NOT NULL DEFAULT 0,
-	waiting bigint NOT NULL DEFAULT 0,
+	redeliveries bigint NOT NULL DEFAULT 0,
 	delivered_total bigint NOT NULL DEFAULT 0,
 	retried_total bigint NOT NULL DEFAULT 0,
 	dead_total bigint NOT NULL DEFAULT 0,
 	dead_letters bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 20);
-CREATE INDEX position_cursor_id ON iotmq.position (cursor_id);
-COMMENT ON TABLE iotmq.position IS 'where each cursor stands';
-COMMENT ON COLUMN iotmq.position.sample_offset IS 'with sample_xid, a sample that may settle: see stable.c; 0: none';
-COMMENT ON COLUMN iotmq.position.oldest_lease IS 'no open lease of this cursor has a smaller id';
-COMMENT ON COLUMN iotmq.position.next_expiry IS 'no lease of this cursor expires earlier';
-COMMENT ON COLUMN iotmq.position.next_due IS 'nothing in redelivery of this cursor is due earlier';
-COMMENT ON COLUMN iotmq.position.waiting IS 'how many messages of this cursor are in redelivery';
-COMMENT ON COLUMN iotmq.position.delivered_total IS 'deliveries by lease since the group was made, repeated ones too';
-COMMENT ON COLUMN iotmq.position.retried_total IS 'failed attempts that led to another one, since the group was made';
-COMMENT ON COLUMN iotmq.position.dead_total IS 'messages that became dead letters since the group was made';
-COMMENT ON COLUMN iotmq.position.dead_letters IS 'how many dead letters of this cursor there are; those redriven are not';
+CREATE INDEX cursor_state_cursor_id ON iotmq.cursor_state (cursor_id);
+COMMENT ON TABLE iotmq.cursor_state IS 'where each cursor stands';
+COMMENT ON COLUMN iotmq.cursor_state.sample_offset IS 'with sample_xid, a sample that may settle: see stable.c; 0: none';
+COMMENT ON COLUMN iotmq.cursor_state.oldest_lease IS 'no open lease of this cursor has a smaller id';
+COMMENT ON COLUMN iotmq.cursor_state.next_expiry IS 'no lease of this cursor expires earlier';
+COMMENT ON COLUMN iotmq.cursor_state.next_due IS 'nothing in redelivery of this cursor is due earlier';
+COMMENT ON COLUMN iotmq.cursor_state.redeliveries IS 'how many messages of this cursor are in redelivery';
+COMMENT ON COLUMN iotmq.cursor_state.delivered_total IS 'deliveries by lease since the group was made, repeated ones too';
+COMMENT ON COLUMN iotmq.cursor_state.retried_total IS 'failed attempts that led to another one, since the group was made';
+COMMENT ON COLUMN iotmq.cursor_state.dead_total IS 'messages that became dead letters since the group was made';
+COMMENT ON COLUMN iotmq.cursor_state.dead_letters IS 'how many dead letters of this cursor there are; those redriven are not';
 
 -- A batch in flight: first to last without holes (offsets NULL), or a list.
 CREATE TABLE iotmq.lease (
@@ -205,7 +210,7 @@ SELECT pg_catalog.pg_extension_config_dump('iotmq.consumer_group', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.consumer_group_group_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.cursor', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.cursor_cursor_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.position', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.cursor_state', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.lease', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.redelivery', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.dead_message', '');

@@ -19,15 +19,15 @@ CREATE FUNCTION iotmq.count_lag(topic text, consumer_group text) RETURNS bigint
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id int := iotmq.group_id(topic, consumer_group);
+	id int := iotmq.call_group_id(topic, consumer_group);
 BEGIN
 	RETURN (
 		SELECT coalesce(sum(iotmq.count_ready(c.cursor_id)
 			+ (SELECT coalesce(sum(l.messages), 0)
 				FROM iotmq.lease AS l
-				JOIN iotmq.position AS p ON p.cursor_id = c.cursor_id AND p.oldest_lease <= l.lease_id
-				WHERE l.lease_id >= c.cursor_id::bigint << 43
-					AND l.lease_id < (c.cursor_id + 1)::bigint << 43)
+				JOIN iotmq.cursor_state AS p ON p.cursor_id = c.cursor_id AND p.oldest_lease <= l.lease_id
+				WHERE l.lease_id >= iotmq.lease_first(c.cursor_id)
+					AND l.lease_id < iotmq.lease_first(c.cursor_id + 1))
 			+ (SELECT count(*) FROM iotmq.redelivery AS r WHERE r.cursor_id = c.cursor_id)), 0)
 		FROM iotmq.cursor AS c
 		WHERE c.group_id = id);

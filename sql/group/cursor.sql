@@ -1,18 +1,18 @@
 -- Cursors: where a group stands in a zone, made, moved and dropped.
 
--- void_leases(cursor_id, wait): its leases end; without wait but for those that
+-- cursor_void_leases(cursor_id, wait): its leases end; without wait but for those that
 -- somebody has locked. Who needs a lease and the position locks them in that order:
 -- so a seek or a drop voids the leases, waiting, then locks the position, then voids
 -- those made meanwhile. For these it must not wait: who has one may be waiting for
 -- the position. He finds that it is void (see src/group/settle.c), and maintenance sweeps
 -- up the row.
-CREATE FUNCTION iotmq.void_leases(cursor_id int, wait boolean) RETURNS void
+CREATE FUNCTION iotmq.cursor_void_leases(cursor_id int, wait boolean) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	first bigint := cursor_id::bigint << 43;
-	next bigint := (cursor_id + 1)::bigint << 43;
+	first bigint := iotmq.lease_first(cursor_id);
+	next bigint := iotmq.lease_first(cursor_id + 1);
 BEGIN
 	IF wait THEN
 		DELETE FROM iotmq.lease AS l WHERE l.lease_id >= first AND l.lease_id < next;
@@ -25,56 +25,56 @@ BEGIN
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION iotmq.void_leases IS 'internal: ends the leases of a group in a zone';
+COMMENT ON FUNCTION iotmq.cursor_void_leases IS 'internal: ends the leases of a group in a zone';
 
 -- create_cursor, drop_cursor: where a group stands in a zone.
-CREATE FUNCTION iotmq.create_cursor(group_id int, zone_id int, next_offset bigint) RETURNS void
+CREATE FUNCTION iotmq.cursor_create(group_id int, zone_id int, next_offset bigint) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 	WITH new AS (
 		INSERT INTO iotmq.cursor (group_id, zone_id) VALUES (group_id, zone_id) RETURNING cursor_id
 	)
-	INSERT INTO iotmq.position (cursor_id, next_offset, stable_offset)
+	INSERT INTO iotmq.cursor_state (cursor_id, next_offset, stable_offset)
 	SELECT cursor_id, next_offset, 0 FROM new
 $$;
-COMMENT ON FUNCTION iotmq.create_cursor IS 'internal: lets a group read a zone from an offset on';
+COMMENT ON FUNCTION iotmq.cursor_create IS 'internal: lets a group read a zone from an offset on';
 
-CREATE FUNCTION iotmq.drop_cursor(cursor_id int) RETURNS void
+CREATE FUNCTION iotmq.cursor_drop(cursor_id int) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT iotmq.void_leases(cursor_id, true);
-	DELETE FROM iotmq.position AS p WHERE p.cursor_id = drop_cursor.cursor_id;
-	SELECT iotmq.void_leases(cursor_id, false);
-	DELETE FROM iotmq.redelivery AS r WHERE r.cursor_id = drop_cursor.cursor_id;
-	DELETE FROM iotmq.dead_message AS d WHERE d.cursor_id = drop_cursor.cursor_id;
-	DELETE FROM iotmq.cursor AS c WHERE c.cursor_id = drop_cursor.cursor_id;
+	SELECT iotmq.cursor_void_leases(cursor_id, true);
+	DELETE FROM iotmq.cursor_state AS p WHERE p.cursor_id = cursor_drop.cursor_id;
+	SELECT iotmq.cursor_void_leases(cursor_id, false);
+	DELETE FROM iotmq.redelivery AS r WHERE r.cursor_id = cursor_drop.cursor_id;
+	DELETE FROM iotmq.dead_message AS d WHERE d.cursor_id = cursor_drop.cursor_id;
+	DELETE FROM iotmq.cursor AS c WHERE c.cursor_id = cursor_drop.cursor_id;
 $$;
-COMMENT ON FUNCTION iotmq.drop_cursor IS 'internal: a group reads a zone no longer';
+COMMENT ON FUNCTION iotmq.cursor_drop IS 'internal: a group reads a zone no longer';
 
--- move_cursor(cursor_id, next_offset): the group goes on there; its leases and
+-- cursor_move(cursor_id, next_offset): the group goes on there; its leases and
 -- waiting retries in the zone are void; what was redriven is a dead letter again.
 -- The caller has voided the leases and locked the position: see void_leases.
-CREATE FUNCTION iotmq.move_cursor(cursor_id int, next_offset bigint) RETURNS void
+CREATE FUNCTION iotmq.cursor_move(cursor_id int, next_offset bigint) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT iotmq.void_leases(cursor_id, false);
-	DELETE FROM iotmq.redelivery AS r WHERE r.cursor_id = move_cursor.cursor_id;
+	SELECT iotmq.cursor_void_leases(cursor_id, false);
+	DELETE FROM iotmq.redelivery AS r WHERE r.cursor_id = cursor_move.cursor_id;
 	WITH dead AS (
 		UPDATE iotmq.dead_message AS d
 		SET redriven = false
-		WHERE d.cursor_id = move_cursor.cursor_id AND d.redriven
+		WHERE d.cursor_id = cursor_move.cursor_id AND d.redriven
 		RETURNING d.id
 	)
-	UPDATE iotmq.position AS p
-	SET next_offset = move_cursor.next_offset,
+	UPDATE iotmq.cursor_state AS p
+	SET next_offset = cursor_move.next_offset,
 		next_expiry = 'infinity',
 		next_due = 'infinity',
 		oldest_lease = p.last_lease + 1,
-		waiting = 0,
+		redeliveries = 0,
 		dead_letters = p.dead_letters + (SELECT count(*) FROM dead)
-	WHERE p.cursor_id = move_cursor.cursor_id;
+	WHERE p.cursor_id = cursor_move.cursor_id;
 $$;
-COMMENT ON FUNCTION iotmq.move_cursor IS 'internal: lets a group go on at an offset of a zone';
+COMMENT ON FUNCTION iotmq.cursor_move IS 'internal: lets a group go on at an offset of a zone';

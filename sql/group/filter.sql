@@ -1,7 +1,7 @@
 -- What a group wants.
 
--- parse_tags('a || b'): the tags, NULL for '*'; raises 22023.
-CREATE FUNCTION iotmq.parse_tags(tags text) RETURNS text[]
+-- filter_parse_tags('a || b'): the tags, NULL for '*'; raises 22023.
+CREATE FUNCTION iotmq.filter_parse_tags(tags text) RETURNS text[]
 	LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -21,7 +21,7 @@ BEGIN
 	RETURN parts;
 END
 $$;
-COMMENT ON FUNCTION iotmq.parse_tags IS 'internal: the tags in a list of tags';
+COMMENT ON FUNCTION iotmq.filter_parse_tags IS 'internal: the tags in a list of tags';
 
 -- filter_matches(payload, filter): whether a group with that filter gets the message.
 CREATE FUNCTION iotmq.filter_matches(payload jsonb, filter jsonpath) RETURNS boolean

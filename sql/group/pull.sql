@@ -16,13 +16,13 @@ COMMENT ON FUNCTION iotmq.commit_offset IS 'notes where a group that reads by fe
 -- first, of one zone or all. Each segment is entered at its newest message of the
 -- device, so only what is returned is read (with the topic's device_index).
 -- Errors: 22004 an argument but zone NULL; 22023 bad max_messages; 42704.
-CREATE FUNCTION iotmq.device_as_owner(topic text, device_id text, since timestamptz,
+CREATE FUNCTION iotmq.pull_device_as_owner(topic text, device_id text, since timestamptz,
 		until timestamptz, max_messages int, zone text) RETURNS SETOF iotmq.delivery
 	LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 64
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id int := iotmq.topic_id(topic);
+	id int := iotmq.call_topic_id(topic);
 	missing text := CASE
 		WHEN device_id IS NULL THEN 'device_id' WHEN since IS NULL THEN 'since'
 		WHEN until IS NULL THEN 'until' WHEN max_messages IS NULL THEN 'max_messages' END;
@@ -36,14 +36,14 @@ BEGIN
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	IF zone IS NOT NULL THEN
-		PERFORM iotmq.zone_id(topic, zone);
+		PERFORM iotmq.call_zone_id(topic, zone);
 	END IF;
 	SELECT string_agg(format('(SELECT * FROM %s
 			WHERE device_id = $1 AND published_at >= $2 AND published_at < $3
 			ORDER BY msg_offset DESC LIMIT $4)', z.table_name), ' UNION ALL ')
 	INTO zones
 	FROM iotmq.zone AS z
-	WHERE z.topic_id = id AND (device_as_owner.zone IS NULL OR z.zone = device_as_owner.zone);
+	WHERE z.topic_id = id AND (pull_device_as_owner.zone IS NULL OR z.zone = pull_device_as_owner.zone);
 	IF zones IS NULL THEN
 		RETURN;
 	END IF;
@@ -55,7 +55,7 @@ BEGIN
 		LIMIT $4', zones) USING device_id, since, until, max_messages;
 END
 $$;
-COMMENT ON FUNCTION iotmq.device_as_owner IS 'internal: messages_of_device, after the check of rights';
+COMMENT ON FUNCTION iotmq.pull_device_as_owner IS 'internal: messages_of_device, after the check of rights';
 
 CREATE FUNCTION iotmq.messages_of_device(topic text, device_id text,
 		since timestamptz DEFAULT '-infinity', until timestamptz DEFAULT 'infinity',

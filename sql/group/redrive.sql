@@ -1,11 +1,11 @@
 -- What becomes of dead letters: they are delivered again, or deleted.
 
--- wait_again(cursor_id, msg_offset): a redriven message waits for its first
+-- redrive_wait(cursor_id, msg_offset): a redriven message waits for its first
 -- attempt. Locks the cursor's position.
-CREATE FUNCTION iotmq.wait_again(cursor_id int, msg_offset bigint) RETURNS void
+CREATE FUNCTION iotmq.redrive_wait(cursor_id int, msg_offset bigint) RETURNS void
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'iotmq_wait_again';
-COMMENT ON FUNCTION iotmq.wait_again IS 'internal: puts a redriven message where it waits for delivery';
+	AS 'MODULE_PATHNAME', 'iotmq_redrive_wait';
+COMMENT ON FUNCTION iotmq.redrive_wait IS 'internal: puts a redriven message where it waits for delivery';
 
 -- redrive: dead letters of a group are delivered to it again, oldest first, from
 -- attempt 1 on; returns how many (dry_run: would be). ids NULL: all; ids that are
@@ -17,7 +17,7 @@ CREATE FUNCTION iotmq.redrive_as_owner(topic text, consumer_group text, ids bigi
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id_of_group int := iotmq.group_id(topic, consumer_group);
+	id_of_group int := iotmq.call_group_id(topic, consumer_group);
 	dead record;
 	moved bigint := 0;
 BEGIN
@@ -28,7 +28,7 @@ BEGIN
 		RAISE EXCEPTION 'max_messages must not be negative' USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	IF NOT dry_run THEN
-		PERFORM FROM iotmq.position AS p
+		PERFORM FROM iotmq.cursor_state AS p
 		WHERE p.cursor_id IN (SELECT c.cursor_id FROM iotmq.cursor AS c WHERE c.group_id = id_of_group)
 		ORDER BY p.cursor_id
 		FOR UPDATE;
@@ -44,7 +44,7 @@ BEGIN
 		moved := moved + 1;
 		CONTINUE WHEN dry_run;
 		UPDATE iotmq.dead_message AS d SET redriven = true WHERE d.id = dead.id;
-		PERFORM iotmq.wait_again(dead.cursor_id, dead.msg_offset);
+		PERFORM iotmq.redrive_wait(dead.cursor_id, dead.msg_offset);
 	END LOOP;
 	RETURN moved;
 END
@@ -59,20 +59,20 @@ COMMENT ON FUNCTION iotmq.redrive IS 'delivers dead letters again, to their grou
 
 -- purge_dead_letters: deletes dead letters of a group for good; returns how many.
 -- ids NULL: all; older_than NULL: of any age. Errors: 22004, 42704, 22023.
-CREATE FUNCTION iotmq.purge_as_owner(topic text, consumer_group text, ids bigint[],
+CREATE FUNCTION iotmq.redrive_purge_as_owner(topic text, consumer_group text, ids bigint[],
 		older_than interval) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id_of_group int := iotmq.group_id(topic, consumer_group);
+	id_of_group int := iotmq.call_group_id(topic, consumer_group);
 	purged bigint;
 BEGIN
 	IF older_than < interval '0' THEN
 		RAISE EXCEPTION 'older_than must not be negative' USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	-- as redrive does, so that each dead letter goes one way
-	PERFORM FROM iotmq.position AS p
+	PERFORM FROM iotmq.cursor_state AS p
 	WHERE p.cursor_id IN (SELECT c.cursor_id FROM iotmq.cursor AS c WHERE c.group_id = id_of_group)
 	ORDER BY p.cursor_id
 	FOR UPDATE;
@@ -84,7 +84,7 @@ BEGIN
 			AND (older_than IS NULL OR d.dead_at < clock_timestamp() - older_than)
 		RETURNING d.cursor_id
 	), counted AS (
-		UPDATE iotmq.position AS p
+		UPDATE iotmq.cursor_state AS p
 		SET dead_letters = p.dead_letters - g.messages
 		FROM (SELECT cursor_id, count(*) AS messages FROM gone GROUP BY cursor_id) AS g
 		WHERE p.cursor_id = g.cursor_id
@@ -94,7 +94,7 @@ BEGIN
 	RETURN purged;
 END
 $$;
-COMMENT ON FUNCTION iotmq.purge_as_owner IS 'internal: purge_dead_letters, after the check of rights';
+COMMENT ON FUNCTION iotmq.redrive_purge_as_owner IS 'internal: purge_dead_letters, after the check of rights';
 
 CREATE FUNCTION iotmq.purge_dead_letters(topic text, consumer_group text, ids bigint[] DEFAULT NULL,
 		older_than interval DEFAULT NULL) RETURNS bigint

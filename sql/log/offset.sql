@@ -7,8 +7,8 @@ CREATE FUNCTION iotmq.offset_at(zone_id int, at timestamptz) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'iotmq_offset_at';
 COMMENT ON FUNCTION iotmq.offset_at IS 'internal: the offset that belongs to a time';
 
--- lowest_offset(zone_id): the lowest offset in the log, of open transactions, too.
-CREATE FUNCTION iotmq.lowest_offset(zone_id int) RETURNS bigint
+-- offset_lowest(zone_id): the lowest offset in the log, of open transactions, too.
+CREATE FUNCTION iotmq.offset_lowest(zone_id int) RETURNS bigint
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'iotmq_lowest_offset';
-COMMENT ON FUNCTION iotmq.lowest_offset IS 'internal: the lowest offset that a zone holds';
+	AS 'MODULE_PATHNAME', 'iotmq_offset_lowest';
+COMMENT ON FUNCTION iotmq.offset_lowest IS 'internal: the lowest offset that a zone holds';

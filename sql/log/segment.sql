@@ -1,24 +1,24 @@
 -- Segments: how they are made and sealed. When is decided in src/log/segment.c, and
 -- by maintenance.
 
--- ahead(segment_interval): how far ahead of time segments are made: a day, but
+-- segment_ahead(segment_interval): how far ahead of time segments are made: a day, but
 -- between 2 and 64 of them.
-CREATE FUNCTION iotmq.ahead(segment_interval interval) RETURNS interval
+CREATE FUNCTION iotmq.segment_ahead(segment_interval interval) RETURNS interval
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
 	RETURN least(greatest(interval '1 day', segment_interval * 2), segment_interval * 64);
-COMMENT ON FUNCTION iotmq.ahead IS 'internal: how far ahead of time segments are made';
+COMMENT ON FUNCTION iotmq.segment_ahead IS 'internal: how far ahead of time segments are made';
 
--- make_segments(zone_id, at, until): makes the segments missing in that time and
+-- segment_make_until(zone_id, at, until): makes the segments missing in that time and
 -- returns how many. Locks the zone's table against other makers of segments.
-CREATE FUNCTION iotmq.make_segments(zone_id int, at timestamptz, until timestamptz) RETURNS int
+CREATE FUNCTION iotmq.segment_make_until(zone_id int, at timestamptz, until timestamptz) RETURNS int
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'iotmq_make_segments';
-COMMENT ON FUNCTION iotmq.make_segments IS 'internal: makes the segments that are missing in a time';
+	AS 'MODULE_PATHNAME', 'iotmq_segment_make_until';
+COMMENT ON FUNCTION iotmq.segment_make_until IS 'internal: makes the segments that are missing in a time';
 
 -- create_segment: one segment; the caller has the lock and chose the bounds. Made
 -- apart and then attached, since that locks out nobody.
-CREATE FUNCTION iotmq.create_segment(zone_id int, zone_table regclass,
+CREATE FUNCTION iotmq.segment_create(zone_id int, zone_table regclass,
 		from_time timestamptz, to_time timestamptz) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
@@ -35,7 +35,7 @@ BEGIN
 	IF (SELECT t.device_index
 		FROM iotmq.zone AS z
 		JOIN iotmq.topic AS t USING (topic_id)
-		WHERE z.zone_id = create_segment.zone_id)
+		WHERE z.zone_id = segment_create.zone_id)
 	THEN
 		EXECUTE format('CREATE INDEX ON %s (device_id, msg_offset)', name);
 	END IF;
@@ -45,7 +45,7 @@ BEGIN
 	VALUES (zone_id, from_time, to_time, name::regclass);
 END
 $$;
-COMMENT ON FUNCTION iotmq.create_segment IS 'internal: makes one segment';
+COMMENT ON FUNCTION iotmq.segment_create IS 'internal: makes one segment';
 
 -- Sealing. A segment whose time is over is sealed when nobody can write to it any
 -- more; then its first and last offset are final, and readers skip it by them.
@@ -55,9 +55,9 @@ COMMENT ON FUNCTION iotmq.create_segment IS 'internal: makes one segment';
 --   2. A sample of the zone's publishers (see stable.c): seal_xid.
 --   3. When every publisher of that sample has ended: first and last are read.
 --
--- seal_segments(zone_id, at): does the steps that can be done now; returns how
+-- segment_seal(zone_id, at): does the steps that can be done now; returns how
 -- many segments it sealed. Skips a zone that somebody else is sealing.
-CREATE FUNCTION iotmq.seal_segments(zone_id int, at timestamptz DEFAULT clock_timestamp()) RETURNS int
+CREATE FUNCTION iotmq.segment_seal(zone_id int, at timestamptz DEFAULT clock_timestamp()) RETURNS int
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 	SET lock_timeout = '100ms'
@@ -68,16 +68,16 @@ DECLARE
 	new_floor timestamptz;
 	lowest bigint;
 	highest bigint;
-	settled boolean;
+	decided boolean;
 	sealed int := 0;
 BEGIN
 	SELECT z.* INTO zone
 	FROM iotmq.zone AS z
-	WHERE z.zone_id = seal_segments.zone_id
+	WHERE z.zone_id = segment_seal.zone_id
 	FOR NO KEY UPDATE SKIP LOCKED;
 	SELECT max(s.to_time) INTO new_floor
 	FROM iotmq.segment AS s
-	WHERE s.zone_id = seal_segments.zone_id AND NOT s.sealed
+	WHERE s.zone_id = segment_seal.zone_id AND NOT s.sealed
 		AND s.to_time <= least(at, clock_timestamp());
 	IF zone.zone_id IS NULL OR new_floor IS NULL THEN
 		RETURN 0;
@@ -86,21 +86,21 @@ BEGIN
 	IF zone.seal_xid IS NULL AND zone.floor_time < new_floor THEN
 		UPDATE iotmq.zone AS z
 		SET floor_time = new_floor, floor_xid = pg_current_xact_id()
-		WHERE z.zone_id = seal_segments.zone_id;
+		WHERE z.zone_id = segment_seal.zone_id;
 		RETURN 0;
 	END IF;
 	IF zone.seal_xid IS NULL AND zone.floor_xid <> pg_current_xact_id() THEN
-		SELECT s.sample_xid INTO zone.seal_xid FROM iotmq.stable_sample(zone.offset_sequence) AS s;
+		zone.seal_xid := iotmq.stable_sample(zone.offset_sequence);
 		UPDATE iotmq.zone AS z
 		SET seal_xid = zone.seal_xid
-		WHERE z.zone_id = seal_segments.zone_id;
+		WHERE z.zone_id = segment_seal.zone_id;
 	END IF;
-	settled := iotmq.stable_settled(zone.offset_sequence, zone.seal_xid);
-	IF settled IS NULL AND zone.seal_xid IS NOT NULL THEN
-		UPDATE iotmq.zone AS z SET seal_xid = NULL WHERE z.zone_id = seal_segments.zone_id;
+	decided := iotmq.stable_is_decided(zone.offset_sequence, zone.seal_xid);
+	IF decided IS NULL AND zone.seal_xid IS NOT NULL THEN
+		UPDATE iotmq.zone AS z SET seal_xid = NULL WHERE z.zone_id = segment_seal.zone_id;
 	END IF;
 	-- in the middle of PREPARE a publisher is in no list of holders
-	IF settled IS NOT TRUE
+	IF decided IS NOT TRUE
 		OR EXISTS (SELECT FROM pg_prepared_xacts AS p
 			WHERE p.database = current_database() AND age(p.transaction) >= age(zone.seal_xid::xid))
 	THEN
@@ -110,7 +110,7 @@ BEGIN
 	FOR past IN
 		SELECT s.*
 		FROM iotmq.segment AS s
-		WHERE s.zone_id = seal_segments.zone_id AND NOT s.sealed AND s.to_time <= zone.floor_time
+		WHERE s.zone_id = segment_seal.zone_id AND NOT s.sealed AND s.to_time <= zone.floor_time
 		ORDER BY s.from_time
 	LOOP
 		EXECUTE format('SELECT min(msg_offset), max(msg_offset) FROM %s', past.table_name)
@@ -118,13 +118,13 @@ BEGIN
 		UPDATE iotmq.segment AS s
 		SET sealed = true, first_offset = lowest, last_offset = highest,
 			bytes = pg_total_relation_size(past.table_name)
-		WHERE s.zone_id = seal_segments.zone_id AND s.from_time = past.from_time;
+		WHERE s.zone_id = segment_seal.zone_id AND s.from_time = past.from_time;
 		sealed := sealed + 1;
 	END LOOP;
-	UPDATE iotmq.zone AS z SET seal_xid = NULL WHERE z.zone_id = seal_segments.zone_id;
+	UPDATE iotmq.zone AS z SET seal_xid = NULL WHERE z.zone_id = segment_seal.zone_id;
 	RETURN sealed;
 EXCEPTION WHEN lock_not_available OR undefined_table THEN
 	RETURN 0;					-- somebody is dropping or rewriting a segment
 END
 $$;
-COMMENT ON FUNCTION iotmq.seal_segments IS 'internal: notes first and last offset of segments that are over';
+COMMENT ON FUNCTION iotmq.segment_seal IS 'internal: notes first and last offset of segments that are over';

@@ -1,18 +1,20 @@
 -- The publishers of a zone: see src/log/stable.c.
 
--- exclude_publishers(sequence): waits for the publishers of a zone, and lets no others
+-- stable_exclude_publishers(sequence): waits for the publishers of a zone, and lets no others
 -- begin before the end of the transaction. Who reads is not concerned.
-CREATE FUNCTION iotmq.exclude_publishers(sequence regclass) RETURNS void
+CREATE FUNCTION iotmq.stable_exclude_publishers(sequence regclass) RETURNS void
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'iotmq_exclude_publishers';
-COMMENT ON FUNCTION iotmq.exclude_publishers IS 'internal: keeps publishers from a zone that is being dropped';
+	AS 'MODULE_PATHNAME', 'iotmq_stable_exclude_publishers';
+COMMENT ON FUNCTION iotmq.stable_exclude_publishers IS 'internal: keeps publishers from a zone that is being dropped';
 
-CREATE FUNCTION iotmq.stable_sample(sequence regclass, OUT sample_offset bigint, OUT sample_xid xid8)
+-- stable_sample(sequence), stable_is_decided(sequence, sample_xid): whether every publisher
+-- of a moment has ended, for what outlives a call: sealing.
+CREATE FUNCTION iotmq.stable_sample(sequence regclass) RETURNS xid8
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'iotmq_stable_sample';
 COMMENT ON FUNCTION iotmq.stable_sample IS 'internal: a sample of the publishers of a zone';
 
-CREATE FUNCTION iotmq.stable_settled(sequence regclass, sample_xid xid8) RETURNS boolean
+CREATE FUNCTION iotmq.stable_is_decided(sequence regclass, sample_xid xid8) RETURNS boolean
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'iotmq_stable_settled';
-COMMENT ON FUNCTION iotmq.stable_settled IS 'internal: whether the publishers of a sample have ended';
+	AS 'MODULE_PATHNAME', 'iotmq_stable_is_decided';
+COMMENT ON FUNCTION iotmq.stable_is_decided IS 'internal: whether the publishers of a sample have ended';

@@ -8,12 +8,6 @@ JOIN iotmq.topic AS t USING (topic)
 JOIN iotmq.consumer_group AS g USING (topic_id, consumer_group)
 JOIN iotmq.dead_letter_depth AS d USING (topic, consumer_group)
 CROSS JOIN LATERAL (
-	SELECT CASE t.retention_policy
-		WHEN 'time' THEN t.retention
-		ELSE coalesce(t.max_retention, t.retention * 4)
-	END / 4 AS quarter
-) AS k
-CROSS JOIN LATERAL (
 	SELECT l.topic, l.consumer_group, 'lag' AS alert, l.lag_messages::text AS value, g.max_lag::text AS threshold
 	WHERE l.lag_messages > g.max_lag
 	UNION ALL
@@ -23,8 +17,8 @@ CROSS JOIN LATERAL (
 	SELECT l.topic, l.consumer_group, 'dead_letters', d.dead_last_hour::text, '0 in the last hour'
 	WHERE d.dead_last_hour > 0
 	UNION ALL
-	SELECT l.topic, l.consumer_group, 'time_to_loss', l.time_to_loss::text, k.quarter::text
-	WHERE l.time_to_loss < k.quarter
+	SELECT l.topic, l.consumer_group, 'time_to_loss', l.time_to_loss::text, (t.kept_for / 4)::text
+	WHERE l.time_to_loss < t.kept_for / 4
 ) AS a;
 COMMENT ON VIEW iotmq.alerts IS 'what an operator should look at now';
 COMMENT ON COLUMN iotmq.alerts.topic IS 'the topic';

@@ -1,7 +1,7 @@
--- zone_holders(): who holds the lock that publishers of a zone take, and has a
+-- held_back_holders(): who holds the lock that publishers of a zone take, and has a
 -- transaction id; pid and since of a prepared transaction: NULL and when it was
 -- prepared.
-CREATE FUNCTION iotmq.zone_holders(OUT offset_sequence regclass, OUT pid int, OUT xid xid,
+CREATE FUNCTION iotmq.held_back_holders(OUT offset_sequence regclass, OUT pid int, OUT xid xid,
 		OUT since timestamptz, OUT application_name text) RETURNS SETOF record
 	LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
@@ -23,7 +23,7 @@ AS $$
 		AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
 		AND l.relation IN (SELECT z.offset_sequence FROM iotmq.zone AS z)
 $$;
-COMMENT ON FUNCTION iotmq.zone_holders IS 'internal: the open transactions that published';
+COMMENT ON FUNCTION iotmq.held_back_holders IS 'internal: the open transactions that published';
 
 CREATE VIEW iotmq.held_back AS
 SELECT
@@ -35,10 +35,10 @@ SELECT
 	h.xid,
 	h.since,
 	h.application_name
-FROM iotmq.zone_holders() AS h
+FROM iotmq.held_back_holders() AS h
 JOIN iotmq.zone AS z ON z.offset_sequence = h.offset_sequence
 JOIN iotmq.topic AS t USING (topic_id)
-CROSS JOIN LATERAL iotmq.zone_offsets(z.zone_id) AS o
+CROSS JOIN LATERAL iotmq.overview_zone_offsets(z.zone_id) AS o
 WHERE o.end_offset IS NOT NULL;
 COMMENT ON VIEW iotmq.held_back IS 'the open transactions that published to a zone and hold its stable offset back';
 COMMENT ON COLUMN iotmq.held_back.topic IS 'the topic';

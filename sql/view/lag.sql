@@ -31,8 +31,8 @@ SELECT
 		ELSE (SELECT max(attempt) FROM unnest(l.attempts) AS attempt)
 	END AS attempt
 FROM iotmq.lease AS l
-JOIN iotmq.cursor AS c ON c.cursor_id = l.lease_id >> 43
-JOIN iotmq.position AS p ON p.cursor_id = c.cursor_id AND p.oldest_lease <= l.lease_id
+JOIN iotmq.cursor AS c ON c.cursor_id = iotmq.lease_cursor(l.lease_id)
+JOIN iotmq.cursor_state AS p ON p.cursor_id = c.cursor_id AND p.oldest_lease <= l.lease_id
 JOIN iotmq.consumer_group AS g USING (group_id)
 JOIN iotmq.zone AS z USING (zone_id)
 JOIN iotmq.topic AS t ON t.topic_id = z.topic_id;
@@ -136,7 +136,7 @@ WITH dead AS (
 		min(d.oldest_dead_at) AS oldest_dead_at,
 		max(d.newest_dead_at) AS newest_dead_at,
 		sum(d.dead_last_hour)::bigint AS dead_last_hour
-	FROM iotmq.position AS p
+	FROM iotmq.cursor_state AS p
 	JOIN iotmq.cursor AS c USING (cursor_id)
 	CROSS JOIN LATERAL (
 		SELECT

@@ -9,31 +9,13 @@
  * A pointer from here is good until the next call of a function of this file
  * that looks something up. How the catalogs are read: load.c.
  */
-#include "iotmq.h"
+#include "core/load.h"
 
-#include <math.h>
-
-#include "catalog/namespace.h"
-#include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
-#include "nodes/value.h"
-#include "parser/parse_func.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
-
-static const char *const catalog_names[CATALOGS] = {
-	"topic", "zone", "segment", "consumer_group", "cursor", "consume_grant",
-	"position", "lease", "redelivery", "dead_message"
-};
-
-static const char *const index_names[CATALOG_INDEXES] = {
-	"position_cursor_id", "lease_pkey", "redelivery_due", "redelivery_device",
-	"dead_message_origin"
-};
 
 typedef struct TopicId			/* entry of topics_by_id */
 {
@@ -55,10 +37,6 @@ static HTAB *topics;			/* Topic, by name */
 static HTAB *topics_by_id;		/* TopicId */
 static HTAB *zones_by_id;		/* ZoneId */
 static HTAB *cursors_by_id;		/* Cursor */
-static Oid	schema_oid;
-static Oid	relids[CATALOGS];
-static Oid	indexes[CATALOG_INDEXES];
-static Oid	admin_function;
 
 static void invalidate(Datum arg, Oid relid);
 static void refresh(void);
@@ -75,7 +53,7 @@ iotmq_catalog_init(void)
 
 /* The topic of that name; raises 42704 if there is none. */
 Topic *
-iotmq_topic(const char *name)
+iotmq_catalog_topic(const char *name)
 {
 	Topic	   *topic;
 	char		key[NAME_BYTES + 1] = {0};
@@ -96,7 +74,7 @@ iotmq_topic(const char *name)
 
 /* The zone of that name; raises 42704 if there is none. */
 Zone *
-iotmq_zone(Topic *topic, const char *name)
+iotmq_catalog_zone(Topic *topic, const char *name)
 {
 	Zone	   *zone = NULL;
 
@@ -113,10 +91,10 @@ iotmq_zone(Topic *topic, const char *name)
 
 /* The zone of that name or, for NULL, the topic's only one (else 22004). */
 Zone *
-iotmq_zone_or_only(Topic *topic, text *name)
+iotmq_catalog_zone_or_only(Topic *topic, text *name)
 {
 	if (name != NULL)
-		return iotmq_zone(topic, text_to_cstring(name));
+		return iotmq_catalog_zone(topic, text_to_cstring(name));
 	if (topic->nzones != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -132,7 +110,7 @@ iotmq_zone_or_only(Topic *topic, text *name)
 
 /* The group of that name; raises 42704 if there is none. */
 ConsumerGroup *
-iotmq_group(Topic *topic, const char *name)
+iotmq_catalog_group(Topic *topic, const char *name)
 {
 	ConsumerGroup	   *group = NULL;
 
@@ -150,7 +128,7 @@ iotmq_group(Topic *topic, const char *name)
 
 /* The ids of all topics, in an array of n. */
 int32 *
-iotmq_topic_ids(int *n)
+iotmq_catalog_topic_ids(int *n)
 {
 	refresh();
 	return iotmq_load_topic_ids(n);
@@ -158,7 +136,7 @@ iotmq_topic_ids(int *n)
 
 /* The topic with that id; NULL: there is none. */
 Topic *
-iotmq_topic_by_id(int32 topic_id)
+iotmq_catalog_topic_by_id(int32 topic_id)
 {
 	TopicId    *entry;
 
@@ -169,7 +147,7 @@ iotmq_topic_by_id(int32 topic_id)
 
 /* The zone with that id; false if there is none. */
 bool
-iotmq_zone_by_id(int32 zone_id, Topic **topic, Zone **zone)
+iotmq_catalog_zone_by_id(int32 zone_id, Topic **topic, Zone **zone)
 {
 	ZoneId	   *entry;
 
@@ -193,7 +171,7 @@ iotmq_zone_by_id(int32 zone_id, Topic **topic, Zone **zone)
 
 /* What the cursor with that id belongs to; false if there is none. */
 bool
-iotmq_cursor_by_id(int32 cursor_id, Cursor *cursor)
+iotmq_catalog_cursor_by_id(int32 cursor_id, Cursor *cursor)
 {
 	Cursor	   *entry;
 
@@ -205,7 +183,7 @@ iotmq_cursor_by_id(int32 cursor_id, Cursor *cursor)
 		Zone	   *zone;
 		int32		zone_id = iotmq_load_parent(CATALOG_CURSOR, cursor_id);
 
-		if (zone_id == 0 || !iotmq_zone_by_id(zone_id, &topic, &zone))
+		if (zone_id == 0 || !iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
 			return false;
 		entry = hash_search(cursors_by_id, &cursor_id, HASH_FIND, NULL);
 	}
@@ -217,34 +195,18 @@ iotmq_cursor_by_id(int32 cursor_id, Cursor *cursor)
 
 /* The group with that id; NULL: there is none. */
 ConsumerGroup *
-iotmq_group_by_id(int32 group_id)
+iotmq_catalog_group_by_id(int32 group_id)
 {
 	int32		topic_id;
 	Topic	   *topic;
 
 	refresh();
 	topic_id = iotmq_load_parent(CATALOG_GROUP, group_id);
-	topic = topic_id == 0 ? NULL : iotmq_topic_by_id(topic_id);
+	topic = topic_id == 0 ? NULL : iotmq_catalog_topic_by_id(topic_id);
 	for (int i = 0; topic != NULL && i < topic->ngroups; i++)
 		if (topic->groups[i].group_id == group_id)
 			return &topic->groups[i];
 	return NULL;
-}
-
-Oid
-iotmq_catalog_relid(Catalog catalog)
-{
-	if (context == NULL)
-		refresh();
-	return relids[catalog];
-}
-
-Oid
-iotmq_catalog_index(CatalogIndex index)
-{
-	if (context == NULL)
-		refresh();
-	return indexes[index];
 }
 
 /* How many changes this backend was told of: has anything moved since? */
@@ -252,68 +214,6 @@ uint64
 iotmq_catalog_changes(void)
 {
 	return changes;
-}
-
-/* The schema iotmq; its owner is the extension's. */
-Oid
-iotmq_schema(void)
-{
-	return get_namespace_oid("iotmq", false);
-}
-
-/* The function that only administrators may execute. */
-Oid
-iotmq_admin_function(void)
-{
-	if (context == NULL)
-		refresh();
-	return admin_function;
-}
-
-/* The zone whose id an argument is; raises 42704 if there is none. */
-Zone *
-iotmq_zone_arg(FunctionCallInfo fcinfo, int argno)
-{
-	Topic	   *topic;
-	Zone	   *zone;
-
-	if (!iotmq_zone_by_id(PG_GETARG_INT32(argno), &topic, &zone))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("zone %d does not exist", PG_GETARG_INT32(argno))));
-	return zone;
-}
-
-/* A text argument that names something; raises 22004 if it is NULL. */
-char *
-iotmq_name_arg(FunctionCallInfo fcinfo, int argno, const char *argname)
-{
-	iotmq_require_arg(fcinfo, argno, argname);
-	return text_to_cstring(PG_GETARG_TEXT_PP(argno));
-}
-
-void
-iotmq_require_arg(FunctionCallInfo fcinfo, int argno, const char *argname)
-{
-	if (PG_ARGISNULL(argno))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be NULL", argname)));
-}
-
-/* Microseconds, with 24 hours a day and 30 days a month; 22023 beyond 10,000 years. */
-int64
-iotmq_interval_us(Interval *interval)
-{
-	double		us = (double) interval->time +
-		(interval->day + interval->month * (double) DAYS_PER_MONTH) * USECS_PER_DAY;
-
-	if (fabs(us) > 3652500.0 * USECS_PER_DAY)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("interval out of range")));
-	return interval->time +
-		(interval->day + interval->month * (int64) DAYS_PER_MONTH) * USECS_PER_DAY;
 }
 
 /*
@@ -334,11 +234,7 @@ iotmq_catalog_changed(PG_FUNCTION_ARGS)
 static void
 invalidate(Datum arg, Oid relid)
 {
-	bool		ours = relid == InvalidOid;
-
-	for (int i = 0; i <= CATALOG_CACHED && !ours; i++)
-		ours = relid == relids[i];
-	if (ours)
+	if (iotmq_relation_is_cached(relid))
 	{
 		valid = false;
 		changes++;
@@ -356,13 +252,6 @@ refresh(void)
 		context = AllocSetContextCreate(CacheMemoryContext, "iotmq catalog",
 										ALLOCSET_DEFAULT_SIZES);
 	MemoryContextReset(context);
-	schema_oid = iotmq_schema();
-	for (int i = 0; i < CATALOGS; i++)
-		relids[i] = get_relname_relid(catalog_names[i], schema_oid);
-	for (int i = 0; i < CATALOG_INDEXES; i++)
-		indexes[i] = get_relname_relid(index_names[i], schema_oid);
-	admin_function = LookupFuncName(list_make2(makeString("iotmq"), makeString("grant_admin")),
-									1, (Oid[]) {REGROLEOID}, false);
 	topics = make_hash("iotmq topics", NAME_BYTES + 1, sizeof(Topic), HASH_STRINGS);
 	topics_by_id = make_hash("iotmq topics by id", sizeof(int32), sizeof(TopicId), HASH_BLOBS);
 	zones_by_id = make_hash("iotmq zones", sizeof(int32), sizeof(ZoneId), HASH_BLOBS);

@@ -5,7 +5,7 @@
  * commits asynchronously. As soon as anything else of it reached the WAL, the
  * user's synchronous_commit counts.
  */
-#include "iotmq.h"
+#include "core/core.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -51,6 +51,7 @@ iotmq_commit_flush(void)
 	if (RecoveryInProgress())
 		return;
 	XLogBeginInsert();
+	XLogRegisterData("", 1);	/* a record without data is none */
 	XLogSetRecordFlags(XLOG_MARK_UNIMPORTANT);
 	XLogFlush(XLogInsert(RM_XLOG_ID, XLOG_NOOP));
 }

@@ -7,7 +7,7 @@
  *
  * Locks: AccessShareLock on the catalogs while they are read.
  */
-#include "iotmq.h"
+#include "core/load.h"
 
 #include "access/htup_details.h"
 #include "access/table.h"
@@ -16,7 +16,6 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -25,31 +24,28 @@ enum
 {
 	Anum_topic_id = 1, Anum_topic_name, Anum_topic_table, Anum_topic_retention,
 	Anum_topic_segment_interval, Anum_topic_policy, Anum_topic_max_retention,
-	Natts_topic = 9
+	Anum_topic_device_index, Anum_topic_created_at, Anum_topic_kept_for
 };
 enum
 {
 	Anum_zone_id = 1, Anum_zone_topic_id, Anum_zone_name, Anum_zone_table,
-	Anum_zone_sequence, Anum_zone_earliest, Anum_zone_floor_time, Natts_zone = 9
+	Anum_zone_sequence, Anum_zone_earliest, Anum_zone_floor_time
 };
 enum
 {
 	Anum_segment_zone_id = 1, Anum_segment_from, Anum_segment_to, Anum_segment_table,
-	Anum_segment_sealed, Anum_segment_first, Anum_segment_last, Anum_segment_bytes,
-	Natts_segment = Anum_segment_bytes
+	Anum_segment_sealed, Anum_segment_first, Anum_segment_last, Anum_segment_bytes
 };
 enum
 {
 	Anum_group_id = 1, Anum_group_topic_id, Anum_group_name, Anum_group_mode,
 	Anum_group_tags, Anum_group_filter, Anum_group_invisible_for,
-	Anum_group_max_retries, Anum_group_backoff, Natts_group = 12
+	Anum_group_max_retries, Anum_group_backoff
 };
 enum
 {
-	Anum_cursor_id = 1, Anum_cursor_group_id, Anum_cursor_zone_id,
-	Natts_cursor = Anum_cursor_zone_id
+	Anum_cursor_id = 1, Anum_cursor_group_id, Anum_cursor_zone_id
 };
-
 enum
 {
 	Anum_grant_group_id = 1, Anum_grant_role
@@ -57,32 +53,58 @@ enum
 
 static MemoryContext context;	/* of the topic being loaded */
 
-static Interval kept_for(const Datum *values, const bool *isnull);
 static void load_zones(Topic *topic, uint64 changes);
 static void load_segments(Zone *zone);
 static void load_groups(Topic *topic);
 static void load_grantees(ConsumerGroup *group);
-static void load_group(ConsumerGroup *group, HeapTuple tuple, TupleDesc desc);
+static void load_group(ConsumerGroup *group, const Datum *values, const bool *isnull);
 static void load_cursors(Topic *topic);
 
-/* A scan of one catalog by its first key columns. */
+/* A scan of one catalog by its first key column, or of all of it. */
 typedef struct CatalogScan
 {
 	Relation	rel;
 	SysScanDesc scan;
 	ScanKeyData key;
+	Datum	   *values;			/* of the row read last; somebody may have added columns */
+	bool	   *isnull;
 } CatalogScan;
 
 static void
-scan_begin(CatalogScan *s, Catalog catalog, const char *index, AttrNumber column,
-		   RegProcedure eq, Datum value)
+scan_begin(CatalogScan *s, Catalog catalog)
 {
+	s->rel = table_open(iotmq_relation_table(catalog), AccessShareLock);
+	s->values = palloc(sizeof(Datum) * RelationGetDescr(s->rel)->natts);
+	s->isnull = palloc(sizeof(bool) * RelationGetDescr(s->rel)->natts);
+}
+
+static void
+scan_by(CatalogScan *s, Catalog catalog, CatalogIndex index, AttrNumber column,
+		RegProcedure eq, Datum value)
+{
+	scan_begin(s, catalog);
 	ScanKeyInit(&s->key, column, BTEqualStrategyNumber, eq, value);
 	if (eq == F_TEXTEQ)
 		s->key.sk_collation = C_COLLATION_OID;
-	s->rel = table_open(iotmq_catalog_relid(catalog), AccessShareLock);
-	s->scan = systable_beginscan(s->rel, get_relname_relid(index, iotmq_schema()), true,
-								 NULL, 1, &s->key);
+	s->scan = systable_beginscan(s->rel, iotmq_relation_index(index), true, NULL, 1, &s->key);
+}
+
+static void
+scan_all(CatalogScan *s, Catalog catalog)
+{
+	scan_begin(s, catalog);
+	s->scan = systable_beginscan(s->rel, InvalidOid, false, NULL, 0, NULL);
+}
+
+/* Reads the next row; false: no more. */
+static bool
+scan_next(CatalogScan *s)
+{
+	HeapTuple	tuple = systable_getnext(s->scan);
+
+	if (HeapTupleIsValid(tuple))
+		heap_deform_tuple(tuple, RelationGetDescr(s->rel), s->values, s->isnull);
+	return HeapTupleIsValid(tuple);
 }
 
 static void
@@ -90,6 +112,8 @@ scan_end(CatalogScan *s)
 {
 	systable_endscan(s->scan);
 	table_close(s->rel, AccessShareLock);
+	pfree(s->values);
+	pfree(s->isnull);
 }
 
 /*
@@ -100,26 +124,22 @@ bool
 iotmq_load_topic(Topic *topic, Datum key, LoadBy by, uint64 changes, MemoryContext in)
 {
 	CatalogScan s;
-	HeapTuple	tuple;
 
 	context = in;
 	if (by == LOAD_BY_NAME)
-		scan_begin(&s, CATALOG_TOPIC, "topic_topic_key", Anum_topic_name, F_TEXTEQ, key);
+		scan_by(&s, CATALOG_TOPIC, INDEX_TOPIC_NAME, Anum_topic_name, F_TEXTEQ, key);
 	else
-		scan_begin(&s, CATALOG_TOPIC, "topic_pkey", Anum_topic_id, F_INT4EQ, key);
-	tuple = systable_getnext(s.scan);
-	if (HeapTupleIsValid(tuple))
+		scan_by(&s, CATALOG_TOPIC, INDEX_TOPIC, Anum_topic_id, F_INT4EQ, key);
+	if (scan_next(&s))
 	{
-		Datum		values[Natts_topic];
-		bool		isnull[Natts_topic];
+		Datum	   *values = s.values;
 
-		heap_deform_tuple(tuple, RelationGetDescr(s.rel), values, isnull);
 		topic->topic_id = DatumGetInt32(values[Anum_topic_id - 1]);
 		strlcpy(topic->name, TextDatumGetCString(values[Anum_topic_name - 1]), sizeof(topic->name));
 		topic->relid = DatumGetObjectId(values[Anum_topic_table - 1]);
 		topic->segment_interval =
 			iotmq_interval_us(DatumGetIntervalP(values[Anum_topic_segment_interval - 1]));
-		topic->kept_for = kept_for(values, isnull);
+		topic->kept_for = *DatumGetIntervalP(values[Anum_topic_kept_for - 1]);
 	}
 	scan_end(&s);
 	if (topic->topic_id == 0)
@@ -136,24 +156,20 @@ iotmq_load_parent(Catalog catalog, int32 id)
 {
 	static const struct
 	{
-		const char *index;
+		CatalogIndex index;
 		AttrNumber	parent;
 	}			places[] = {
-		[CATALOG_ZONE] = {"zone_pkey", Anum_zone_topic_id},
-		[CATALOG_CURSOR] = {"cursor_pkey", Anum_cursor_zone_id},
-		[CATALOG_GROUP] = {"consumer_group_pkey", Anum_group_topic_id}
+		[CATALOG_ZONE] = {INDEX_ZONE, Anum_zone_topic_id},
+		[CATALOG_CURSOR] = {INDEX_CURSOR, Anum_cursor_zone_id},
+		[CATALOG_GROUP] = {INDEX_GROUP, Anum_group_topic_id}
 	};
 	CatalogScan s;
-	HeapTuple	tuple;
-	bool		isnull;
 	int32		parent = 0;
 
 	/* each has its id in its first column */
-	scan_begin(&s, catalog, places[catalog].index, 1, F_INT4EQ, Int32GetDatum(id));
-	tuple = systable_getnext(s.scan);
-	if (HeapTupleIsValid(tuple))
-		parent = DatumGetInt32(heap_getattr(tuple, places[catalog].parent,
-											RelationGetDescr(s.rel), &isnull));
+	scan_by(&s, catalog, places[catalog].index, 1, F_INT4EQ, Int32GetDatum(id));
+	if (scan_next(&s))
+		parent = DatumGetInt32(s.values[places[catalog].parent - 1]);
 	scan_end(&s);
 	return parent;
 }
@@ -162,52 +178,33 @@ iotmq_load_parent(Catalog catalog, int32 id)
 int32 *
 iotmq_load_topic_ids(int *n)
 {
-	Relation	rel = table_open(iotmq_catalog_relid(CATALOG_TOPIC), AccessShareLock);
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	CatalogScan s;
 	int			room = 64;
 	int32	   *ids = palloc(sizeof(int32) * room);
-	HeapTuple	tuple;
 
 	*n = 0;
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	scan_all(&s, CATALOG_TOPIC);
+	while (scan_next(&s))
 	{
-		bool		isnull;
-
 		if (*n == room)
 			ids = repalloc(ids, sizeof(int32) * (room *= 2));
-		ids[(*n)++] = DatumGetInt32(heap_getattr(tuple, Anum_topic_id, RelationGetDescr(rel), &isnull));
+		ids[(*n)++] = DatumGetInt32(s.values[Anum_topic_id - 1]);
 	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
+	scan_end(&s);
 	return ids;
-}
-
-/* As iotmq.is_expired in sql/maintenance.sql. */
-static Interval
-kept_for(const Datum *values, const bool *isnull)
-{
-	Datum		retention = values[Anum_topic_retention - 1];
-
-	if (strcmp(TextDatumGetCString(values[Anum_topic_policy - 1]), "time") == 0)
-		return *DatumGetIntervalP(retention);
-	if (!isnull[Anum_topic_max_retention - 1])
-		return *DatumGetIntervalP(values[Anum_topic_max_retention - 1]);
-	return *DatumGetIntervalP(DirectFunctionCall2(interval_mul, retention, Float8GetDatum(4)));
 }
 
 static void
 load_zones(Topic *topic, uint64 changes)
 {
 	CatalogScan s;
-	HeapTuple	tuple;
 	int			room = 0;
 
-	scan_begin(&s, CATALOG_ZONE, "zone_topic_id_zone_key", Anum_zone_topic_id, F_INT4EQ,
+	scan_by(&s, CATALOG_ZONE, INDEX_ZONE_TOPIC, Anum_zone_topic_id, F_INT4EQ,
 			   Int32GetDatum(topic->topic_id));
-	while (HeapTupleIsValid(tuple = systable_getnext(s.scan)))
+	while (scan_next(&s))
 	{
-		Datum		values[Natts_zone];
-		bool		isnull[Natts_zone];
+		Datum	   *values = s.values;
 		Zone	   *zone;
 
 		if (topic->nzones == room)
@@ -217,7 +214,6 @@ load_zones(Topic *topic, uint64 changes)
 				MemoryContextAlloc(context, room * sizeof(Zone)) :
 				repalloc(topic->zones, room * sizeof(Zone));
 		}
-		heap_deform_tuple(tuple, RelationGetDescr(s.rel), values, isnull);
 		zone = &topic->zones[topic->nzones++];
 		memset(zone, 0, sizeof(Zone));
 		zone->zone_id = DatumGetInt32(values[Anum_zone_id - 1]);
@@ -237,15 +233,14 @@ static void
 load_segments(Zone *zone)
 {
 	CatalogScan s;
-	HeapTuple	tuple;
 	int			room = 0;
 
-	scan_begin(&s, CATALOG_SEGMENT, "segment_pkey", Anum_segment_zone_id, F_INT4EQ,
+	scan_by(&s, CATALOG_SEGMENT, INDEX_SEGMENT, Anum_segment_zone_id, F_INT4EQ,
 			   Int32GetDatum(zone->zone_id));
-	while (HeapTupleIsValid(tuple = systable_getnext(s.scan)))
+	while (scan_next(&s))
 	{
-		Datum		values[Natts_segment];
-		bool		isnull[Natts_segment];
+		Datum	   *values = s.values;
+		bool	   *isnull = s.isnull;
 		Segment    *segment;
 
 		if (zone->nsegments == room)
@@ -255,7 +250,6 @@ load_segments(Zone *zone)
 				MemoryContextAlloc(context, room * sizeof(Segment)) :
 				repalloc(zone->segments, room * sizeof(Segment));
 		}
-		heap_deform_tuple(tuple, RelationGetDescr(s.rel), values, isnull);
 		segment = &zone->segments[zone->nsegments++];
 		segment->relid = DatumGetObjectId(values[Anum_segment_table - 1]);
 		segment->from_time = DatumGetTimestampTz(values[Anum_segment_from - 1]);
@@ -275,12 +269,11 @@ static void
 load_groups(Topic *topic)
 {
 	CatalogScan s;
-	HeapTuple	tuple;
 	int			room = 0;
 
-	scan_begin(&s, CATALOG_GROUP, "consumer_group_topic_id_consumer_group_key",
+	scan_by(&s, CATALOG_GROUP, INDEX_GROUP_TOPIC,
 			   Anum_group_topic_id, F_INT4EQ, Int32GetDatum(topic->topic_id));
-	while (HeapTupleIsValid(tuple = systable_getnext(s.scan)))
+	while (scan_next(&s))
 	{
 		if (topic->ngroups == room)
 		{
@@ -289,7 +282,7 @@ load_groups(Topic *topic)
 				MemoryContextAlloc(context, room * sizeof(ConsumerGroup)) :
 				repalloc(topic->groups, room * sizeof(ConsumerGroup));
 		}
-		load_group(&topic->groups[topic->ngroups++], tuple, RelationGetDescr(s.rel));
+		load_group(&topic->groups[topic->ngroups++], s.values, s.isnull);
 	}
 	scan_end(&s);
 	for (int i = 0; i < topic->ngroups; i++)
@@ -300,33 +293,27 @@ static void
 load_grantees(ConsumerGroup *group)
 {
 	CatalogScan s;
-	HeapTuple	tuple;
 
-	scan_begin(&s, CATALOG_CONSUME_GRANT, "consume_grant_pkey", Anum_grant_group_id, F_INT4EQ,
+	scan_by(&s, CATALOG_CONSUME_GRANT, INDEX_CONSUME_GRANT, Anum_grant_group_id, F_INT4EQ,
 			   Int32GetDatum(group->group_id));
-	while (HeapTupleIsValid(tuple = systable_getnext(s.scan)))
+	while (scan_next(&s))
 	{
-		bool		isnull;
-
 		group->grantees = group->ngrantees == 0 ?
 			MemoryContextAlloc(context, sizeof(Oid)) :
 			repalloc(group->grantees, sizeof(Oid) * (group->ngrantees + 1));
 		group->grantees[group->ngrantees++] =
-			DatumGetObjectId(heap_getattr(tuple, Anum_grant_role, RelationGetDescr(s.rel), &isnull));
+			DatumGetObjectId(s.values[Anum_grant_role - 1]);
 	}
 	scan_end(&s);
 }
 
 static void
-load_group(ConsumerGroup *group, HeapTuple tuple, TupleDesc desc)
+load_group(ConsumerGroup *group, const Datum *values, const bool *isnull)
 {
 	MemoryContext old = MemoryContextSwitchTo(context);
-	Datum		values[Natts_group];
-	bool		isnull[Natts_group];
 	Datum	   *elements;
 	int			n;
 
-	heap_deform_tuple(tuple, desc, values, isnull);
 	memset(group, 0, sizeof(ConsumerGroup));
 	group->group_id = DatumGetInt32(values[Anum_group_id - 1]);
 	strlcpy(group->name, TextDatumGetCString(values[Anum_group_name - 1]), sizeof(group->name));
@@ -363,17 +350,14 @@ load_cursors(Topic *topic)
 	for (int z = 0; z < topic->nzones; z++)
 	{
 		CatalogScan s;
-		HeapTuple	tuple;
-
-		scan_begin(&s, CATALOG_CURSOR, "cursor_zone_id_group_id_key", Anum_cursor_zone_id,
+	
+		scan_by(&s, CATALOG_CURSOR, INDEX_CURSOR_ZONE, Anum_cursor_zone_id,
 				   F_INT4EQ, Int32GetDatum(topic->zones[z].zone_id));
 		/* the index begins with zone_id, so that is its first key */
-		while (HeapTupleIsValid(tuple = systable_getnext(s.scan)))
+		while (scan_next(&s))
 		{
-			Datum		values[Natts_cursor];
-			bool		isnull[Natts_cursor];
+			Datum	   *values = s.values;
 
-			heap_deform_tuple(tuple, RelationGetDescr(s.rel), values, isnull);
 			for (int g = 0; g < topic->ngroups; g++)
 			{
 				ConsumerGroup *group = &topic->groups[g];

@@ -1,7 +1,7 @@
 /*
- * iotmq.c - loading the module.
+ * module.c - loading the module.
  */
-#include "iotmq.h"
+#include "core/core.h"
 
 PG_MODULE_MAGIC;
 
@@ -10,6 +10,7 @@ void		_PG_init(void);
 void
 _PG_init(void)
 {
+	iotmq_relation_init();
 	iotmq_catalog_init();
 	iotmq_commit_init();
 }

@@ -23,13 +23,20 @@
 #if PG_VERSION_NUM >= 160000
 #define MAY_EXECUTE(function, role) \
 	(object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE) == ACLCHECK_OK)
-#define INSERT_INDEX_TUPLES(rri, slot, estate) \
-	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL, false)
+#define INSERT_INDEX_TUPLES(rri, slot, estate, is_update, only_summarizing) \
+	ExecInsertIndexTuples(rri, slot, estate, is_update, false, NULL, NIL, only_summarizing)
+#define UpdateIndexes TU_UpdateIndexes
+#define MUST_UPDATE_INDEXES(indexes) ((indexes) != TU_None)
+#define ONLY_SUMMARIZING(indexes) ((indexes) == TU_Summarizing)
 #else
 #define MAY_EXECUTE(function, role) \
 	(pg_proc_aclcheck(function, role, ACL_EXECUTE) == ACLCHECK_OK)
-#define INSERT_INDEX_TUPLES(rri, slot, estate) \
-	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL)
+#define INSERT_INDEX_TUPLES(rri, slot, estate, is_update, only_summarizing) \
+	((void) (only_summarizing), \
+	 ExecInsertIndexTuples(rri, slot, estate, is_update, false, NULL, NIL))
+#define UpdateIndexes bool
+#define MUST_UPDATE_INDEXES(indexes) (indexes)
+#define ONLY_SUMMARIZING(indexes) false
 #endif
 
 /* 18 added an instrumentation argument, and asks whether deferrable keys count. */

@@ -1,7 +1,7 @@
 /*
- * row.c - hot rows: the newest version of a row, found and locked.
+ * row.c - rows of our own tables: the newest version found and locked, rows written.
  *
- * Rows of position and lease change at every batch. They are found here with a
+ * Rows of cursor_state and lease change at every batch. They are found here with a
  * snapshot of the moment, so that it works the same at every isolation level, and
  * without the executor. (A dirty snapshot would save taking one, but an index scan
  * with it can miss a row that is updated meanwhile: it has read the page of the
@@ -11,21 +11,28 @@
  * has the highest address, so it is met before the dead ones that a held-back
  * xmin keeps.
  *
+ * Our tables are user tables to PostgreSQL: indexes are maintained as the executor does,
+ * with predicates and expressions; columns that somebody has added are NULL.
+ *
  * Locks: RowExclusiveLock on the table, kept to the end of the transaction as
  * any writer does; the row lock itself, likewise.
  */
-#include "iotmq.h"
+#include "core/core.h"
 
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/snapmgr.h"
 
 #define LOOKS 3					/* at a row that is deleted and made again */
 
 static RowScan begin(Catalog catalog, Snapshot snapshot);
+static TupleTableSlot *make_slot(Relation rel, const Datum *values, const bool *isnull, int n);
+static void insert_index_entries(Relation rel, TupleTableSlot *slot, bool is_update,
+								 bool only_summarizing);
 static bool find(Relation rel, Oid index, ScanKey keys, int nkeys, TupleTableSlot *slot);
 
 /*
@@ -84,7 +91,7 @@ iotmq_row_scan(Catalog catalog, CatalogIndex index, ScanKey keys, int nkeys, Sna
 {
 	RowScan		scan = begin(catalog, snapshot);
 
-	scan.index = index_open(iotmq_catalog_index(index), AccessShareLock);
+	scan.index = index_open(iotmq_relation_index(index), AccessShareLock);
 	scan.index_scan = INDEX_BEGINSCAN(scan.rel, scan.index, scan.snapshot, nkeys);
 	index_rescan(scan.index_scan, keys, nkeys, NULL, 0);
 	return scan;
@@ -132,10 +139,58 @@ iotmq_row_scan_end(RowScan *scan)
 	table_close(scan->rel, AccessShareLock);
 }
 
+/* Adds a row of n columns. */
+void
+iotmq_row_insert(Catalog catalog, const Datum *values, const bool *isnull, int n)
+{
+	Relation	rel = table_open(iotmq_relation_table(catalog), RowExclusiveLock);
+	TupleTableSlot *slot = make_slot(rel, values, isnull, n);
+
+	table_tuple_insert(rel, slot, GetCurrentCommandId(true), 0, NULL);
+	insert_index_entries(rel, slot, false, false);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+/* Writes a new version of a row, which the caller has locked. */
+void
+iotmq_row_update(Catalog catalog, ItemPointer tid, const Datum *values, const bool *isnull, int n)
+{
+	Relation	rel = table_open(iotmq_relation_table(catalog), RowExclusiveLock);
+	TupleTableSlot *slot = make_slot(rel, values, isnull, n);
+	UpdateIndexes indexes;
+	LockTupleMode mode;
+	TM_FailureData failure;
+
+	if (table_tuple_update(rel, tid, slot, GetCurrentCommandId(true), InvalidSnapshot,
+						   InvalidSnapshot, true, &failure, &mode, &indexes) != TM_Ok)
+		elog(ERROR, "row of %s changed under its lock", RelationGetRelationName(rel));
+	if (MUST_UPDATE_INDEXES(indexes))
+		insert_index_entries(rel, slot, true, ONLY_SUMMARIZING(indexes));
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+/* Deletes a row, which the caller has locked. */
+void
+iotmq_row_delete(Catalog catalog, ItemPointer tid)
+{
+	Relation	rel = table_open(iotmq_relation_table(catalog), RowExclusiveLock);
+	TM_FailureData failure;
+
+	if (table_tuple_delete(rel, tid, GetCurrentCommandId(true), InvalidSnapshot,
+						   InvalidSnapshot, true, &failure, false) != TM_Ok)
+		elog(ERROR, "row of %s changed under its lock", RelationGetRelationName(rel));
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
 static RowScan
 begin(Catalog catalog, Snapshot snapshot)
 {
-	RowScan		scan = {.rel = table_open(iotmq_catalog_relid(catalog), AccessShareLock)};
+	RowScan		scan = {.rel = table_open(iotmq_relation_table(catalog), AccessShareLock)};
 
 	scan.slot = table_slot_create(scan.rel, NULL);
 	scan.snapshot = RegisterSnapshot(snapshot != NULL ? snapshot : GetLatestSnapshot());
@@ -158,4 +213,33 @@ find(Relation rel, Oid index, ScanKey keys, int nkeys, TupleTableSlot *slot)
 	UnregisterSnapshot(snapshot);
 	index_close(idx, AccessShareLock);
 	return found;
+}
+
+/* A slot of the table with these columns, and NULL in any behind them. */
+static TupleTableSlot *
+make_slot(Relation rel, const Datum *values, const bool *isnull, int n)
+{
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	int			natts = slot->tts_tupleDescriptor->natts;
+
+	if (natts < n)
+		elog(ERROR, "table %s has lost columns", RelationGetRelationName(rel));
+	ExecClearTuple(slot);
+	memcpy(slot->tts_values, values, sizeof(Datum) * n);
+	memcpy(slot->tts_isnull, isnull, sizeof(bool) * n);
+	memset(slot->tts_isnull + n, true, sizeof(bool) * (natts - n));
+	return ExecStoreVirtualTuple(slot);
+}
+
+static void
+insert_index_entries(Relation rel, TupleTableSlot *slot, bool is_update, bool only_summarizing)
+{
+	EState	   *estate = CreateExecutorState();
+	ResultRelInfo *rri = makeNode(ResultRelInfo);
+
+	InitResultRelInfo(rri, rel, 0, NULL, 0);
+	ExecOpenIndices(rri, false);
+	(void) INSERT_INDEX_TUPLES(rri, slot, estate, is_update, only_summarizing);
+	ExecCloseIndices(rri);
+	FreeExecutorState(estate);
 }

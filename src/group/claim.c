@@ -7,12 +7,12 @@
  * a consumer that found nothing, or goes on waiting, holds nothing.
  *
  * In an orderly group a message whose device is in flight, or has something
- * waiting, goes behind it into redelivery; other devices are not held up.
+ * waiting, is put aside behind it into redelivery; other devices are not held up.
  *
  * Locks: the cursor's row, skipped when another has it; then the rows of expired
  * leases, skipped likewise.
  */
-#include "iotmq.h"
+#include "group/group.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -20,77 +20,77 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
-#define SCAN_LIMIT 1000000		/* messages one look filters before it saves its position */
+#define SCAN_LIMIT 1000000		/* messages one look filters before it saves where it is */
 #define SKIP_WORTH 10000		/* unwanted messages that are not to be read again, at any price */
 #define QUIET_US 20000			/* between looks at a zone where all waits for something in flight */
-#define PARK_LIMIT 100000		/* messages one call puts behind others of their device */
+#define DEFER_LIMIT 100000		/* messages one call puts behind others of their device */
 
-typedef struct Finding			/* new messages, looked for without a lock */
+typedef struct Lookahead		/* new messages, looked for without a lock */
 {
 	int64		next_offset;	/* of the cursor then */
-	ZoneScan   *scan;
-	TupleTableSlot *slot;		/* the first wanted one */
-} Finding;
+	ZoneScan   *scan;			/* NULL: nobody looked, or there is nothing */
+	TupleTableSlot *slot;		/* the first wanted one; NULL: none for now */
+	bool		stale;			/* the look ended before the end of the zone */
+} Lookahead;
 
-static ClaimResult look_ahead(const Cursor *cursor, const ClaimRequest *request,
-							  const Position *position, ClaimLook *look, Finding *finding);
-static ClaimResult claim(const Cursor *cursor, const ClaimRequest *request, Finding *finding,
-					   DeliverySet *set);
+static void look_ahead(const Cursor *cursor, const ClaimRequest *request,
+					   const CursorState *state, ClaimHint *hint, Lookahead *ahead);
+static ClaimResult claim(const Cursor *cursor, const ClaimRequest *request, Lookahead *ahead,
+						 DeliverySet *set);
 static ClaimResult claim_and_let_go(const Cursor *cursor, const ClaimRequest *request,
-								  Finding *finding, DeliverySet *set);
+									Lookahead *ahead, DeliverySet *set);
 static TupleTableSlot *next_wanted(ZoneScan *scan, const ConsumerGroup *group, int *budget);
 static void remember(const Cursor *cursor, int64 from, int64 to);
-static ClaimResult fill(const Cursor *cursor, const ClaimRequest *request, Finding *finding,
-						Position *position, DeliverySet *set);
-static int	take_new(const Cursor *cursor, Finding *finding, Position *position,
-					 DeviceSet *in_flight, Batch *batch);
-static bool park(const Cursor *cursor, DeviceSet *in_flight, TupleTableSlot *slot,
-				 int64 msg_offset, TimestampTz now, Position *position);
+static ClaimResult fill(HeldCursor *held, const ClaimRequest *request, Lookahead *ahead,
+						DeliverySet *set);
+static void add_due(LeaseBuild *build, DeviceSet *in_flight);
+static int	add_new(LeaseBuild *build, Lookahead *ahead, DeviceSet *in_flight);
+static bool defer(HeldCursor *held, DeviceSet *in_flight, TupleTableSlot *slot,
+				  int64 msg_offset, TimestampTz now);
 
 /* Tries to deliver one lease of the cursor's zone into set. */
 ClaimResult
-iotmq_claim(const Cursor *cursor, const ClaimRequest *request, ClaimLook *look, DeliverySet *set)
+iotmq_claim_lease(const Cursor *cursor, const ClaimRequest *request, ClaimHint *hint,
+				  DeliverySet *set)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	Finding		finding = {0};
-	ClaimResult result = CLAIM_EMPTY;
-	Position	position;
+	Lookahead	ahead = {0};
+	ClaimResult result;
+	CursorState state;
 
-	if (request->waits && now < look->quiet_until &&
-		iotmq_sequence_last(cursor->zone->sequence) == look->quiet_last)
+	if (request->waits && now < hint->quiet_until &&
+		iotmq_sequence_last(cursor->zone->sequence) == hint->quiet_last)
 		return CLAIM_EMPTY;
-	if (!iotmq_position_peek(cursor->cursor_id, &position))
+	if (!iotmq_cursor_peek(cursor->cursor_id, &state))
 		return CLAIM_EMPTY;
-	if (position.next_expiry > now && !iotmq_redeliver_ready(cursor, &position, now))
+	if (state.next_expiry > now && !iotmq_redeliver_ready(cursor, &state, now))
 	{
-		result = look_ahead(cursor, request, &position, look, &finding);
-		if (finding.slot == NULL)
-			return result;
+		look_ahead(cursor, request, &state, hint, &ahead);
+		if (ahead.slot == NULL)
+			return ahead.stale ? CLAIM_STALE : CLAIM_EMPTY;
 	}
 
-	result = request->waits ? claim_and_let_go(cursor, request, &finding, set) :
-		claim(cursor, request, &finding, set);
-	if (finding.scan != NULL)
-		iotmq_scan_end(finding.scan);
+	result = request->waits ? claim_and_let_go(cursor, request, &ahead, set) :
+		claim(cursor, request, &ahead, set);
+	if (ahead.scan != NULL)
+		iotmq_scan_end(ahead.scan);
 	if (result == CLAIM_EMPTY)
 	{
 		/* all that is there waits for something in flight */
-		look->quiet_last = iotmq_sequence_last(cursor->zone->sequence);
-		look->quiet_until = now + QUIET_US;
+		hint->quiet_last = iotmq_sequence_last(cursor->zone->sequence);
+		hint->quiet_until = now + QUIET_US;
 	}
 	return result;
 }
 
-/* Locks the cursor and delivers what there is. */
+/* Holds the cursor and delivers what there is. */
 static ClaimResult
-claim(const Cursor *cursor, const ClaimRequest *request, Finding *finding, DeliverySet *set)
+claim(const Cursor *cursor, const ClaimRequest *request, Lookahead *ahead, DeliverySet *set)
 {
 	ClaimResult result;
-	Position	position;
-	Position	before;
-	ItemPointerData tid;
+	HeldCursor	held;
 
-	switch (iotmq_position_lock(cursor->cursor_id, false, &position, &tid))
+	switch (iotmq_cursor_hold(cursor, false, &held))
 	{
 		case ROW_LOCKED:
 			return CLAIM_BUSY;
@@ -102,14 +102,12 @@ claim(const Cursor *cursor, const ClaimRequest *request, Finding *finding, Deliv
 	/* what was looked up may have changed until we got the lock: the group's mode */
 	AcceptInvalidationMessages();
 	if (iotmq_catalog_changes() != cursor->zone->changes)
-		return CLAIM_AGAIN;
-	before = position;
-	result = fill(cursor, request, finding, &position, set);
-	if (memcmp(&before, &position, sizeof(Position)) != 0)
-		iotmq_position_store(&position, &tid);
-	/* a dead letter is one at the moment of the take-over: the call must end */
-	if (result == CLAIM_EMPTY && (position.dead_total != before.dead_total ||
-								  position.expired_unread != before.expired_unread))
+		return CLAIM_STALE;
+	result = fill(&held, request, ahead, set);
+	iotmq_cursor_release(&held);
+	/* a dead letter is one at the moment that its lease expires: the call must end */
+	if (result == CLAIM_EMPTY && (held.state.dead_total != held.before.dead_total ||
+								  held.state.expired_unread != held.before.expired_unread))
 		return CLAIM_CHANGED;
 	return result;
 }
@@ -119,7 +117,7 @@ claim(const Cursor *cursor, const ClaimRequest *request, Finding *finding, Deliv
  * that goes on waiting must not keep the cursor locked.
  */
 static ClaimResult
-claim_and_let_go(const Cursor *cursor, const ClaimRequest *request, Finding *finding,
+claim_and_let_go(const Cursor *cursor, const ClaimRequest *request, Lookahead *ahead,
 			   DeliverySet *set)
 {
 	MemoryContext context = CurrentMemoryContext;
@@ -131,7 +129,7 @@ claim_and_let_go(const Cursor *cursor, const ClaimRequest *request, Finding *fin
 	CurrentResourceOwner = owner;	/* of the scan that is open already, too */
 	PG_TRY();
 	{
-		result = claim(cursor, request, finding, set);
+		result = claim(cursor, request, ahead, set);
 	}
 	PG_CATCH();
 	{
@@ -156,38 +154,34 @@ claim_and_let_go(const Cursor *cursor, const ClaimRequest *request, Finding *fin
 	return result;
 }
 
-/* Looks for new messages; finding has a slot if there are any, else no open scan. */
-static ClaimResult
-look_ahead(const Cursor *cursor, const ClaimRequest *request, const Position *position,
-		   ClaimLook *look, Finding *finding)
+/* Looks for new messages. */
+static void
+look_ahead(const Cursor *cursor, const ClaimRequest *request, const CursorState *state,
+		   ClaimHint *hint, Lookahead *ahead)
 {
 	int64		last = iotmq_sequence_last(cursor->zone->sequence);
-	int64		from = position->next_offset;
+	int64		from = state->next_offset;
 	int			budget = SCAN_LIMIT;
-	bool		again;
 
-	if (last < 0)
-		return CLAIM_AGAIN;		/* dropped meanwhile */
+	ahead->stale = last < 0;	/* dropped meanwhile */
 	if (from > last)
-		return CLAIM_EMPTY;
-	iotmq_stable_merge(iotmq_stable_state(cursor->zone->sequence), position->stable_offset,
-					   position->sample_offset, position->sample_xid);
-	if (look->from <= from && from < look->to)
-		from = look->to;
-	finding->next_offset = position->next_offset;
-	finding->scan = iotmq_scan_begin(cursor->zone, from, last);
-	finding->slot = next_wanted(finding->scan, cursor->group, &budget);
-	if (finding->slot != NULL)
-		return CLAIM_EMPTY;
+		return;
+	iotmq_stable_merge(&iotmq_stable_memory(cursor->zone->sequence)->stable, &state->stable);
+	if (hint->from <= from && from < hint->to)
+		from = hint->to;
+	ahead->next_offset = state->next_offset;
+	ahead->scan = iotmq_scan_begin(cursor->zone, from, last);
+	ahead->slot = next_wanted(ahead->scan, cursor->group, &budget);
+	if (ahead->slot != NULL)
+		return;
 
-	look->from = position->next_offset;
-	look->to = finding->scan->position;
-	again = finding->scan->stale || budget < 0;
-	iotmq_scan_end(finding->scan);
-	finding->scan = NULL;
+	hint->from = state->next_offset;
+	hint->to = ahead->scan->position;
+	ahead->stale = ahead->scan->stale || budget < 0;
+	iotmq_scan_end(ahead->scan);
+	ahead->scan = NULL;
 	if (request->last_look)
-		remember(cursor, look->from, look->to);
-	return again ? CLAIM_AGAIN : CLAIM_EMPTY;
+		remember(cursor, hint->from, hint->to);
 }
 
 /* The next message that the group wants; NULL: none, or the budget is used up. */
@@ -204,102 +198,116 @@ next_wanted(ZoneScan *scan, const ConsumerGroup *group, int *budget)
 
 /*
  * Nothing to deliver, and this call won't look again: saves for the next one
- * that the messages from..to are not wanted, and the sample that may settle
+ * that the messages from..to are not wanted, and the sample that may help
  * until then. Writes nothing when nothing new was learnt, nor in a transaction
  * block, which might keep the cursor locked for long, unless it is about much.
  */
 static void
 remember(const Cursor *cursor, int64 from, int64 to)
 {
-	StableState *stable = iotmq_stable_state(cursor->zone->sequence);
-	Position	position;
-	ItemPointerData tid;
+	const Stable *stable = &iotmq_stable_memory(cursor->zone->sequence)->stable;
+	CursorState state;
+	HeldCursor	held;
 
-	if (!iotmq_position_peek(cursor->cursor_id, &position) || position.next_offset != from)
+	if (!iotmq_cursor_peek(cursor->cursor_id, &state) || state.next_offset != from)
 		return;
 	if (to == from &&
-		(stable->sample_offset == 0 || stable->sample_offset == position.sample_offset))
+		(stable->sample_offset == 0 || stable->sample_offset == state.stable.sample_offset))
 		return;
 	if (IsTransactionBlock() && to - from < SKIP_WORTH)
 		return;
-	if (iotmq_position_lock(cursor->cursor_id, false, &position, &tid) != ROW_OK ||
-		position.next_offset != from)
+	if (iotmq_cursor_hold(cursor, false, &held) != ROW_OK || held.state.next_offset != from)
 		return;
-	position.next_offset = to;
-	iotmq_position_note_stable(&position, stable);
-	iotmq_position_store(&position, &tid);
+	held.state.next_offset = to;
+	iotmq_stable_merge(&held.state.stable, stable);
+	iotmq_cursor_release(&held);
 }
 
-/* Makes a lease of what is due again and of new messages; the position is locked. */
+/* Makes a lease of what is due again and of new messages. */
 static ClaimResult
-fill(const Cursor *cursor, const ClaimRequest *request, Finding *finding, Position *position,
-	 DeliverySet *set)
+fill(HeldCursor *held, const ClaimRequest *request, Lookahead *ahead, DeliverySet *set)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	DeviceSet  *in_flight = NULL;
-	int			parked = 0;
-	Batch		batch;
+	int			deferred = 0;
+	LeaseBuild	build;
+	const Lease *lease = &build.lease;
 
-	if (position->next_expiry <= now)
-		iotmq_take_over_expired(cursor, position, now);
-	if (cursor->group->orderly)
-		in_flight = iotmq_devices_in_flight(position);
-	iotmq_batch_begin(&batch, cursor, position, request->max_messages, now, set);
-	/* what the log has dropped is gone, and the next one's turn */
-	for (int64 waiting = position->waiting + 1;
-		 batch.lease.n == 0 && position->next_due <= now && position->waiting < waiting;)
+	if (held->state.next_expiry <= now)
+		iotmq_expire_leases(held, now);
+	if (held->cursor->group->orderly)
 	{
-		waiting = position->waiting;
-		iotmq_redeliver(cursor, position, now, in_flight, &batch);
+		int64		oldest_lease;
+
+		in_flight = iotmq_device_in_flight(&held->state, &oldest_lease);
+		iotmq_cursor_oldest_lease_is(held, oldest_lease);
 	}
-	if (batch.lease.batch_limit == 0 && batch.lease.n < batch.limit &&
-		(batch.lease.n == 0 || batch.lease.offsets[batch.lease.n - 1] < position->next_offset))
-		parked = take_new(cursor, finding, position, in_flight, &batch);
-	if (batch.lease.n > 0)
+	iotmq_lease_build_begin(&build, held, request->max_messages, now, set);
+	add_due(&build, in_flight);
+	if (lease->batch_limit == 0 && lease->n < build.limit &&
+		(lease->n == 0 || lease->offsets[lease->n - 1] < held->state.next_offset))
+		deferred = add_new(&build, ahead, in_flight);
+	if (lease->n > 0)
 	{
-		iotmq_batch_grant(&batch, cursor, request->invisible_for, request->consumer, position);
+		iotmq_lease_build_grant(&build, request->invisible_for, request->consumer);
 		return CLAIM_DELIVERED;
 	}
-	if (finding->scan != NULL && finding->scan->stale)
-		return CLAIM_AGAIN;
-	return parked >= PARK_LIMIT ? CLAIM_CHANGED : CLAIM_EMPTY;
+	if (ahead->scan != NULL && ahead->scan->stale)
+		return CLAIM_STALE;
+	return deferred >= DEFER_LIMIT ? CLAIM_CHANGED : CLAIM_EMPTY;
 }
 
-/* Adds new messages and moves the position; returns how many it parked. */
-static int
-take_new(const Cursor *cursor, Finding *finding, Position *position, DeviceSet *in_flight,
-		 Batch *batch)
+/* Adds what is due again. What the log has dropped of it is gone, and the next one's turn. */
+static void
+add_due(LeaseBuild *build, DeviceSet *in_flight)
 {
-	int			budget = SCAN_LIMIT;
-	int			parked = 0;
+	const CursorState *state = &build->held->state;
+	int64		before;
 
-	if (finding->scan == NULL || finding->next_offset != position->next_offset)
+	do
+	{
+		before = state->redeliveries;
+		if (state->next_due <= build->lease.leased_at)
+			iotmq_redeliver_due(build, in_flight);
+	} while (build->lease.n == 0 && state->redeliveries < before);
+}
+
+/* Adds new messages and moves the cursor; returns how many it put aside. */
+static int
+add_new(LeaseBuild *build, Lookahead *ahead, DeviceSet *in_flight)
+{
+	HeldCursor *held = build->held;
+	const Cursor *cursor = held->cursor;
+	int			budget = SCAN_LIMIT;
+	int			deferred = 0;
+
+	if (ahead->scan == NULL || ahead->next_offset != held->state.next_offset)
 	{
 		/* nobody looked yet, or somebody was faster */
 		int64		last = iotmq_sequence_last(cursor->zone->sequence);
 
-		if (finding->scan != NULL)
-			iotmq_scan_end(finding->scan);
-		finding->scan = iotmq_scan_begin(cursor->zone, position->next_offset, last);
-		finding->slot = next_wanted(finding->scan, cursor->group, &budget);
+		if (ahead->scan != NULL)
+			iotmq_scan_end(ahead->scan);
+		ahead->scan = iotmq_scan_begin(cursor->zone, held->state.next_offset, last);
+		ahead->slot = next_wanted(ahead->scan, cursor->group, &budget);
 	}
-	while (finding->slot != NULL)
+	while (ahead->slot != NULL)
 	{
 		/* the scan's position is one past the row that it returned last */
-		int64		msg_offset = finding->scan->position - 1;
+		int64		msg_offset = ahead->scan->position - 1;
 
 		if (in_flight != NULL &&
-			park(cursor, in_flight, finding->slot, msg_offset, batch->lease.leased_at, position))
-			parked++;
+			defer(held, in_flight, ahead->slot, msg_offset, build->lease.leased_at))
+			deferred++;
 		else
-			iotmq_batch_add(batch, finding->slot, msg_offset, 1);
-		if (batch->lease.n >= batch->limit || parked >= PARK_LIMIT)
+			iotmq_lease_build_add(build, ahead->slot, msg_offset, 1);
+		if (build->lease.n >= build->limit || deferred >= DEFER_LIMIT)
 			break;
-		finding->slot = next_wanted(finding->scan, cursor->group, &budget);
+		ahead->slot = next_wanted(ahead->scan, cursor->group, &budget);
 	}
-	position->next_offset = finding->scan->position;
-	iotmq_position_note_stable(position, finding->scan->stable);
-	return parked;
+	held->state.next_offset = ahead->scan->position;
+	iotmq_stable_merge(&held->state.stable, &ahead->scan->memory->stable);
+	return deferred;
 }
 
 /*
@@ -307,19 +315,20 @@ take_new(const Cursor *cursor, Finding *finding, Position *position, DeviceSet *
  * false: there are none.
  */
 static bool
-park(const Cursor *cursor, DeviceSet *in_flight, TupleTableSlot *slot, int64 msg_offset,
-	 TimestampTz now, Position *position)
+defer(HeldCursor *held, DeviceSet *in_flight, TupleTableSlot *slot, int64 msg_offset,
+	  TimestampTz now)
 {
 	bool		isnull;
 	text	   *device = DatumGetTextPP(slot_getattr(slot, Anum_device_id, &isnull));
-	bool		behind = position->waiting > 0 && iotmq_waiting_has_device(cursor->cursor_id, device);
+	bool		behind = held->state.redeliveries > 0 &&
+		iotmq_redelivery_has_device(held->state.cursor_id, device);
 	Failure		waiting = {
 		.msg_offset = msg_offset, .not_before = now, .device = device,
 		.place = behind ? PLACE_BEHIND : PLACE_HEAD
 	};
 
-	if (!behind && !iotmq_devices_have(in_flight, device))
+	if (!behind && !iotmq_device_has(in_flight, device))
 		return false;
-	iotmq_wait(cursor, &waiting, 1, position);
+	iotmq_fail_wait(held, &waiting, 1);
 	return true;
 }

@@ -6,7 +6,7 @@
  * consumer of the group, it tries again for a moment before it reports that
  * there is nothing. With wait it polls, about every millisecond.
  */
-#include "iotmq.h"
+#include "group/group.h"
 
 #include "access/xact.h"
 #include "common/pg_prng.h"
@@ -20,7 +20,6 @@
 #define POLL_MS 1
 #define BUSY_US (50 * 1000)		/* how long to try when all are busy */
 #define MAX_WAIT_US (5 * USECS_PER_MINUTE)
-#define MAX_INVISIBLE_US (30 * USECS_PER_DAY)
 #define CONSUMER_BYTES 255
 
 typedef struct ConsumeCall
@@ -29,8 +28,8 @@ typedef struct ConsumeCall
 	char	   *group;
 	char	   *zone;			/* NULL: any */
 	ClaimRequest request;
-	int			nlooks;
-	ClaimLook  *looks;			/* of each zone of the topic */
+	int			nhints;
+	ClaimHint  *hints;			/* of each zone of the topic */
 } ConsumeCall;
 
 static ConsumeCall read_args(FunctionCallInfo fcinfo, int64 *wait);
@@ -60,7 +59,7 @@ iotmq_consume(PG_FUNCTION_ARGS)
 	MemoryContext look_context;
 	MemoryContext caller_context;
 
-	iotmq_require_primary("consume()");
+	iotmq_call_require_primary("consume()");
 	if (IsolationUsesXactSnapshot())
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
@@ -89,7 +88,7 @@ iotmq_consume(PG_FUNCTION_ARGS)
 			(call.request.last_look &&
 			 (result == CLAIM_EMPTY || now >= start + wait + BUSY_US)))
 			break;
-		if (result == CLAIM_AGAIN)
+		if (result == CLAIM_STALE)
 			CHECK_FOR_INTERRUPTS();
 		else
 			sleep_until_next_look();
@@ -103,17 +102,11 @@ read_args(FunctionCallInfo fcinfo, int64 *wait)
 {
 	ConsumeCall call = {0};
 
-	call.topic = iotmq_name_arg(fcinfo, 0, "topic");
-	call.group = iotmq_name_arg(fcinfo, 1, "consumer_group");
-	iotmq_require_arg(fcinfo, 2, "max_messages");
-	call.request.max_messages = PG_GETARG_INT32(2);
-	if (call.request.max_messages < 1 || call.request.max_messages > BATCH_MESSAGES)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_messages must be between 1 and %d, not %d",
-						BATCH_MESSAGES, call.request.max_messages)));
+	call.topic = iotmq_call_name(fcinfo, 0, "topic");
+	call.group = iotmq_call_name(fcinfo, 1, "consumer_group");
+	call.request.max_messages = iotmq_call_max_messages(fcinfo, 2);
 	if (!PG_ARGISNULL(3))
-		call.request.invisible_for = iotmq_invisible_for(PG_GETARG_INTERVAL_P(3));
+		call.request.invisible_for = iotmq_call_invisible_for(fcinfo, 3);
 	if (!PG_ARGISNULL(4))
 		call.zone = text_to_cstring(PG_GETARG_TEXT_PP(4));
 	*wait = 0;
@@ -136,38 +129,25 @@ read_args(FunctionCallInfo fcinfo, int64 *wait)
 	return call;
 }
 
-/* How long a lease is to last, in us; 22023 unless it is more than 0 and at most 30 days. */
-int64
-iotmq_invisible_for(Interval *interval)
-{
-	int64		us = iotmq_interval_us(interval);
-
-	if (us <= 0 || us > MAX_INVISIBLE_US)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invisible_for must be more than 0 and at most 30 days")));
-	return us;
-}
-
 /* One look at the zones: all of them, or the one asked for. */
 static ClaimResult
 claim_any(ConsumeCall *call, DeliverySet *set)
 {
-	Topic	   *topic = iotmq_topic(call->topic);
-	ConsumerGroup *group = iotmq_group(topic, call->group);
+	Topic	   *topic = iotmq_catalog_topic(call->topic);
+	ConsumerGroup *group = iotmq_catalog_group(topic, call->group);
 	ClaimResult result = CLAIM_EMPTY;
 	uint32		first;
 	int			nzones = topic->nzones;
 
-	iotmq_require_consume(topic, group);
-	if (call->nlooks != nzones)
+	iotmq_access_require_consume(topic, group);
+	if (call->nhints != nzones)
 	{
-		call->nlooks = nzones;
-		call->looks = MemoryContextAllocZero(MemoryContextGetParent(CurrentMemoryContext),
-											 sizeof(ClaimLook) * Max(nzones, 1));
+		call->nhints = nzones;
+		call->hints = MemoryContextAllocZero(MemoryContextGetParent(CurrentMemoryContext),
+											 sizeof(ClaimHint) * Max(nzones, 1));
 	}
 	if (call->zone != NULL)
-		return claim_zone(call, topic, group, iotmq_zone(topic, call->zone) - topic->zones, set);
+		return claim_zone(call, topic, group, iotmq_catalog_zone(topic, call->zone) - topic->zones, set);
 
 	first = nzones > 1 ? pg_prng_uint32(&pg_global_prng_state) % nzones : 0;
 	for (int i = 0; i < nzones; i++)
@@ -193,12 +173,12 @@ claim_zone(ConsumeCall *call, Topic *topic, ConsumerGroup *group, int z, Deliver
 
 	if (cursor.cursor_id == 0)
 		return CLAIM_EMPTY;
-	result = iotmq_claim(&cursor, &call->request, &call->looks[z], set);
-	if (result == CLAIM_DELIVERED && iotmq_zone_by_id(zone_id, &cursor.topic, &cursor.zone))
+	result = iotmq_claim_lease(&cursor, &call->request, &call->hints[z], set);
+	if (result == CLAIM_DELIVERED && iotmq_catalog_zone_by_id(zone_id, &cursor.topic, &cursor.zone))
 	{
 		now = GetCurrentTimestamp();
 		iotmq_segment_seal(cursor.zone, now);
-		if (iotmq_zone_by_id(zone_id, &cursor.topic, &cursor.zone))
+		if (iotmq_catalog_zone_by_id(zone_id, &cursor.topic, &cursor.zone))
 			iotmq_segment_keep_ahead(cursor.topic, cursor.zone, now);
 	}
 	return result;

@@ -1,144 +1,162 @@
 /*
- * position.c - where a cursor stands: one row of iotmq.position.
+ * cursor.c - where a group stands in a zone: one row of iotmq.cursor_state.
  *
- * The struct Position mirrors the row (all columns NOT NULL and of fixed
- * length). Whoever claims, voids or commits a position holds its row lock until
- * the end of the transaction; so per group and zone one transaction at a time
- * moves the cursor, and the others of the group take another zone.
+ * The struct CursorState mirrors the row (all columns NOT NULL and of fixed length).
+ * Whoever claims, voids or commits holds the row's lock to the end of the transaction:
+ * so one transaction at a time moves a cursor, and the others of the group take another
+ * zone. A held cursor is changed in memory, by the functions of the modules that own a
+ * fact, and stored once, when it is released.
+ *
+ * next_expiry, next_due and oldest_lease are bounds that spare a look at leases and waiting
+ * messages: they may be too early or too low, never too late or too high.
  */
-#include "iotmq.h"
+#include "group/group.h"
 
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "access/xact.h"
-#include "catalog/indexing.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
 static void set_key(ScanKey key, int32 cursor_id);
-static void read_slot(TupleTableSlot *slot, Position *position);
+static void read_slot(TupleTableSlot *slot, CursorState *state);
 
 /* The newest committed state, not locked; false if the cursor is gone. */
 bool
-iotmq_position_peek(int32 cursor_id, Position *position)
+iotmq_cursor_peek(int32 cursor_id, CursorState *state)
 {
-	Relation	rel = table_open(iotmq_catalog_relid(CATALOG_POSITION), AccessShareLock);
+	Relation	rel = table_open(iotmq_relation_table(CATALOG_CURSOR_STATE), AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	ScanKeyData key;
 	bool		found;
 
 	set_key(&key, cursor_id);
-	found = iotmq_row_peek(rel, iotmq_catalog_index(INDEX_POSITION), &key, 1, slot);
+	found = iotmq_row_peek(rel, iotmq_relation_index(INDEX_CURSOR_STATE), &key, 1, slot);
 	if (found)
-		read_slot(slot, position);
+		read_slot(slot, state);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, AccessShareLock);
 	return found;
 }
 
-/* Locks the row to the end of the transaction. */
+/* Locks the cursor to the end of the transaction. */
 RowResult
-iotmq_position_lock(int32 cursor_id, bool wait, Position *position, ItemPointer tid)
+iotmq_cursor_hold(const Cursor *cursor, bool wait, HeldCursor *held)
 {
-	Relation	rel = table_open(iotmq_catalog_relid(CATALOG_POSITION), RowExclusiveLock);
+	Relation	rel = table_open(iotmq_relation_table(CATALOG_CURSOR_STATE), RowExclusiveLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	ScanKeyData key;
 	RowResult	result;
 
-	set_key(&key, cursor_id);
-	result = iotmq_row_lock(rel, iotmq_catalog_index(INDEX_POSITION), &key, 1, wait, slot);
+	set_key(&key, cursor->cursor_id);
+	result = iotmq_row_lock(rel, iotmq_relation_index(INDEX_CURSOR_STATE), &key, 1, wait, slot);
 	if (result == ROW_OK)
 	{
-		read_slot(slot, position);
-		*tid = slot->tts_tid;
+		held->cursor = cursor;
+		read_slot(slot, &held->state);
+		held->before = held->state;
+		held->tid = slot->tts_tid;
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 	return result;
 }
 
-/* Writes a new version of the row that iotmq_position_lock locked at tid. */
+/* Stores what was changed. The lock stays; the cursor must not be changed any more. */
 void
-iotmq_position_store(const Position *position, ItemPointer tid)
+iotmq_cursor_release(HeldCursor *held)
 {
-	Relation	rel = table_open(iotmq_catalog_relid(CATALOG_POSITION), RowExclusiveLock);
+	const CursorState *state = &held->state;
 	Datum		values[] = {
-		Int32GetDatum(position->cursor_id),
-		Int64GetDatum(position->next_offset),
-		Int64GetDatum(position->stable_offset),
-		Int64GetDatum(position->sample_offset),
-		FullTransactionIdGetDatum(position->sample_xid),
-		Int64GetDatum(position->last_lease),
-		Int64GetDatum(position->oldest_lease),
-		TimestampTzGetDatum(position->next_expiry),
-		TimestampTzGetDatum(position->next_due),
-		TimestampTzGetDatum(position->last_consumed_at),
-		Int64GetDatum(position->expired_unread),
-		Int64GetDatum(position->waiting),
-		Int64GetDatum(position->delivered_total),
-		Int64GetDatum(position->retried_total),
-		Int64GetDatum(position->dead_total),
-		Int64GetDatum(position->dead_letters)
+		Int32GetDatum(state->cursor_id),
+		Int64GetDatum(state->next_offset),
+		Int64GetDatum(state->stable.offset),
+		Int64GetDatum(state->stable.sample_offset),
+		FullTransactionIdGetDatum(state->stable.sample_xid),
+		Int64GetDatum(state->last_lease),
+		Int64GetDatum(state->oldest_lease),
+		TimestampTzGetDatum(state->next_expiry),
+		TimestampTzGetDatum(state->next_due),
+		TimestampTzGetDatum(state->last_consumed_at),
+		Int64GetDatum(state->expired_unread),
+		Int64GetDatum(state->redeliveries),
+		Int64GetDatum(state->delivered_total),
+		Int64GetDatum(state->retried_total),
+		Int64GetDatum(state->dead_total),
+		Int64GetDatum(state->dead_letters)
 	};
 	bool		isnull[lengthof(values)] = {false};
-	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(rel), values, isnull);
 
-	CatalogTupleUpdate(rel, tid, tuple);
-	CommandCounterIncrement();
-	heap_freetuple(tuple);
-	table_close(rel, NoLock);
+	if (memcmp(state, &held->before, sizeof(CursorState)) != 0)
+		iotmq_row_update(CATALOG_CURSOR_STATE, &held->tid, values, isnull, lengthof(values));
 }
 
-/* The positions of all cursors. */
-RowScan
-iotmq_position_scan(Snapshot snapshot)
+/* A lease expires then. */
+void
+iotmq_cursor_expect_expiry(HeldCursor *held, TimestampTz at)
 {
-	return iotmq_row_scan_all(CATALOG_POSITION, snapshot);
+	held->state.next_expiry = Min(held->state.next_expiry, at);
+}
+
+/* All leases were looked at: none expires earlier. */
+void
+iotmq_cursor_next_expiry_is(HeldCursor *held, TimestampTz at)
+{
+	held->state.next_expiry = at;
+}
+
+/* Something that waits is due then. */
+void
+iotmq_cursor_expect_due(HeldCursor *held, TimestampTz at)
+{
+	held->state.next_due = Min(held->state.next_due, at);
+}
+
+/* All that waits was looked at: nothing is due earlier. */
+void
+iotmq_cursor_next_due_is(HeldCursor *held, TimestampTz at)
+{
+	held->state.next_due = at;
+}
+
+/* All leases were looked at: that one is the oldest; 0: there is none. */
+void
+iotmq_cursor_oldest_lease_is(HeldCursor *held, int64 lease_id)
+{
+	held->state.oldest_lease = lease_id != 0 ? lease_id : held->state.last_lease + 1;
+}
+
+/* The states of all cursors. */
+RowScan
+iotmq_cursor_scan(Snapshot snapshot)
+{
+	return iotmq_row_scan_all(CATALOG_CURSOR_STATE, snapshot);
 }
 
 /* The next one; false: no more. */
 bool
-iotmq_position_scan_next(RowScan *scan, Position *position)
+iotmq_cursor_scan_next(RowScan *scan, CursorState *state)
 {
 	if (!iotmq_row_scan_next(scan))
 		return false;
-	read_slot(scan->slot, position);
+	read_slot(scan->slot, state);
 	return true;
 }
 
-/* Adds what the zone's cursors know of it to what this backend knows. */
+/* Adds what the zone's cursors know of it to what this backend remembers. */
 void
-iotmq_position_teach(const Topic *topic, const Zone *zone)
+iotmq_cursor_teach(const Topic *topic, const Zone *zone)
 {
 	for (int g = 0; g < topic->ngroups; g++)
 	{
-		Position	position;
+		CursorState state;
 
-		if (iotmq_position_peek(topic->groups[g].cursors[zone - topic->zones], &position))
-			iotmq_stable_merge(iotmq_stable_state(zone->sequence), position.stable_offset,
-							   position.sample_offset, position.sample_xid);
-	}
-}
-
-/* Copies what this backend knows of the zone, for the next call on another one. */
-void
-iotmq_position_note_stable(Position *position, const StableState *stable)
-{
-	position->stable_offset = Max(position->stable_offset, stable->stable_offset);
-	if (stable->sample_offset >= position->stable_offset)
-	{
-		position->sample_offset = stable->sample_offset;
-		position->sample_xid = stable->sample_xid;
-	}
-	else
-	{
-		position->sample_offset = 0;
-		position->sample_xid = InvalidFullTransactionId;
+		if (iotmq_cursor_peek(topic->groups[g].cursors[zone - topic->zones], &state))
+			iotmq_stable_merge(&iotmq_stable_memory(zone->sequence)->stable, &state.stable);
 	}
 }
 
@@ -149,13 +167,12 @@ set_key(ScanKey key, int32 cursor_id)
 }
 
 static void
-read_slot(TupleTableSlot *slot, Position *position)
+read_slot(TupleTableSlot *slot, CursorState *state)
 {
 	bool		shouldfree;
 	HeapTuple	tuple = ExecFetchSlotHeapTuple(slot, false, &shouldfree);
 
-	Assert(!HeapTupleHasNulls(tuple));
-	memcpy(position, GETSTRUCT(tuple), sizeof(Position));
+	memcpy(state, GETSTRUCT(tuple), sizeof(CursorState));
 	if (shouldfree)
 		heap_freetuple(tuple);
 }

@@ -4,7 +4,7 @@
  * Rows are copied whole, toasted values fetched: they outlive the lock on the
  * segment that they come from.
  */
-#include "iotmq.h"
+#include "group/group.h"
 
 #include "access/detoast.h"
 #include "funcapi.h"

@@ -1,11 +1,11 @@
 /*
  * device.c - sets of devices, above all those of an orderly group in flight.
  *
- * These are read from the open leases of the cursor, under the lock on its position: no
+ * These are read from the open leases of the cursor, under the lock on the cursor: no
  * other transaction can lease meanwhile, and a lease whose settling is not
  * committed still counts.
  */
-#include "iotmq.h"
+#include "group/group.h"
 
 #include "common/hashfn.h"
 #include "utils/hsearch.h"
@@ -27,16 +27,19 @@ hash_device(const void *key, Size size)
 static int
 compare_devices(const void *a, const void *b, Size size)
 {
-	text	   *x = *(text *const *) a;
-	text	   *y = *(text *const *) b;
+	return !iotmq_device_equal(*(text *const *) a, *(text *const *) b);
+}
 
-	return VARSIZE_ANY_EXHDR(x) != VARSIZE_ANY_EXHDR(y) ||
-		memcmp(VARDATA_ANY(x), VARDATA_ANY(y), VARSIZE_ANY_EXHDR(x)) != 0;
+bool
+iotmq_device_equal(const text *a, const text *b)
+{
+	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
+		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
 }
 
 /* An empty set. */
 DeviceSet *
-iotmq_devices_none(void)
+iotmq_device_set(void)
 {
 	HASHCTL		ctl = {
 		.keysize = sizeof(text *), .entrysize = sizeof(text *), .hash = hash_device,
@@ -51,36 +54,35 @@ iotmq_devices_none(void)
 
 /* Adds a device, which must stay where it is in memory; NULL: nothing. */
 void
-iotmq_devices_add(DeviceSet *set, text *device)
+iotmq_device_add(DeviceSet *set, text *device)
 {
 	if (device != NULL)
 		(void) hash_search(set->table, &device, HASH_ENTER, NULL);
 }
 
 bool
-iotmq_devices_have(DeviceSet *set, text *device)
+iotmq_device_has(DeviceSet *set, text *device)
 {
 	return hash_search(set->table, &device, HASH_FIND, NULL) != NULL;
 }
 
-/* The devices of all open messages of the cursor; notes its oldest open lease. */
+/* The devices of all open messages of the cursor, and its oldest open lease (0: none). */
 DeviceSet *
-iotmq_devices_in_flight(Position *position)
+iotmq_device_in_flight(const CursorState *state, int64 *oldest_lease)
 {
-	DeviceSet  *set = iotmq_devices_none();
-	RowScan		scan = iotmq_lease_scan(position->cursor_id, position->oldest_lease);
+	DeviceSet  *set = iotmq_device_set();
+	RowScan		scan = iotmq_lease_scan(state);
 	Lease		lease;
-	int64		oldest = 0;
 
+	*oldest_lease = 0;
 	while (iotmq_lease_scan_next(&scan, &lease))
 	{
-		if (oldest == 0)
-			oldest = lease.lease_id;
+		if (*oldest_lease == 0)
+			*oldest_lease = lease.lease_id;
 		for (int i = 0; lease.devices != NULL && i < lease.n; i++)
 			if (!iotmq_lease_is_settled(&lease, i))
-				iotmq_devices_add(set, lease.devices[i]);
+				iotmq_device_add(set, lease.devices[i]);
 	}
 	iotmq_row_scan_end(&scan);
-	position->oldest_lease = oldest != 0 ? oldest : position->last_lease + 1;
 	return set;
 }

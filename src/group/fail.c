@@ -1,35 +1,34 @@
 /*
  * fail.c - a message's attempt failed: it waits for another, or is given up.
- *
- * The caller holds the lock on the cursor's position and stores it afterwards.
- *
- * A lease that expired counts as one failed attempt of each message still open.
- * Since one of them may be what killed the consumer, they come back in smaller
- * leases, in the end each alone, before their retries are used up: after an
- * expiry of n messages with r attempts left, in leases of at most n^((r-1)/r).
  */
-#include "iotmq.h"
-
-#include <math.h>
+#include "group/group.h"
 
 #include "miscadmin.h"
-#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#define TAKE_OVER_MESSAGES 20000	/* that one claim takes over at most, about */
-#define AMPLE_RETRIES 4			/* enough to find a message that kills its consumer a bit later */
-#define SHRINK 8				/* a lease that expired comes back in at most 1/8 of its size */
+/* Message i of a lease as a failure, due again then, in leases as limited as this one. */
+Failure
+iotmq_fail_of(const HeldCursor *held, const Lease *lease, int i, TimestampTz not_before)
+{
+	int64		msg_offset = iotmq_lease_offset(lease, i);
 
-static void take_over(const Cursor *cursor, const Lease *lease, Position *position, TimestampTz now);
-static int	next_limit(const ConsumerGroup *group, const Lease *lease, int attempt);
-static int	smaller(int n, int attempts_left);
+	return (Failure) {
+		.msg_offset = msg_offset,
+		.attempt = iotmq_lease_attempt(lease, i),
+		.batch_limit = lease->batch_limit,
+		.not_before = not_before,
+		.redriven = lease->redriven &&
+			iotmq_deadletter_is_redriven(held->state.cursor_id, msg_offset),
+		.device = lease->devices != NULL ? lease->devices[i] : NULL
+	};
+}
 
 /* The message waits for its next delivery, which will have that number. */
 void
-iotmq_wait(const Cursor *cursor, const Failure *failure, int next_attempt, Position *position)
+iotmq_fail_wait(HeldCursor *held, const Failure *failure, int next_attempt)
 {
-	Waiting		waiting = {
-		.cursor_id = cursor->cursor_id, .attempt = next_attempt,
+	Redelivery	redelivery = {
+		.cursor_id = held->state.cursor_id, .attempt = next_attempt,
 		.due_at = failure->device == NULL || failure->place == PLACE_HEAD ?
 		failure->not_before : DT_NOEND,
 		.not_before = failure->not_before, .msg_offset = failure->msg_offset,
@@ -37,9 +36,9 @@ iotmq_wait(const Cursor *cursor, const Failure *failure, int next_attempt, Posit
 		.device = failure->device, .reason = failure->reason
 	};
 
-	iotmq_waiting_add(&waiting, position);
+	iotmq_redelivery_add(held, &redelivery);
 	if (failure->device != NULL && failure->place == PLACE_UNKNOWN)
-		iotmq_waiting_settle_head(cursor->cursor_id, failure->device, 0, position);
+		iotmq_redelivery_lift_head(held, failure->device, 0);
 }
 
 /*
@@ -47,153 +46,29 @@ iotmq_wait(const Cursor *cursor, const Failure *failure, int next_attempt, Posit
  * Its last attempt it gets alone: no other message can spoil it.
  */
 bool
-iotmq_fail(const Cursor *cursor, const Failure *failure, Position *position)
+iotmq_fail_attempt(HeldCursor *held, const Failure *failure)
 {
+	int			max_retries = held->cursor->group->max_retries;
 	Failure		waiting = *failure;
 
-	if (failure->attempt > cursor->group->max_retries)
+	if (failure->attempt > max_retries)
 	{
-		iotmq_bury(cursor, failure, position);
+		iotmq_fail_bury(held, failure);
 		return false;
 	}
-	if (failure->attempt == cursor->group->max_retries)
+	if (failure->attempt == max_retries)
 		waiting.batch_limit = 1;
-	iotmq_wait(cursor, &waiting, failure->attempt + 1, position);
-	position->retried_total++;
+	iotmq_fail_wait(held, &waiting, failure->attempt + 1);
+	held->state.retried_total++;
 	return true;
 }
 
 /* The message becomes a dead letter; if the log has dropped it, it is lost unread. */
 void
-iotmq_bury(const Cursor *cursor, const Failure *failure, Position *position)
+iotmq_fail_bury(HeldCursor *held, const Failure *failure)
 {
-	if (iotmq_dead_letter_add(cursor, failure, position))
-		position->dead_total++;
+	if (iotmq_deadletter_add(held, failure))
+		held->state.dead_total++;
 	else
-		position->expired_unread++;
-}
-
-/* Takes over the cursor's leases that are expired at that time; returns how many. */
-int
-iotmq_take_over_expired(const Cursor *cursor, Position *position, TimestampTz at)
-{
-	RowScan		scan = iotmq_lease_scan(cursor->cursor_id, position->oldest_lease);
-	int64		oldest = 0;
-	TimestampTz next_expiry = DT_NOEND;
-	int			messages = 0;
-	int			taken = 0;
-	Lease		lease;
-
-	while (iotmq_lease_scan_next(&scan, &lease))
-	{
-		if (lease.deadline <= at && messages < TAKE_OVER_MESSAGES)
-		{
-			ItemPointerData tid;
-			RowResult	result = iotmq_lease_lock(lease.lease_id, false, &lease, &tid);
-
-			if (result == ROW_GONE)
-				continue;
-			/* extended meanwhile? */
-			if (result == ROW_OK && lease.deadline <= at)
-			{
-				take_over(cursor, &lease, position, Min(at, GetCurrentTimestamp()));
-				iotmq_lease_delete(&tid);
-				messages += lease.messages;
-				taken++;
-				continue;
-			}
-		}
-		if (oldest == 0)
-			oldest = lease.lease_id;
-		next_expiry = Min(next_expiry, lease.deadline);
-	}
-	iotmq_row_scan_end(&scan);
-	position->oldest_lease = oldest != 0 ? oldest : position->last_lease + 1;
-	position->next_expiry = next_expiry;
-	return taken;
-}
-
-/*
- * take_over(cursor_id int, at timestamptz) RETURNS int: takes over the cursor's
- * leases that are expired at that time; how many. NULL: somebody else has the
- * cursor.
- */
-PG_FUNCTION_INFO_V1(iotmq_take_over);
-Datum
-iotmq_take_over(PG_FUNCTION_ARGS)
-{
-	TimestampTz at = PG_GETARG_TIMESTAMPTZ(1);
-	Cursor		cursor;
-	Position	position;
-	ItemPointerData tid;
-	int			taken = 0;
-
-	if (!iotmq_cursor_by_id(PG_GETARG_INT32(0), &cursor) ||
-		!iotmq_position_peek(cursor.cursor_id, &position) || position.next_expiry > at)
-		PG_RETURN_INT32(0);
-	switch (iotmq_position_lock(cursor.cursor_id, false, &position, &tid))
-	{
-		case ROW_LOCKED:
-			PG_RETURN_NULL();
-		case ROW_GONE:
-			break;
-		case ROW_OK:
-			taken = iotmq_take_over_expired(&cursor, &position, at);
-			iotmq_position_store(&position, &tid);
-			break;
-	}
-	PG_RETURN_INT32(taken);
-}
-
-static void
-take_over(const Cursor *cursor, const Lease *lease, Position *position, TimestampTz now)
-{
-	text	   *reason = cstring_to_text("lease expired");
-	DeviceSet  *waiting = iotmq_devices_none();
-
-	for (int i = 0; i < lease->n; i++)
-	{
-		int64		msg_offset = iotmq_lease_offset(lease, i);
-		int			attempt = lease->attempts != NULL ? lease->attempts[i] : 1;
-		Failure		failure = {
-			.msg_offset = msg_offset, .attempt = attempt,
-			.batch_limit = next_limit(cursor->group, lease, attempt),
-			.not_before = now,
-			.redriven = lease->redriven &&
-			iotmq_dead_letter_is_redriven(cursor->cursor_id, msg_offset),
-			.device = lease->devices != NULL ? lease->devices[i] : NULL, .reason = reason
-		};
-
-		CHECK_FOR_INTERRUPTS();
-		if (iotmq_lease_is_settled(lease, i))
-			continue;
-		if (failure.device != NULL && iotmq_devices_have(waiting, failure.device))
-			failure.place = PLACE_BEHIND;
-		if (iotmq_fail(cursor, &failure, position))
-			iotmq_devices_add(waiting, failure.device);
-	}
-}
-
-/*
- * How large the next lease of a message may be whose lease expired. An orderly
- * group gets a batch once more as it was, if there are retries enough.
- */
-static int
-next_limit(const ConsumerGroup *group, const Lease *lease, int attempt)
-{
-	if (group->orderly && attempt == 1 && group->max_retries >= AMPLE_RETRIES)
-		return lease->batch_limit;
-	return smaller(lease->messages, group->max_retries - attempt + 1);
-}
-
-/* The size of leases for messages of one that expired with n of them open. */
-static int
-smaller(int n, int attempts_left)
-{
-	int			limit;
-
-	if (attempts_left <= 1 || n <= 1)
-		return 1;
-	limit = (int) pow(n, (attempts_left - 1.0) / attempts_left);
-	return Max(1, Min(limit, n / SHRINK));
+		held->state.expired_unread++;
 }

@@ -1,7 +1,7 @@
 /*
  * filter.c - what a group wants: its tags and its jsonpath filter.
  */
-#include "iotmq.h"
+#include "group/group.h"
 
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"

@@ -9,14 +9,13 @@
  * Whoever settles, extends or takes over a lease locks its row to the end of
  * the transaction; a deleted row means: ended, taken over or voided.
  */
-#include "iotmq.h"
+#include "group/group.h"
 
 #include "access/htup_details.h"
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "catalog/pg_type_d.h"
 #include "utils/array.h"
 #include "utils/fmgroids.h"
@@ -31,49 +30,56 @@ enum
 };
 
 /* 2026-01-01 00:00 UTC, in PostgreSQL's microseconds since 2000. */
+#define TIME_BITS 43
 #define LEASE_EPOCH (INT64CONST(9497) * USECS_PER_DAY)
 #define LEASE_STEP 100			/* us */
 
-static HeapTuple form_tuple(Relation rel, const Lease *lease);
-static void read_tuple(TupleTableSlot *slot, Lease *lease);
+static int64 first_id(int32 cursor_id);
+static void form_row(const Lease *lease, Datum *values, bool *isnull);
+static void read_row(TupleTableSlot *slot, Lease *lease);
 static Datum array_of_int64(const int64 *elements, int n);
 static Datum array_of_int32(const int32 *elements, int n);
 static Datum array_of_text(text **elements, int n);
 
+/* The cursor that a lease is of. */
+int32
+iotmq_lease_cursor(int64 lease_id)
+{
+	return (int32) (lease_id >> TIME_BITS);
+}
+
 /* The id of the cursor's next lease. */
 int64
-iotmq_lease_next_id(int32 cursor_id, int64 last_lease, TimestampTz now)
+iotmq_lease_next_id(const CursorState *state, TimestampTz now)
 {
-	int64		first = (int64) cursor_id << LEASE_TIME_BITS;
-
-	return Max(last_lease + 1, first + Max(now - LEASE_EPOCH, 0) / LEASE_STEP);
+	return Max(state->last_lease + 1,
+			   first_id(state->cursor_id) + Max(now - LEASE_EPOCH, 0) / LEASE_STEP);
 }
 
 void
 iotmq_lease_insert(const Lease *lease)
 {
-	Relation	rel = table_open(iotmq_catalog_relid(CATALOG_LEASE), RowExclusiveLock);
-	HeapTuple	tuple = form_tuple(rel, lease);
+	Datum		values[Natts_lease];
+	bool		isnull[Natts_lease];
 
-	CatalogTupleInsert(rel, tuple);
-	heap_freetuple(tuple);
-	table_close(rel, NoLock);
+	form_row(lease, values, isnull);
+	iotmq_row_insert(CATALOG_LEASE, values, isnull, Natts_lease);
 }
 
 /* Locks the lease to the end of the transaction and reads it. */
 RowResult
 iotmq_lease_lock(int64 lease_id, bool wait, Lease *lease, ItemPointer tid)
 {
-	Relation	rel = table_open(iotmq_catalog_relid(CATALOG_LEASE), RowExclusiveLock);
+	Relation	rel = table_open(iotmq_relation_table(CATALOG_LEASE), RowExclusiveLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	ScanKeyData key;
 	RowResult	result;
 
 	ScanKeyInit(&key, Anum_lease_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(lease_id));
-	result = iotmq_row_lock(rel, iotmq_catalog_index(INDEX_LEASE), &key, 1, wait, slot);
+	result = iotmq_row_lock(rel, iotmq_relation_index(INDEX_LEASE), &key, 1, wait, slot);
 	if (result == ROW_OK)
 	{
-		read_tuple(slot, lease);
+		read_row(slot, lease);
 		*tid = slot->tts_tid;
 	}
 	ExecDropSingleTupleTableSlot(slot);
@@ -84,38 +90,39 @@ iotmq_lease_lock(int64 lease_id, bool wait, Lease *lease, ItemPointer tid)
 void
 iotmq_lease_update(const Lease *lease, ItemPointer tid)
 {
-	Relation	rel = table_open(iotmq_catalog_relid(CATALOG_LEASE), RowExclusiveLock);
-	HeapTuple	tuple = form_tuple(rel, lease);
+	Datum		values[Natts_lease];
+	bool		isnull[Natts_lease];
 
-	CatalogTupleUpdate(rel, tid, tuple);
-	CommandCounterIncrement();
-	heap_freetuple(tuple);
-	table_close(rel, NoLock);
+	form_row(lease, values, isnull);
+	iotmq_row_update(CATALOG_LEASE, tid, values, isnull, Natts_lease);
 }
 
 void
 iotmq_lease_delete(ItemPointer tid)
 {
-	Relation	rel = table_open(iotmq_catalog_relid(CATALOG_LEASE), RowExclusiveLock);
-
-	CatalogTupleDelete(rel, tid);
-	CommandCounterIncrement();
-	table_close(rel, NoLock);
+	iotmq_row_delete(CATALOG_LEASE, tid);
 }
 
-/*
- * The cursor's open leases with an id >= from, in order, as committed or ours,
- * not locked.
- */
+/* Stores what is left of a lease after some of it was settled: nothing, perhaps. */
+void
+iotmq_lease_store(const Lease *lease, ItemPointer tid)
+{
+	if (lease->messages == 0)
+		iotmq_lease_delete(tid);
+	else
+		iotmq_lease_update(lease, tid);
+}
+
+/* The cursor's open leases, in order, as committed or ours, not locked. */
 RowScan
-iotmq_lease_scan(int32 cursor_id, int64 from)
+iotmq_lease_scan(const CursorState *state)
 {
 	ScanKeyData keys[2];
 
 	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE,
-				Int64GetDatum(Max(from, (int64) cursor_id << LEASE_TIME_BITS)));
+				Int64GetDatum(Max(state->oldest_lease, first_id(state->cursor_id))));
 	ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_INT8LT,
-				Int64GetDatum((int64) (cursor_id + 1) << LEASE_TIME_BITS));
+				Int64GetDatum(first_id(state->cursor_id + 1)));
 	return iotmq_row_scan(CATALOG_LEASE, INDEX_LEASE, keys, 2, NULL);
 }
 
@@ -132,7 +139,7 @@ iotmq_lease_scan_next(RowScan *scan, Lease *lease)
 {
 	if (!iotmq_row_scan_next(scan))
 		return false;
-	read_tuple(scan->slot, lease);
+	read_row(scan->slot, lease);
 	return true;
 }
 
@@ -141,6 +148,13 @@ int64
 iotmq_lease_offset(const Lease *lease, int i)
 {
 	return lease->offsets != NULL ? lease->offsets[i] : lease->first_offset + i;
+}
+
+/* Which delivery of message i it is. */
+int
+iotmq_lease_attempt(const Lease *lease, int i)
+{
+	return lease->attempts != NULL ? lease->attempts[i] : 1;
 }
 
 /* Which message has that offset; -1: none. */
@@ -181,12 +195,33 @@ iotmq_lease_settle(Lease *lease, int i)
 	lease->messages--;
 }
 
-static HeapTuple
-form_tuple(Relation rel, const Lease *lease)
+/* lease_cursor(lease_id bigint) RETURNS int: the cursor that a lease is of. */
+PG_FUNCTION_INFO_V1(iotmq_lease_cursor_of);
+Datum
+iotmq_lease_cursor_of(PG_FUNCTION_ARGS)
 {
-	Datum		values[Natts_lease] = {0};
-	bool		isnull[Natts_lease] = {false};
+	PG_RETURN_INT32(iotmq_lease_cursor(PG_GETARG_INT64(0)));
+}
 
+/* lease_first(cursor_id int) RETURNS bigint: no lease of the cursor has a lower id. */
+PG_FUNCTION_INFO_V1(iotmq_lease_first);
+Datum
+iotmq_lease_first(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(first_id(PG_GETARG_INT32(0)));
+}
+
+/* The lowest id that a lease of the cursor can have. */
+static int64
+first_id(int32 cursor_id)
+{
+	return (int64) cursor_id << TIME_BITS;
+}
+
+static void
+form_row(const Lease *lease, Datum *values, bool *isnull)
+{
+	memset(isnull, false, sizeof(bool) * Natts_lease);
 	values[Anum_lease_id - 1] = Int64GetDatum(lease->lease_id);
 	values[Anum_first_offset - 1] = Int64GetDatum(lease->first_offset);
 	values[Anum_last_offset - 1] = Int64GetDatum(lease->last_offset);
@@ -218,11 +253,10 @@ form_tuple(Relation rel, const Lease *lease)
 	isnull[Anum_devices - 1] = lease->devices == NULL;
 	if (lease->devices != NULL)
 		values[Anum_devices - 1] = array_of_text(lease->devices, lease->n);
-	return heap_form_tuple(RelationGetDescr(rel), values, isnull);
 }
 
 static void
-read_tuple(TupleTableSlot *slot, Lease *lease)
+read_row(TupleTableSlot *slot, Lease *lease)
 {
 	Datum	   *values;
 	bool	   *isnull;

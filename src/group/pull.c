@@ -1,15 +1,14 @@
 /*
- * fetch.c - pull reading: fetch and commit_offset, without leases.
+ * pull.c - pull reading, without leases: fetch and commit_offset, messages_of_device.
  */
-#include "iotmq.h"
+#include "group/group.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#define SETTLE_LOOKS 5			/* at a sample, before fetch reports that there is nothing */
-#define SETTLE_US 500
+#define LOOKS 5					/* at open publishers, before fetch reports that there is nothing */
 #define PROOF_ROWS 100000		/* to read in order to show that from_offset is stable */
 
 static int64 lowest_allowed(const Topic *topic, const Zone *zone);
@@ -28,35 +27,24 @@ PG_FUNCTION_INFO_V1(iotmq_fetch);
 Datum
 iotmq_fetch(PG_FUNCTION_ARGS)
 {
-	char	   *topic_name = iotmq_name_arg(fcinfo, 0, "topic");
-	char	   *zone_name = iotmq_name_arg(fcinfo, 1, "zone");
-	Topic	   *topic = iotmq_topic(topic_name);
+	char	   *topic_name = iotmq_call_name(fcinfo, 0, "topic");
+	char	   *zone_name = iotmq_call_name(fcinfo, 1, "zone");
+	Topic	   *topic = iotmq_catalog_topic(topic_name);
 	int64		lowest;
 	int			max_messages;
 	DeliverySet set;
 
-	iotmq_require_primary("fetch()");
-	iotmq_require_arg(fcinfo, 2, "from_offset");
-	iotmq_require_arg(fcinfo, 3, "max_messages");
-	lowest = lowest_allowed(topic, iotmq_zone(topic, zone_name));
-	max_messages = PG_GETARG_INT32(3);
-	if (max_messages < 1 || max_messages > BATCH_MESSAGES)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_messages must be between 1 and %d, not %d",
-						BATCH_MESSAGES, max_messages)));
+	iotmq_call_require_primary("fetch()");
+	iotmq_call_require(fcinfo, 2, "from_offset");
+	lowest = lowest_allowed(topic, iotmq_catalog_zone(topic, zone_name));
+	max_messages = iotmq_call_max_messages(fcinfo, 3);
 	set = iotmq_delivery_begin(fcinfo);
 
 	/* nothing yet, but a publisher is about to end: it mostly takes a moment */
-	for (int look = 0; look < SETTLE_LOOKS; look++)
+	for (int looks = 0; iotmq_stable_look_again(&looks, LOOKS);)
 	{
-		if (look > 0)
-		{
-			CHECK_FOR_INTERRUPTS();
-			pg_usleep(SETTLE_US);
-		}
-		topic = iotmq_topic(topic_name);
-		if (read_once(topic, iotmq_zone(topic, zone_name), Max(PG_GETARG_INT64(2), lowest),
+		topic = iotmq_catalog_topic(topic_name);
+		if (read_once(topic, iotmq_catalog_zone(topic, zone_name), Max(PG_GETARG_INT64(2), lowest),
 					  max_messages, &set))
 			break;
 	}
@@ -69,18 +57,18 @@ lowest_allowed(const Topic *topic, const Zone *zone)
 {
 	int64		lowest = PG_INT64_MAX;
 
-	if (iotmq_may_read(topic))
+	if (iotmq_access_may_read(topic))
 		return 0;
 	for (int g = 0; g < topic->ngroups; g++)
 	{
-		Position	position;
+		CursorState state;
 
-		if (iotmq_may_consume_as(&topic->groups[g]) &&
-			iotmq_position_peek(topic->groups[g].cursors[zone - topic->zones], &position))
-			lowest = Min(lowest, position.next_offset);
+		if (iotmq_access_may_consume(&topic->groups[g]) &&
+			iotmq_cursor_peek(topic->groups[g].cursors[zone - topic->zones], &state))
+			lowest = Min(lowest, state.next_offset);
 	}
 	if (lowest == PG_INT64_MAX)
-		iotmq_require_read(topic);
+		iotmq_access_require_read(topic);
 	return lowest;
 }
 
@@ -88,7 +76,7 @@ lowest_allowed(const Topic *topic, const Zone *zone)
 static bool
 read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages, DeliverySet *set)
 {
-	StableState *stable = iotmq_stable_state(zone->sequence);
+	ZoneMemory *memory = iotmq_stable_memory(zone->sequence);
 	int64		from = Max(from_offset, zone->earliest_offset);
 	int64		last = iotmq_sequence_last(zone->sequence);
 	int			budget = max_messages + PROOF_ROWS;
@@ -96,13 +84,13 @@ read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages, Deliver
 	TupleTableSlot *slot;
 	bool		waiting;
 
-	if (stable->stable_offset < from)
-		iotmq_position_teach(topic, zone);
-	if (stable->stable_offset < from)
-		(void) iotmq_stable_refresh(stable);
+	if (memory->stable.offset < from)
+		iotmq_cursor_teach(topic, zone);
+	if (memory->stable.offset < from)
+		(void) iotmq_stable_refresh(memory);
 
 	/* whether from is below the stable offset shows on the way there */
-	scan = iotmq_scan_begin(zone, Min(from, Max(stable->stable_offset, zone->earliest_offset)), last);
+	scan = iotmq_scan_begin(zone, Min(from, Max(memory->stable.offset, zone->earliest_offset)), last);
 	while (set->rows < max_messages && budget-- > 0 && (slot = iotmq_scan_next(scan)) != NULL)
 		if (scan->position > from)
 			iotmq_delivery_add(set, 0, slot, 0);
@@ -121,17 +109,17 @@ PG_FUNCTION_INFO_V1(iotmq_commit_offset);
 Datum
 iotmq_commit_offset(PG_FUNCTION_ARGS)
 {
-	Topic	   *topic = iotmq_topic(iotmq_name_arg(fcinfo, 0, "topic"));
-	ConsumerGroup *group = iotmq_group(topic, iotmq_name_arg(fcinfo, 1, "consumer_group"));
-	Zone	   *zone = iotmq_zone(topic, iotmq_name_arg(fcinfo, 2, "zone"));
+	Topic	   *topic = iotmq_catalog_topic(iotmq_call_name(fcinfo, 0, "topic"));
+	ConsumerGroup *group = iotmq_catalog_group(topic, iotmq_call_name(fcinfo, 1, "consumer_group"));
+	Zone	   *zone = iotmq_catalog_zone(topic, iotmq_call_name(fcinfo, 2, "zone"));
 	int64		next_offset;
+	Cursor		cursor = {group->cursors[zone - topic->zones], topic, group, zone};
+	HeldCursor	held;
 	int64		end_offset;
-	Position	position;
-	ItemPointerData tid;
 
-	iotmq_require_primary("commit_offset()");
-	iotmq_require_arg(fcinfo, 3, "next_offset");
-	iotmq_require_consume(topic, group);
+	iotmq_call_require_primary("commit_offset()");
+	iotmq_call_require(fcinfo, 3, "next_offset");
+	iotmq_access_require_consume(topic, group);
 	next_offset = PG_GETARG_INT64(3);
 	end_offset = iotmq_sequence_last(zone->sequence) + 1;
 	if (next_offset < zone->earliest_offset || next_offset > end_offset)
@@ -139,23 +127,23 @@ iotmq_commit_offset(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("next_offset " INT64_FORMAT " is not between the earliest offset " INT64_FORMAT " and the end offset " INT64_FORMAT,
 						next_offset, zone->earliest_offset, end_offset)));
-	if (iotmq_position_lock(group->cursors[zone - topic->zones], true, &position, &tid) != ROW_OK)
+	if (iotmq_cursor_hold(&cursor, true, &held) != ROW_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("consumer group \"%s\" of topic \"%s\" was dropped",
 						group->name, topic->name)));
-	if (next_offset < position.next_offset && !iotmq_may_read(topic))
+	if (next_offset < held.state.next_offset && !iotmq_access_may_read(topic))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to go back from offset " INT64_FORMAT " to " INT64_FORMAT,
-						position.next_offset, next_offset),
+						held.state.next_offset, next_offset),
 				 errhint("An administrator can run: SELECT iotmq.seek_offset(%s, %s, %s, " INT64_FORMAT ");",
 						 quote_literal_cstr(topic->name), quote_literal_cstr(group->name),
 						 quote_literal_cstr(zone->name), next_offset)));
-	position.next_offset = next_offset;
-	position.last_consumed_at = GetCurrentTimestamp();
-	iotmq_position_store(&position, &tid);
-	iotmq_segment_keep_ahead(topic, zone, position.last_consumed_at);
+	held.state.next_offset = next_offset;
+	held.state.last_consumed_at = GetCurrentTimestamp();
+	iotmq_cursor_release(&held);
+	iotmq_segment_keep_ahead(topic, zone, held.state.last_consumed_at);
 	PG_RETURN_VOID();
 }
 
@@ -168,13 +156,25 @@ PG_FUNCTION_INFO_V1(iotmq_committed_offset);
 Datum
 iotmq_committed_offset(PG_FUNCTION_ARGS)
 {
-	Topic	   *topic = iotmq_topic(iotmq_name_arg(fcinfo, 0, "topic"));
-	ConsumerGroup *group = iotmq_group(topic, iotmq_name_arg(fcinfo, 1, "consumer_group"));
-	Zone	   *zone = iotmq_zone(topic, iotmq_name_arg(fcinfo, 2, "zone"));
-	Position	position;
+	Topic	   *topic = iotmq_catalog_topic(iotmq_call_name(fcinfo, 0, "topic"));
+	ConsumerGroup *group = iotmq_catalog_group(topic, iotmq_call_name(fcinfo, 1, "consumer_group"));
+	Zone	   *zone = iotmq_catalog_zone(topic, iotmq_call_name(fcinfo, 2, "zone"));
+	CursorState state;
 
-	iotmq_require_consume(topic, group);
-	if (!iotmq_position_peek(group->cursors[zone - topic->zones], &position))
+	iotmq_access_require_consume(topic, group);
+	if (!iotmq_cursor_peek(group->cursors[zone - topic->zones], &state))
 		PG_RETURN_NULL();
-	PG_RETURN_INT64(position.next_offset);
+	PG_RETURN_INT64(state.next_offset);
+}
+
+/*
+ * messages_of_device: a SQL function that runs as the extension's owner, once the caller's
+ * right is checked. Arguments, result and errors are its; 42501 not allowed.
+ */
+PG_FUNCTION_INFO_V1(iotmq_messages_of_device);
+Datum
+iotmq_messages_of_device(PG_FUNCTION_ARGS)
+{
+	iotmq_access_require_read(iotmq_catalog_topic(iotmq_call_name(fcinfo, 0, "topic")));
+	return iotmq_owner_call(fcinfo, "pull_device_as_owner");
 }

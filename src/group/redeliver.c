@@ -5,112 +5,114 @@
  * due and nothing of the device is in flight, with those behind it that may come,
  * too.
  */
-#include "iotmq.h"
+#include "group/group.h"
 
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
 typedef struct Taken			/* rows that go into the lease */
 {
-	Waiting    *rows;
+	Redelivery *rows;
 	int			n;
 	int			room;
 	int			limit;			/* the lease may have so many messages */
 	bool		limited;		/* by a batch_limit */
 } Taken;
 
-static bool take(Taken *taken, const Waiting *waiting);
-static void take_followers(Taken *taken, const Waiting *head, TimestampTz now);
-static bool same_device(const Waiting *a, const Waiting *b);
+static bool take(Taken *taken, const Redelivery *redelivery);
+static void take_followers(Taken *taken, const Redelivery *head, TimestampTz now);
 static int	compare_offsets(const void *a, const void *b);
-static void deliver(const Cursor *cursor, const Taken *taken, Position *position, Batch *batch);
+static void deliver(const Taken *taken, LeaseBuild *build);
 
-/* Would iotmq_redeliver find anything? Asked without a lock, of a position just read. */
+/* Would iotmq_redeliver_due find anything? Asked without a lock, of a state just read. */
 bool
-iotmq_redeliver_ready(const Cursor *cursor, const Position *position, TimestampTz now)
+iotmq_redeliver_ready(const Cursor *cursor, const CursorState *state, TimestampTz now)
 {
-	Position	copy = *position;
+	int64		oldest_lease;
 	DeviceSet  *in_flight;
 	RowScan		scan;
-	Waiting		waiting;
+	Redelivery	redelivery;
 	bool		ready = false;
 
-	if (position->next_due > now)
+	if (state->next_due > now)
 		return false;
 	if (!cursor->group->orderly)
 		return true;
-	in_flight = iotmq_devices_in_flight(&copy);
-	scan = iotmq_waiting_scan_due(cursor->cursor_id, position->next_due, NULL);
-	while (!ready && iotmq_waiting_next(&scan, &waiting) && waiting.due_at <= now)
-		ready = !iotmq_devices_have(in_flight, waiting.device);
+	in_flight = iotmq_device_in_flight(state, &oldest_lease);
+	scan = iotmq_redelivery_scan_due(cursor->cursor_id, state->next_due, NULL);
+	while (!ready && iotmq_redelivery_next(&scan, &redelivery) && redelivery.due_at <= now)
+		ready = !iotmq_device_has(in_flight, redelivery.device);
 	iotmq_row_scan_end(&scan);
 	return ready;
 }
 
 /*
- * Moves messages that are due into the batch, which is empty. The caller holds
- * the position and stores it. in_flight is NULL unless the group is orderly.
+ * Moves messages that are due into the lease, which is empty. in_flight is NULL unless
+ * the group is orderly.
  */
 void
-iotmq_redeliver(const Cursor *cursor, Position *position, TimestampTz now, DeviceSet *in_flight,
-				Batch *batch)
+iotmq_redeliver_due(LeaseBuild *build, DeviceSet *in_flight)
 {
-	Taken		taken = {.limit = batch->limit};
-	RowScan		scan = iotmq_waiting_scan_due(cursor->cursor_id, position->next_due, NULL);
-	Waiting		waiting;
+	HeldCursor *held = build->held;
+	int32		cursor_id = held->state.cursor_id;
+	TimestampTz now = build->lease.leased_at;
+	TimestampTz next_due = DT_NOEND;
+	Taken		taken = {.limit = build->limit};
+	RowScan		scan = iotmq_redelivery_scan_due(cursor_id, held->state.next_due, NULL);
+	Redelivery	redelivery;
 
-	position->next_due = DT_NOEND;
-	while (iotmq_waiting_next(&scan, &waiting))
+	while (iotmq_redelivery_next(&scan, &redelivery))
 	{
-		if (waiting.due_at <= now && in_flight != NULL &&
-			iotmq_devices_have(in_flight, waiting.device))
+		if (redelivery.due_at <= now && in_flight != NULL &&
+			iotmq_device_has(in_flight, redelivery.device))
 		{
-			position->next_due = Min(position->next_due, waiting.due_at);
+			next_due = Min(next_due, redelivery.due_at);
 			continue;
 		}
-		if (waiting.due_at > now || !take(&taken, &waiting))
+		if (redelivery.due_at > now || !take(&taken, &redelivery))
 		{
-			position->next_due = Min(position->next_due, waiting.due_at);
+			next_due = Min(next_due, redelivery.due_at);
 			break;
 		}
 		if (in_flight != NULL)
-			take_followers(&taken, &waiting, now);
+			take_followers(&taken, &redelivery, now);
 	}
 	iotmq_row_scan_end(&scan);
+	iotmq_cursor_next_due_is(held, next_due);
 
 	for (int i = 0; i < taken.n; i++)
 	{
-		Waiting    *row = &taken.rows[i];
+		Redelivery *row = &taken.rows[i];
 
 		CHECK_FOR_INTERRUPTS();
-		iotmq_waiting_remove(row, position);
+		iotmq_redelivery_remove(held, row);
 		/* the rows of a device were taken in order, from its head on */
 		if (in_flight != NULL &&
-			(i + 1 == taken.n || !same_device(row, &taken.rows[i + 1])))
-			iotmq_waiting_settle_head(cursor->cursor_id, row->device, row->msg_offset + 1, position);
+			(i + 1 == taken.n || !iotmq_device_equal(row->device, taken.rows[i + 1].device)))
+			iotmq_redelivery_lift_head(held, row->device, row->msg_offset + 1);
 	}
 	if (taken.n > 0)
-		qsort(taken.rows, taken.n, sizeof(Waiting), compare_offsets);
-	deliver(cursor, &taken, position, batch);
+		qsort(taken.rows, taken.n, sizeof(Redelivery), compare_offsets);
+	deliver(&taken, build);
 }
 
 /* Takes a row, unless the lease would become larger than it or another one may come in. */
 static bool
-take(Taken *taken, const Waiting *waiting)
+take(Taken *taken, const Redelivery *redelivery)
 {
 	if (taken->n >= taken->limit ||
-		(waiting->batch_limit != 0 && taken->n >= waiting->batch_limit))
+		(redelivery->batch_limit != 0 && taken->n >= redelivery->batch_limit))
 		return false;
 	if (taken->n == taken->room)
 	{
 		taken->room = Max(64, taken->room * 2);
-		taken->rows = taken->rows == NULL ? palloc(sizeof(Waiting) * taken->room) :
-			repalloc(taken->rows, sizeof(Waiting) * taken->room);
+		taken->rows = taken->rows == NULL ? palloc(sizeof(Redelivery) * taken->room) :
+			repalloc(taken->rows, sizeof(Redelivery) * taken->room);
 	}
-	taken->rows[taken->n++] = *waiting;
-	if (waiting->batch_limit != 0)
+	taken->rows[taken->n++] = *redelivery;
+	if (redelivery->batch_limit != 0)
 	{
-		taken->limit = Min(taken->limit, waiting->batch_limit);
+		taken->limit = Min(taken->limit, redelivery->batch_limit);
 		taken->limited = true;
 	}
 	return true;
@@ -118,59 +120,53 @@ take(Taken *taken, const Waiting *waiting)
 
 /* Takes what waits behind a device's head, up to the first that has a delay of its own. */
 static void
-take_followers(Taken *taken, const Waiting *head, TimestampTz now)
+take_followers(Taken *taken, const Redelivery *head, TimestampTz now)
 {
-	RowScan		scan = iotmq_waiting_scan_device(head->cursor_id, head->device,
+	RowScan		scan = iotmq_redelivery_scan_device(head->cursor_id, head->device,
 												 head->msg_offset + 1);
-	Waiting		waiting;
+	Redelivery	redelivery;
 
-	while (iotmq_waiting_next(&scan, &waiting) && waiting.not_before <= now &&
-		   take(taken, &waiting))
+	while (iotmq_redelivery_next(&scan, &redelivery) && redelivery.not_before <= now &&
+		   take(taken, &redelivery))
 		;
 	iotmq_row_scan_end(&scan);
-}
-
-static bool
-same_device(const Waiting *a, const Waiting *b)
-{
-	return VARSIZE_ANY(a->device) == VARSIZE_ANY(b->device) &&
-		memcmp(a->device, b->device, VARSIZE_ANY(a->device)) == 0;
 }
 
 static int
 compare_offsets(const void *a, const void *b)
 {
-	int64		x = ((const Waiting *) a)->msg_offset;
-	int64		y = ((const Waiting *) b)->msg_offset;
+	int64		x = ((const Redelivery *) a)->msg_offset;
+	int64		y = ((const Redelivery *) b)->msg_offset;
 
 	return x < y ? -1 : x > y;
 }
 
-/* Adds the messages to the batch; what the log has dropped is lost unread. */
+/* Adds the messages to the lease; what the log has dropped is lost unread. */
 static void
-deliver(const Cursor *cursor, const Taken *taken, Position *position, Batch *batch)
+deliver(const Taken *taken, LeaseBuild *build)
 {
-	ZoneScan   *scan = iotmq_scan_begin(cursor->zone, 0, 0);
+	HeldCursor *held = build->held;
+	ZoneScan   *scan = iotmq_scan_begin(held->cursor->zone, 0, 0);
 
 	for (int i = 0; i < taken->n; i++)
 	{
-		const Waiting *row = &taken->rows[i];
+		const Redelivery *row = &taken->rows[i];
 		TupleTableSlot *slot = iotmq_scan_one(scan, row->msg_offset);
 
 		if (slot == NULL && row->redriven)
-			slot = iotmq_dead_letter_fetch(cursor->cursor_id, row->msg_offset);
+			slot = iotmq_deadletter_content(held->state.cursor_id, row->msg_offset);
 		if (slot == NULL)
 		{
-			position->expired_unread++;
+			held->state.expired_unread++;
 			continue;
 		}
-		iotmq_batch_add(batch, slot, row->msg_offset, row->attempt);
-		batch->lease.redriven |= row->redriven;
+		iotmq_lease_build_add(build, slot, row->msg_offset, row->attempt);
+		build->lease.redriven |= row->redriven;
 	}
 	iotmq_scan_end(scan);
-	if (batch->lease.n > 0 && taken->limited)
+	if (build->lease.n > 0 && taken->limited)
 	{
-		batch->limit = taken->limit;
-		batch->lease.batch_limit = taken->limit;
+		build->limit = taken->limit;
+		build->lease.batch_limit = taken->limit;
 	}
 }

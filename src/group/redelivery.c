@@ -1,23 +1,22 @@
 /*
- * waiting.c - messages that wait for another attempt: rows of iotmq.redelivery.
+ * redelivery.c - messages that wait for another attempt: rows of iotmq.redelivery.
  *
- * All changes to a cursor's rows happen under the lock on its position, which
- * counts them (waiting) and knows the earliest time that anything is due
+ * All changes to a cursor's rows happen while it is held: its state
+ * counts them (redeliveries) and knows the earliest time that anything is due
  * (next_due): so the good path never looks here, and a look begins behind all
  * rows that were done before.
  *
  * In an orderly group only the first message of a device, its head, has a due_at;
- * those behind it have infinity and don't cost a look. iotmq_waiting_settle_head
+ * those behind it have infinity and don't cost a look. iotmq_redelivery_lift_head
  * restores that after a change.
  */
-#include "iotmq.h"
+#include "group/group.h"
 
 #include "access/htup_details.h"
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "catalog/pg_collation_d.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -26,18 +25,19 @@
 
 enum
 {
-	Anum_waiting_cursor_id = 1, Anum_waiting_attempt, Anum_waiting_due_at,
-	Anum_waiting_not_before, Anum_waiting_offset, Anum_waiting_redriven,
-	Anum_waiting_batch_limit, Anum_waiting_device, Anum_waiting_reason,
-	Natts_waiting = Anum_waiting_reason
+	Anum_redelivery_cursor_id = 1, Anum_redelivery_attempt, Anum_redelivery_due_at,
+	Anum_redelivery_not_before, Anum_redelivery_offset, Anum_redelivery_redriven,
+	Anum_redelivery_batch_limit, Anum_redelivery_device, Anum_redelivery_reason,
+	Natts_redelivery = Anum_redelivery_reason
 };
 
 static void set_keys_without_device(ScanKey keys, int32 cursor_id);
-static HeapTuple form_tuple(Relation rel, const Waiting *waiting);
+static void form_row(const Redelivery *redelivery, Datum *values, bool *isnull);
+static void set_due(HeldCursor *held, const Redelivery *redelivery, TimestampTz due_at);
 
 /* The cursor's rows that are due at or after from, earliest first; snapshot as of row.c. */
 RowScan
-iotmq_waiting_scan_due(int32 cursor_id, TimestampTz from, Snapshot snapshot)
+iotmq_redelivery_scan_due(int32 cursor_id, TimestampTz from, Snapshot snapshot)
 {
 	ScanKeyData keys[2];
 
@@ -49,7 +49,7 @@ iotmq_waiting_scan_due(int32 cursor_id, TimestampTz from, Snapshot snapshot)
 
 /* The device's rows with an offset >= from, in order. */
 RowScan
-iotmq_waiting_scan_device(int32 cursor_id, text *device, int64 from)
+iotmq_redelivery_scan_device(int32 cursor_id, text *device, int64 from)
 {
 	ScanKeyData keys[3];
 
@@ -62,7 +62,7 @@ iotmq_waiting_scan_device(int32 cursor_id, text *device, int64 from)
 
 /* The next row; its texts are good until the scan ends. False: no more. */
 bool
-iotmq_waiting_next(RowScan *scan, Waiting *waiting)
+iotmq_redelivery_next(RowScan *scan, Redelivery *redelivery)
 {
 	Datum	   *values;
 	bool	   *isnull;
@@ -72,35 +72,35 @@ iotmq_waiting_next(RowScan *scan, Waiting *waiting)
 	slot_getallattrs(scan->slot);
 	values = scan->slot->tts_values;
 	isnull = scan->slot->tts_isnull;
-	waiting->cursor_id = DatumGetInt32(values[Anum_waiting_cursor_id - 1]);
-	waiting->attempt = DatumGetInt32(values[Anum_waiting_attempt - 1]);
-	waiting->due_at = DatumGetTimestampTz(values[Anum_waiting_due_at - 1]);
-	waiting->not_before = DatumGetTimestampTz(values[Anum_waiting_not_before - 1]);
-	waiting->msg_offset = DatumGetInt64(values[Anum_waiting_offset - 1]);
-	waiting->redriven = DatumGetBool(values[Anum_waiting_redriven - 1]);
-	waiting->batch_limit = isnull[Anum_waiting_batch_limit - 1] ? 0 :
-		DatumGetInt32(values[Anum_waiting_batch_limit - 1]);
-	waiting->device = isnull[Anum_waiting_device - 1] ? NULL :
-		DatumGetTextPCopy(values[Anum_waiting_device - 1]);
-	waiting->reason = isnull[Anum_waiting_reason - 1] ? NULL : DatumGetTextPCopy(values[Anum_waiting_reason - 1]);
-	waiting->tid = scan->slot->tts_tid;
+	redelivery->cursor_id = DatumGetInt32(values[Anum_redelivery_cursor_id - 1]);
+	redelivery->attempt = DatumGetInt32(values[Anum_redelivery_attempt - 1]);
+	redelivery->due_at = DatumGetTimestampTz(values[Anum_redelivery_due_at - 1]);
+	redelivery->not_before = DatumGetTimestampTz(values[Anum_redelivery_not_before - 1]);
+	redelivery->msg_offset = DatumGetInt64(values[Anum_redelivery_offset - 1]);
+	redelivery->redriven = DatumGetBool(values[Anum_redelivery_redriven - 1]);
+	redelivery->batch_limit = isnull[Anum_redelivery_batch_limit - 1] ? 0 :
+		DatumGetInt32(values[Anum_redelivery_batch_limit - 1]);
+	redelivery->device = isnull[Anum_redelivery_device - 1] ? NULL :
+		DatumGetTextPCopy(values[Anum_redelivery_device - 1]);
+	redelivery->reason = isnull[Anum_redelivery_reason - 1] ? NULL : DatumGetTextPCopy(values[Anum_redelivery_reason - 1]);
+	redelivery->tid = scan->slot->tts_tid;
 	return true;
 }
 
 bool
-iotmq_waiting_has_device(int32 cursor_id, text *device)
+iotmq_redelivery_has_device(int32 cursor_id, text *device)
 {
-	RowScan		scan = iotmq_waiting_scan_device(cursor_id, device, 0);
-	Waiting		waiting;
-	bool		found = iotmq_waiting_next(&scan, &waiting);
+	RowScan		scan = iotmq_redelivery_scan_device(cursor_id, device, 0);
+	Redelivery	redelivery;
+	bool		found = iotmq_redelivery_next(&scan, &redelivery);
 
 	iotmq_row_scan_end(&scan);
 	return found;
 }
 
-/* A scan for iotmq_waiting_lowest. */
+/* A scan for iotmq_redelivery_lowest. */
 RowScan
-iotmq_waiting_scan_lowest(Snapshot snapshot)
+iotmq_redelivery_scan_lowest(Snapshot snapshot)
 {
 	ScanKeyData keys[2];
 
@@ -110,59 +110,37 @@ iotmq_waiting_scan_lowest(Snapshot snapshot)
 
 /* The lowest offset that waits in a group that is not orderly; PG_INT64_MAX: none. */
 int64
-iotmq_waiting_lowest(RowScan *scan, int32 cursor_id)
+iotmq_redelivery_lowest(RowScan *scan, int32 cursor_id)
 {
 	ScanKeyData keys[2];
-	Waiting		waiting;
+	Redelivery	redelivery;
 
 	set_keys_without_device(keys, cursor_id);
 	iotmq_row_rescan(scan, keys, 2);
-	return iotmq_waiting_next(scan, &waiting) ? waiting.msg_offset : PG_INT64_MAX;
+	return iotmq_redelivery_next(scan, &redelivery) ? redelivery.msg_offset : PG_INT64_MAX;
 }
 
-/* Adds a row. The caller stores the position. */
+/* Adds a row. */
 void
-iotmq_waiting_add(Waiting *waiting, Position *position)
+iotmq_redelivery_add(HeldCursor *held, const Redelivery *redelivery)
 {
-	Relation	rel = table_open(iotmq_catalog_relid(CATALOG_REDELIVERY), RowExclusiveLock);
-	HeapTuple	tuple = form_tuple(rel, waiting);
+	Datum		values[Natts_redelivery];
+	bool		isnull[Natts_redelivery];
 
-	CatalogTupleInsert(rel, tuple);
-	CommandCounterIncrement();
-	heap_freetuple(tuple);
-	table_close(rel, NoLock);
-	position->waiting++;
-	position->next_due = Min(position->next_due, waiting->due_at);
+	form_row(redelivery, values, isnull);
+	iotmq_row_insert(CATALOG_REDELIVERY, values, isnull, Natts_redelivery);
+	held->state.redeliveries++;
+	iotmq_cursor_expect_due(held, redelivery->due_at);
 }
 
-/* Removes a row. The caller stores the position. */
+/* Removes a row. */
 void
-iotmq_waiting_remove(const Waiting *waiting, Position *position)
+iotmq_redelivery_remove(HeldCursor *held, const Redelivery *redelivery)
 {
-	Relation	rel = table_open(iotmq_catalog_relid(CATALOG_REDELIVERY), RowExclusiveLock);
-	ItemPointerData tid = waiting->tid;
+	ItemPointerData tid = redelivery->tid;
 
-	CatalogTupleDelete(rel, &tid);
-	CommandCounterIncrement();
-	table_close(rel, NoLock);
-	position->waiting--;
-}
-
-/* Changes a row's due_at. The caller stores the position. */
-void
-iotmq_waiting_set_due(const Waiting *waiting, TimestampTz due_at, Position *position)
-{
-	Relation	rel = table_open(iotmq_catalog_relid(CATALOG_REDELIVERY), RowExclusiveLock);
-	Waiting		changed = *waiting;
-	HeapTuple	tuple;
-
-	changed.due_at = due_at;
-	tuple = form_tuple(rel, &changed);
-	CatalogTupleUpdate(rel, &changed.tid, tuple);
-	CommandCounterIncrement();
-	heap_freetuple(tuple);
-	table_close(rel, NoLock);
-	position->next_due = Min(position->next_due, due_at);
+	iotmq_row_delete(CATALOG_REDELIVERY, &tid);
+	held->state.redeliveries--;
 }
 
 /*
@@ -170,19 +148,32 @@ iotmq_waiting_set_due(const Waiting *waiting, TimestampTz due_at, Position *posi
  * offset below from.
  */
 void
-iotmq_waiting_settle_head(int32 cursor_id, text *device, int64 from, Position *position)
+iotmq_redelivery_lift_head(HeldCursor *held, text *device, int64 from)
 {
-	RowScan		scan = iotmq_waiting_scan_device(cursor_id, device, from);
-	Waiting		rows[2];
+	RowScan		scan = iotmq_redelivery_scan_device(held->state.cursor_id, device, from);
+	Redelivery	rows[2];
 	int			n = 0;
 
-	while (n < 2 && iotmq_waiting_next(&scan, &rows[n]))
+	while (n < 2 && iotmq_redelivery_next(&scan, &rows[n]))
 		n++;
 	iotmq_row_scan_end(&scan);
 	if (n > 0 && TIMESTAMP_IS_NOEND(rows[0].due_at))
-		iotmq_waiting_set_due(&rows[0], rows[0].not_before, position);
+		set_due(held, &rows[0], rows[0].not_before);
 	if (n > 1 && !TIMESTAMP_IS_NOEND(rows[1].due_at))
-		iotmq_waiting_set_due(&rows[1], DT_NOEND, position);
+		set_due(held, &rows[1], DT_NOEND);
+}
+
+static void
+set_due(HeldCursor *held, const Redelivery *redelivery, TimestampTz due_at)
+{
+	Redelivery	changed = *redelivery;
+	Datum		values[Natts_redelivery];
+	bool		isnull[Natts_redelivery];
+
+	changed.due_at = due_at;
+	form_row(&changed, values, isnull);
+	iotmq_row_update(CATALOG_REDELIVERY, &changed.tid, values, isnull, Natts_redelivery);
+	iotmq_cursor_expect_due(held, due_at);
 }
 
 /* Of rows of a group that is not orderly, in the order of offsets. */
@@ -194,23 +185,20 @@ set_keys_without_device(ScanKey keys, int32 cursor_id)
 						   InvalidOid, InvalidOid, (Datum) 0);
 }
 
-static HeapTuple
-form_tuple(Relation rel, const Waiting *waiting)
+static void
+form_row(const Redelivery *redelivery, Datum *values, bool *isnull)
 {
-	Datum		values[Natts_waiting] = {0};
-	bool		isnull[Natts_waiting] = {false};
-
-	values[Anum_waiting_cursor_id - 1] = Int32GetDatum(waiting->cursor_id);
-	values[Anum_waiting_attempt - 1] = Int32GetDatum(waiting->attempt);
-	values[Anum_waiting_due_at - 1] = TimestampTzGetDatum(waiting->due_at);
-	values[Anum_waiting_not_before - 1] = TimestampTzGetDatum(waiting->not_before);
-	values[Anum_waiting_offset - 1] = Int64GetDatum(waiting->msg_offset);
-	values[Anum_waiting_redriven - 1] = BoolGetDatum(waiting->redriven);
-	values[Anum_waiting_batch_limit - 1] = Int32GetDatum(waiting->batch_limit);
-	isnull[Anum_waiting_batch_limit - 1] = waiting->batch_limit == 0;
-	values[Anum_waiting_device - 1] = PointerGetDatum(waiting->device);
-	isnull[Anum_waiting_device - 1] = waiting->device == NULL;
-	values[Anum_waiting_reason - 1] = PointerGetDatum(waiting->reason);
-	isnull[Anum_waiting_reason - 1] = waiting->reason == NULL;
-	return heap_form_tuple(RelationGetDescr(rel), values, isnull);
+	memset(isnull, false, sizeof(bool) * Natts_redelivery);
+	values[Anum_redelivery_cursor_id - 1] = Int32GetDatum(redelivery->cursor_id);
+	values[Anum_redelivery_attempt - 1] = Int32GetDatum(redelivery->attempt);
+	values[Anum_redelivery_due_at - 1] = TimestampTzGetDatum(redelivery->due_at);
+	values[Anum_redelivery_not_before - 1] = TimestampTzGetDatum(redelivery->not_before);
+	values[Anum_redelivery_offset - 1] = Int64GetDatum(redelivery->msg_offset);
+	values[Anum_redelivery_redriven - 1] = BoolGetDatum(redelivery->redriven);
+	values[Anum_redelivery_batch_limit - 1] = Int32GetDatum(redelivery->batch_limit);
+	isnull[Anum_redelivery_batch_limit - 1] = redelivery->batch_limit == 0;
+	values[Anum_redelivery_device - 1] = PointerGetDatum(redelivery->device);
+	isnull[Anum_redelivery_device - 1] = redelivery->device == NULL;
+	values[Anum_redelivery_reason - 1] = PointerGetDatum(redelivery->reason);
+	isnull[Anum_redelivery_reason - 1] = redelivery->reason == NULL;
 }

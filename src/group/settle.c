@@ -7,13 +7,13 @@
  * the lease. nack, reject and a shortening extend tell the cursor that something
  * will be due.
  *
- * Locks: the lease, then the cursor's position where it is needed: a transaction
+ * Locks: the lease, then the cursor where it is needed: a transaction
  * may ack some messages of a lease and nack others. Who voids leases (a seek, a
  * drop) takes them in the same order, and can't wait for those made after it began
- * (see move_cursor in sql/position.sql): so whoever gets the position looks whether
+ * (see sql/group/cursor.sql): so whoever gets the cursor looks whether
  * his lease is void meanwhile.
  */
-#include "iotmq.h"
+#include "group/group.h"
 
 #include "catalog/pg_type_d.h"
 #include "miscadmin.h"
@@ -37,15 +37,14 @@ typedef struct Settlement
 
 static int	settle(FunctionCallInfo fcinfo, const Settlement *settlement);
 static void open_lease(FunctionCallInfo fcinfo, Cursor *cursor, Lease *lease, ItemPointer tid);
+static void hold_for_lease(const Cursor *cursor, const Lease *lease, HeldCursor *held);
 static void lease_is_gone(int64 lease_id);
 static bool *choose(FunctionCallInfo fcinfo, const Lease *lease, int *n);
 static void forget_dead_letters(const Cursor *cursor, const Lease *lease, const bool *chosen);
-static void fail(const Cursor *cursor, const Lease *lease, bool *chosen,
-				 const Settlement *settlement, Position *position);
+static void fail(HeldCursor *held, const Lease *lease, bool *chosen,
+				 const Settlement *settlement);
 static void choose_followers(const Lease *lease, int i, bool *chosen);
 static int64 backoff(const ConsumerGroup *group, int attempt);
-static void lock_position(const Cursor *cursor, const Lease *lease, Position *position,
-						  ItemPointer tid);
 
 /*
  * ack(lease_id bigint, msg_offsets bigint[]) RETURNS int: these messages (NULL:
@@ -57,7 +56,7 @@ PG_FUNCTION_INFO_V1(iotmq_ack);
 Datum
 iotmq_ack(PG_FUNCTION_ARGS)
 {
-	iotmq_require_primary("ack()");
+	iotmq_call_require_primary("ack()");
 	PG_RETURN_INT32(settle(fcinfo, &(Settlement) {VERDICT_ACK}));
 }
 
@@ -74,7 +73,7 @@ iotmq_nack(PG_FUNCTION_ARGS)
 {
 	Settlement	settlement = {VERDICT_NACK, -1, PG_ARGISNULL(3) ? NULL : PG_GETARG_TEXT_PP(3)};
 
-	iotmq_require_primary("nack()");
+	iotmq_call_require_primary("nack()");
 	if (!PG_ARGISNULL(2))
 	{
 		settlement.delay = iotmq_interval_us(PG_GETARG_INTERVAL_P(2));
@@ -94,7 +93,7 @@ PG_FUNCTION_INFO_V1(iotmq_reject);
 Datum
 iotmq_reject(PG_FUNCTION_ARGS)
 {
-	iotmq_require_primary("reject()");
+	iotmq_call_require_primary("reject()");
 	PG_RETURN_INT32(settle(fcinfo, &(Settlement) {
 		VERDICT_REJECT, -1, PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2)
 	}));
@@ -112,24 +111,20 @@ iotmq_extend(PG_FUNCTION_ARGS)
 	Cursor		cursor;
 	Lease		lease;
 	ItemPointerData tid;
-	Position	position;
-	ItemPointerData position_tid;
+	HeldCursor	held;
 	TimestampTz deadline;
 	int64		invisible_for;
 
-	iotmq_require_primary("extend()");
-	iotmq_require_arg(fcinfo, 1, "invisible_for");
-	invisible_for = iotmq_invisible_for(PG_GETARG_INTERVAL_P(1));
+	iotmq_call_require_primary("extend()");
+	iotmq_call_require(fcinfo, 1, "invisible_for");
+	invisible_for = iotmq_call_invisible_for(fcinfo, 1);
 	open_lease(fcinfo, &cursor, &lease, &tid);
 	deadline = GetCurrentTimestamp() + invisible_for;
 	if (deadline < lease.deadline)
 	{
-		lock_position(&cursor, &lease, &position, &position_tid);
-		if (deadline < position.next_expiry)
-		{
-			position.next_expiry = deadline;
-			iotmq_position_store(&position, &position_tid);
-		}
+		hold_for_lease(&cursor, &lease, &held);
+		iotmq_cursor_expect_expiry(&held, deadline);
+		iotmq_cursor_release(&held);
 	}
 	lease.deadline = deadline;
 	iotmq_lease_update(&lease, &tid);
@@ -141,8 +136,7 @@ static int
 settle(FunctionCallInfo fcinfo, const Settlement *settlement)
 {
 	Cursor		cursor;
-	Position	position;
-	ItemPointerData position_tid;
+	HeldCursor	held;
 	Lease		lease;
 	ItemPointerData tid;
 	int			n;
@@ -156,17 +150,14 @@ settle(FunctionCallInfo fcinfo, const Settlement *settlement)
 		forget_dead_letters(&cursor, &lease, chosen);
 	else
 	{
-		lock_position(&cursor, &lease, &position, &position_tid);
-		fail(&cursor, &lease, chosen, settlement, &position);
-		iotmq_position_store(&position, &position_tid);
+		hold_for_lease(&cursor, &lease, &held);
+		fail(&held, &lease, chosen, settlement);
+		iotmq_cursor_release(&held);
 	}
 	for (int i = 0; i < lease.n; i++)
 		if (chosen[i])
 			iotmq_lease_settle(&lease, i);
-	if (lease.messages == 0)
-		iotmq_lease_delete(&tid);
-	else
-		iotmq_lease_update(&lease, &tid);
+	iotmq_lease_store(&lease, &tid);
 	return n;
 }
 
@@ -174,23 +165,32 @@ settle(FunctionCallInfo fcinfo, const Settlement *settlement)
 static void
 open_lease(FunctionCallInfo fcinfo, Cursor *cursor, Lease *lease, ItemPointer tid)
 {
-	Position	position;
+	CursorState state;
 	int64		lease_id;
 
-	iotmq_require_arg(fcinfo, 0, "lease_id");
+	iotmq_call_require(fcinfo, 0, "lease_id");
 	lease_id = PG_GETARG_INT64(0);
-	if (lease_id <= 0 || !iotmq_cursor_by_id(LEASE_CURSOR(lease_id), cursor))
+	if (lease_id <= 0 || !iotmq_catalog_cursor_by_id(iotmq_lease_cursor(lease_id), cursor))
 		lease_is_gone(lease_id);
-	if (!iotmq_may_consume_as(cursor->group))
+	if (!iotmq_access_may_consume(cursor->group))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for lease " INT64_FORMAT, lease_id),
 				 errdetail("It is of a consumer group that role \"%s\" may not consume as.",
 						   GetUserNameFromId(GetUserId(), false))));
 	if (iotmq_lease_lock(lease_id, true, lease, tid) != ROW_OK ||
-		!iotmq_position_peek(cursor->cursor_id, &position) ||
-		lease_id < position.oldest_lease)
+		!iotmq_cursor_peek(cursor->cursor_id, &state) ||
+		lease_id < state.oldest_lease)
 		lease_is_gone(lease_id);
+}
+
+/* Holds the cursor of a lease that is locked already, unless that is void meanwhile. */
+static void
+hold_for_lease(const Cursor *cursor, const Lease *lease, HeldCursor *held)
+{
+	if (iotmq_cursor_hold(cursor, true, held) != ROW_OK ||
+		lease->lease_id < held->state.oldest_lease)
+		lease_is_gone(lease->lease_id);
 }
 
 static void
@@ -252,7 +252,7 @@ forget_dead_letters(const Cursor *cursor, const Lease *lease, const bool *chosen
 {
 	for (int i = 0; i < lease->n && lease->redriven; i++)
 		if (chosen[i])
-			iotmq_dead_letter_settle(cursor->cursor_id, iotmq_lease_offset(lease, i));
+			iotmq_deadletter_done(cursor->cursor_id, iotmq_lease_offset(lease, i));
 }
 
 /*
@@ -261,46 +261,39 @@ forget_dead_letters(const Cursor *cursor, const Lease *lease, const bool *chosen
  * ones of its device back with it, as they are; those are chosen then, too.
  */
 static void
-fail(const Cursor *cursor, const Lease *lease, bool *chosen, const Settlement *settlement,
-	 Position *position)
+fail(HeldCursor *held, const Lease *lease, bool *chosen, const Settlement *settlement)
 {
+	const ConsumerGroup *group = held->cursor->group;
 	TimestampTz now = GetCurrentTimestamp();
 	bool	   *named = memcpy(palloc(lease->n), chosen, lease->n);
-	DeviceSet  *waiting = iotmq_devices_none();
+	DeviceSet  *waiting = iotmq_device_set();
 
 	for (int i = 0; i < lease->n; i++)
 	{
-		int			attempt = lease->attempts != NULL ? lease->attempts[i] : 1;
-		Failure		failure = {
-			.msg_offset = iotmq_lease_offset(lease, i), .attempt = attempt,
-			.batch_limit = lease->batch_limit, .not_before = now,
-			.redriven = lease->redriven &&
-			iotmq_dead_letter_is_redriven(cursor->cursor_id, iotmq_lease_offset(lease, i)),
-			.device = lease->devices != NULL ? lease->devices[i] : NULL,
-			.reason = settlement->reason
-		};
+		Failure		failure;
 
 		if (!chosen[i])
 			continue;
-		if (failure.device != NULL && iotmq_devices_have(waiting, failure.device))
+		failure = iotmq_fail_of(held, lease, i, now);
+		if (failure.device != NULL && iotmq_device_has(waiting, failure.device))
 			failure.place = PLACE_BEHIND;
-
-		if (named[i] && settlement->verdict == VERDICT_REJECT)
-			iotmq_bury(cursor, &failure, position);
-		else if (named[i])
+		if (!named[i])
 		{
-			failure.not_before = now + (settlement->delay >= 0 ? settlement->delay :
-										backoff(cursor->group, attempt));
-			if (iotmq_fail(cursor, &failure, position))
-			{
-				choose_followers(lease, i, chosen);
-				iotmq_devices_add(waiting, failure.device);
-			}
+			iotmq_fail_wait(held, &failure, failure.attempt);
+			continue;
 		}
+		failure.reason = settlement->reason;
+		if (settlement->verdict == VERDICT_REJECT)
+			iotmq_fail_bury(held, &failure);
 		else
 		{
-			failure.reason = NULL;
-			iotmq_wait(cursor, &failure, attempt, position);
+			failure.not_before = now + (settlement->delay >= 0 ? settlement->delay :
+										backoff(group, failure.attempt));
+			if (iotmq_fail_attempt(held, &failure))
+			{
+				choose_followers(lease, i, chosen);
+				iotmq_device_add(waiting, failure.device);
+			}
 		}
 	}
 }
@@ -311,8 +304,7 @@ choose_followers(const Lease *lease, int i, bool *chosen)
 {
 	for (int j = i + 1; j < lease->n && lease->devices != NULL; j++)
 		if (!iotmq_lease_is_settled(lease, j) &&
-			VARSIZE_ANY(lease->devices[i]) == VARSIZE_ANY(lease->devices[j]) &&
-			memcmp(lease->devices[i], lease->devices[j], VARSIZE_ANY(lease->devices[i])) == 0)
+			iotmq_device_equal(lease->devices[i], lease->devices[j]))
 			chosen[j] = true;
 }
 
@@ -321,13 +313,4 @@ static int64
 backoff(const ConsumerGroup *group, int attempt)
 {
 	return group->backoff[Min(attempt, group->nbackoff) - 1];
-}
-
-/* Locks the position of a lease that is locked already, unless that is void meanwhile. */
-static void
-lock_position(const Cursor *cursor, const Lease *lease, Position *position, ItemPointer tid)
-{
-	if (iotmq_position_lock(cursor->cursor_id, true, position, tid) != ROW_OK ||
-		lease->lease_id < position->oldest_lease)
-		lease_is_gone(lease->lease_id);
 }

@@ -8,7 +8,7 @@
  * Locks, to the end of the transaction: RowExclusiveLock on the sequence, then
  * on the segment.
  */
-#include "iotmq.h"
+#include "log/log.h"
 
 #include "access/relation.h"
 #include "access/table.h"
@@ -30,7 +30,7 @@ static void insert(ResultRelInfo *rri, EState *estate, TupleTableSlot **slots, i
  * msg_offset and published_at are filled in here), and tells their offsets.
  */
 void
-iotmq_append(int32 zone_id, Datum **values, bool **isnull, int n, int64 *offsets)
+iotmq_append_messages(int32 zone_id, Datum **values, bool **isnull, int n, int64 *offsets)
 {
 	Topic	   *topic;
 	Zone	   *zone;
@@ -76,7 +76,7 @@ iotmq_append(int32 zone_id, Datum **values, bool **isnull, int n, int64 *offsets
 	FreeExecutorState(estate);
 	table_close(segment, NoLock);
 	/* an index on an expression of the user's may have looked something up */
-	if (iotmq_zone_by_id(zone_id, &topic, &zone))
+	if (iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
 		iotmq_segment_keep_ahead(topic, zone, at);
 }
 
@@ -85,7 +85,7 @@ static Relation
 open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at)
 {
 	(void) GetTopTransactionId();	/* p1 */
-	if (iotmq_zone_by_id(zone_id, topic, zone))
+	if (iotmq_catalog_zone_by_id(zone_id, topic, zone))
 		LockRelationOid((*zone)->sequence, RowExclusiveLock);	/* p2 */
 
 	for (;;)
@@ -96,12 +96,12 @@ open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at)
 
 		CHECK_FOR_INTERRUPTS();
 		/* what sealing closed must be read after p2, and still hold after the lock */
-		if (!iotmq_zone_by_id(zone_id, topic, zone))
+		if (!iotmq_catalog_zone_by_id(zone_id, topic, zone))
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("zone was dropped while publishing to it")));
 		changes = iotmq_catalog_changes();
-		*at = iotmq_publish_time(*zone);
+		*at = iotmq_segment_publish_time(*zone);
 		segment = iotmq_segment_at(*zone, *at);
 		if (segment == NULL)
 		{
@@ -137,6 +137,6 @@ insert(ResultRelInfo *rri, EState *estate, TupleTableSlot **slots, int n)
 	for (int i = 0; i < n; i++)
 	{
 		ResetPerTupleExprContext(estate);
-		(void) INSERT_INDEX_TUPLES(rri, slots[i], estate);
+		(void) INSERT_INDEX_TUPLES(rri, slots[i], estate, false, false);
 	}
 }

@@ -14,7 +14,7 @@
  *
  * Locks: RowExclusiveLock on the sequence, to the end of the transaction.
  */
-#include "iotmq.h"
+#include "log/log.h"
 
 #include "access/xact.h"
 #include "commands/sequence.h"
@@ -47,9 +47,9 @@ static Publishing *publishing_to(int32 zone_id);
  * zone's table: does what stable.c expects of a publisher before it draws an
  * offset, and sees that there is a segment. Errors: 55000 there is none.
  */
-PG_FUNCTION_INFO_V1(iotmq_before_publish);
+PG_FUNCTION_INFO_V1(iotmq_copy_in_begin);
 Datum
-iotmq_before_publish(PG_FUNCTION_ARGS)
+iotmq_copy_in_begin(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	int32		zone_id;
@@ -60,7 +60,7 @@ iotmq_before_publish(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo) || trigger->tg_trigger->tgnargs != 1)
 		elog(ERROR, "before_publish was not called as a trigger of a zone");
 	zone_id = pg_strtoint32(trigger->tg_trigger->tgargs[0]);
-	if (!iotmq_zone_by_id(zone_id, &topic, &zone) ||
+	if (!iotmq_catalog_zone_by_id(zone_id, &topic, &zone) ||
 		zone->relid != RelationGetRelid(trigger->tg_relation))
 		elog(ERROR, "%s is not the table of zone %d",
 			 RelationGetRelationName(trigger->tg_relation), zone_id);
@@ -71,9 +71,9 @@ iotmq_before_publish(PG_FUNCTION_ARGS)
 	lock_to_the_end(zone->sequence);	/* p2 */
 	publishing->last_offset = iotmq_sequence_last(publishing->sequence);
 	publishing->last_time = DT_NOBEGIN;
-	if (!iotmq_zone_by_id(zone_id, &topic, &zone))
+	if (!iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
 		elog(ERROR, "zone %d does not exist", zone_id);
-	if (iotmq_segment_at(zone, iotmq_publish_time(zone)) == NULL)
+	if (iotmq_segment_at(zone, iotmq_segment_publish_time(zone)) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("zone \"%s\" of topic \"%s\" has no segment for the present",
@@ -88,11 +88,11 @@ iotmq_before_publish(PG_FUNCTION_ARGS)
  * where rows are written by COPY or INSERT. Declared STABLE, although the clock
  * moves from row to row: COPY gives up its multi-insert for volatile defaults.
  */
-PG_FUNCTION_INFO_V1(iotmq_publish_time_default);
+PG_FUNCTION_INFO_V1(iotmq_copy_in_time);
 Datum
-iotmq_publish_time_default(PG_FUNCTION_ARGS)
+iotmq_copy_in_time(PG_FUNCTION_ARGS)
 {
-	TimestampTz now = iotmq_publish_time(iotmq_zone_arg(fcinfo, 0));
+	TimestampTz now = iotmq_segment_publish_time(iotmq_call_zone(fcinfo, 0));
 	Publishing *publishing = publishing_to(PG_GETARG_INT32(0));
 
 	if (is_current(publishing))
@@ -105,14 +105,14 @@ iotmq_publish_time_default(PG_FUNCTION_ARGS)
  * boolean, the constraint of a zone's table: true, or 42501 if offset and time were
  * chosen by the publisher.
  */
-PG_FUNCTION_INFO_V1(iotmq_check_place);
+PG_FUNCTION_INFO_V1(iotmq_copy_in_place);
 Datum
-iotmq_check_place(PG_FUNCTION_ARGS)
+iotmq_copy_in_place(PG_FUNCTION_ARGS)
 {
 	Publishing *publishing = publishing_to(PG_GETARG_INT32(0));
 	int64		msg_offset = PG_GETARG_INT64(1);
 
-	if (has_privs_of_role(GetUserId(), iotmq_owner()))
+	if (has_privs_of_role(GetUserId(), iotmq_owner_oid()))
 		PG_RETURN_BOOL(true);
 	if (is_current(publishing) &&
 		publishing->last_time == PG_GETARG_TIMESTAMPTZ(2) &&

@@ -5,7 +5,7 @@
  * iotmq_message_check, rows that come by COPY or INSERT meet it as the CHECK
  * constraint of the zone's table.
  */
-#include "iotmq.h"
+#include "log/log.h"
 
 #include "access/detoast.h"
 #include "utils/builtins.h"
@@ -49,9 +49,9 @@ iotmq_message_check(const Datum *values, const bool *isnull)
  * check_message(device_id text, tag text, payload jsonb, body bytea, properties
  * jsonb) RETURNS boolean: true, or the error that publish would raise.
  */
-PG_FUNCTION_INFO_V1(iotmq_check_message);
+PG_FUNCTION_INFO_V1(iotmq_message_is_valid);
 Datum
-iotmq_check_message(PG_FUNCTION_ARGS)
+iotmq_message_is_valid(PG_FUNCTION_ARGS)
 {
 	Datum		values[Natts_message] = {0};
 	bool		isnull[Natts_message] = {false};

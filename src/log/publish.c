@@ -1,7 +1,7 @@
 /*
  * publish.c - publish and publish_batch.
  */
-#include "iotmq.h"
+#include "log/log.h"
 
 #include "catalog/pg_type_d.h"
 #include "miscadmin.h"
@@ -33,15 +33,15 @@ iotmq_publish(PG_FUNCTION_ARGS)
 	int64		msg_offset;
 	int32		zone_id;
 
-	iotmq_require_primary("publish()");
-	zone_id = resolve_zone(fcinfo, iotmq_name_arg(fcinfo, 0, "topic"), 3);
+	iotmq_call_require_primary("publish()");
+	zone_id = resolve_zone(fcinfo, iotmq_call_name(fcinfo, 0, "topic"), 3);
 	for (int i = 0; i < (int) lengthof(args); i++)
 	{
 		row[Anum_device_id - 1 + i] = PG_GETARG_DATUM(args[i]);
 		nulls[Anum_device_id - 1 + i] = PG_ARGISNULL(args[i]);
 	}
 	iotmq_message_check(row, nulls);
-	iotmq_append(zone_id, &values, &isnull, 1, &msg_offset);
+	iotmq_append_messages(zone_id, &values, &isnull, 1, &msg_offset);
 	PG_RETURN_INT64(msg_offset);
 }
 
@@ -63,9 +63,9 @@ iotmq_publish_batch(PG_FUNCTION_ARGS)
 	int			n = -1;
 	int32		zone_id;
 
-	iotmq_require_primary("publish_batch()");
-	zone_id = resolve_zone(fcinfo, iotmq_name_arg(fcinfo, 0, "topic"), 3);
-	iotmq_require_arg(fcinfo, 1, "device_ids");
+	iotmq_call_require_primary("publish_batch()");
+	zone_id = resolve_zone(fcinfo, iotmq_call_name(fcinfo, 0, "topic"), 3);
+	iotmq_call_require(fcinfo, 1, "device_ids");
 	n = ArrayGetNItems(ARR_NDIM(PG_GETARG_ARRAYTYPE_P(1)), ARR_DIMS(PG_GETARG_ARRAYTYPE_P(1)));
 	if (n > BATCH_MESSAGES)
 		ereport(ERROR,
@@ -90,7 +90,7 @@ iotmq_publish_batch(PG_FUNCTION_ARGS)
 	for (int i = 0; i < n; i++)
 		iotmq_message_check(values[i], isnull[i]);
 	offsets = palloc(sizeof(int64) * n);
-	iotmq_append(zone_id, values, isnull, n, offsets);
+	iotmq_append_messages(zone_id, values, isnull, n, offsets);
 
 	result = palloc(sizeof(Datum) * n);
 	for (int i = 0; i < n; i++)
@@ -103,11 +103,11 @@ iotmq_publish_batch(PG_FUNCTION_ARGS)
 static int32
 resolve_zone(FunctionCallInfo fcinfo, const char *topic_name, int zone_arg)
 {
-	Topic	   *topic = iotmq_topic(topic_name);
-	Zone	   *zone = iotmq_zone_or_only(topic, PG_ARGISNULL(zone_arg) ? NULL :
+	Topic	   *topic = iotmq_catalog_topic(topic_name);
+	Zone	   *zone = iotmq_catalog_zone_or_only(topic, PG_ARGISNULL(zone_arg) ? NULL :
 										  PG_GETARG_TEXT_PP(zone_arg));
 
-	iotmq_require_publish(topic, zone);
+	iotmq_access_require_publish(topic, zone);
 	return zone->zone_id;
 }
 

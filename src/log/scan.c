@@ -23,7 +23,7 @@
  * Locks: AccessShareLock on a segment and its index, from its first use to
  * iotmq_scan_end: nothing here makes retention wait for a transaction's end.
  */
-#include "iotmq.h"
+#include "log/segment_scan.h"
 
 #include "access/xlog.h"
 #include "utils/inval.h"
@@ -49,10 +49,10 @@ iotmq_scan_begin(const Zone *zone, int64 from, int64 last)
 	ZoneScan   *scan = palloc0(sizeof(ZoneScan));
 
 	scan->zone = zone;
-	scan->stable = iotmq_stable_state(zone->sequence);
+	scan->memory = iotmq_stable_memory(zone->sequence);
 	scan->position = from;
 	scan->last = last;
-	scan->limit = scan->stable->stable_offset;
+	scan->limit = scan->memory->stable.offset;
 	scan->proves = from <= Max(scan->limit, zone->earliest_offset);
 	scan->segments = palloc0(sizeof(SegmentScan *) * zone->nsegments);
 	return scan;
@@ -150,10 +150,10 @@ iotmq_scan_published_at(ZoneScan *scan, int64 from, TimestampTz *at)
 	TupleTableSlot *slot;
 	bool		isnull;
 
-	if (scan->stable->published_at == NULL)
-		scan->stable->published_at =
+	if (scan->memory->published_at == NULL)
+		scan->memory->published_at =
 			MemoryContextAllocZero(CacheMemoryContext, sizeof(PublishedAt) * PUBLISHED_AT_KEPT);
-	known = &scan->stable->published_at[(uint64) from % PUBLISHED_AT_KEPT];
+	known = &scan->memory->published_at[(uint64) from % PUBLISHED_AT_KEPT];
 	if (known->from != from || from == 0)
 	{
 		slot = iotmq_scan_one(scan, from);
@@ -172,9 +172,9 @@ void
 iotmq_scan_end(ZoneScan *scan)
 {
 	if (scan->proves)
-		scan->stable->stable_offset = Max(scan->stable->stable_offset, scan->position);
+		scan->memory->stable.offset = Max(scan->memory->stable.offset, scan->position);
 	if (scan->current != NULL && scan->current->heap != NULL)
-		scan->stable->last_segment = RelationGetRelid(scan->current->heap);
+		scan->memory->last_segment = RelationGetRelid(scan->current->heap);
 	for (int i = 0; i < scan->zone->nsegments; i++)
 		if (scan->segments[i] != NULL)
 			iotmq_segment_scan_close(scan->segments[i]);
@@ -257,7 +257,7 @@ resolve_gap(ZoneScan *scan, const SegmentScan *next)
 	int64		stable = scan->limit;
 
 	if (scan->position >= scan->limit)
-		stable = iotmq_stable_refresh(scan->stable);
+		stable = iotmq_stable_refresh(scan->memory);
 	if (stable <= scan->position)
 		return false;
 
@@ -326,7 +326,7 @@ guess(ZoneScan *scan)
 
 		if (!may_hold(segment, scan->position))
 			continue;
-		if (segment->sealed || segment->relid == scan->stable->last_segment)
+		if (segment->sealed || segment->relid == scan->memory->last_segment)
 			return i;
 		if (segment->from_time <= now && now < segment->to_time)
 			best = i;

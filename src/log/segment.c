@@ -4,7 +4,7 @@
  * Segments are made ahead of time: by create_topic and maintenance, by a
  * publisher or consumer that notices that the last one has begun, and on demand
  * by a publisher that finds none. Width and place come from here, the tables
- * themselves from iotmq.create_segment (sql/segment.sql).
+ * themselves from iotmq.segment_create (sql/segment.sql).
  *
  * A statement that writes to the zone's table itself (COPY, INSERT) can't make
  * a segment: PostgreSQL attaches no partition to a table that the same session
@@ -14,12 +14,11 @@
  * table, which ATTACH PARTITION wants anyway, to the end of the transaction. It
  * excludes other makers only, not publishers and readers.
  */
-#include "iotmq.h"
+#include "log/log.h"
 
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -27,7 +26,6 @@
 #include "utils/timestamp.h"
 
 static void make_one(const Topic *topic, const Zone *zone, TimestampTz at);
-static void run_as_owner(const char *command, int nargs, Oid *types, Datum *values);
 
 /* The segment that covers the moment; NULL: there is none. */
 const Segment *
@@ -52,7 +50,7 @@ iotmq_segment_at(const Zone *zone, TimestampTz at)
 
 /* The server's clock, but not below what sealing has closed. */
 TimestampTz
-iotmq_publish_time(const Zone *zone)
+iotmq_segment_publish_time(const Zone *zone)
 {
 	return Max(GetCurrentTimestamp(), zone->floor_time);
 }
@@ -68,7 +66,7 @@ iotmq_segment_make(int32 zone_id, TimestampTz at, TimestampTz until)
 	Zone	   *zone;
 	int			made = 0;
 
-	if (!iotmq_zone_by_id(zone_id, &topic, &zone))
+	if (!iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
 		return 0;
 	LockRelationOid(zone->relid, ShareUpdateExclusiveLock);
 	while (at < until)
@@ -76,7 +74,7 @@ iotmq_segment_make(int32 zone_id, TimestampTz at, TimestampTz until)
 		const Segment *segment;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!iotmq_zone_by_id(zone_id, &topic, &zone))
+		if (!iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
 			return made;		/* dropped while we waited for the lock */
 		segment = iotmq_segment_at(zone, at);
 		if (segment != NULL)
@@ -120,7 +118,7 @@ iotmq_segment_keep_ahead(const Topic *topic, const Zone *zone, TimestampTz at)
 		iotmq_segment_make(zone_id, at, at + ahead);
 }
 
-/* Lets iotmq.seal_segments do its next step when several past segments are unsealed. */
+/* Lets iotmq.segment_seal do its next step when several past segments are unsealed. */
 void
 iotmq_segment_seal(const Zone *zone, TimestampTz at)
 {
@@ -133,7 +131,7 @@ iotmq_segment_seal(const Zone *zone, TimestampTz at)
 	if (unsealed < 3 || (at >= last_try && at < last_try + USECS_PER_SEC))
 		return;
 	last_try = at;
-	run_as_owner("SELECT iotmq.seal_segments($1)", 1, (Oid[]) {INT4OID},
+	iotmq_owner_run("SELECT iotmq.segment_seal($1)", 1, (Oid[]) {INT4OID},
 				 (Datum[]) {Int32GetDatum(zone->zone_id)});
 }
 
@@ -141,9 +139,9 @@ iotmq_segment_seal(const Zone *zone, TimestampTz at)
  * make_segments(zone_id int, at timestamptz, until timestamptz) RETURNS int:
  * makes those that are missing in that time, returns how many.
  */
-PG_FUNCTION_INFO_V1(iotmq_make_segments);
+PG_FUNCTION_INFO_V1(iotmq_segment_make_until);
 Datum
-iotmq_make_segments(PG_FUNCTION_ARGS)
+iotmq_segment_make_until(PG_FUNCTION_ARGS)
 {
 	TimestampTz at = PG_GETARG_TIMESTAMPTZ(1);
 	TimestampTz until = PG_GETARG_TIMESTAMPTZ(2);
@@ -176,24 +174,10 @@ make_one(const Topic *topic, const Zone *zone, TimestampTz at)
 		else
 			to = Min(to, other->from_time);
 	}
-	run_as_owner("SELECT iotmq.create_segment($1, $2, $3, $4)", 4,
+	iotmq_owner_run("SELECT iotmq.segment_create($1, $2, $3, $4)", 4,
 				 (Oid[]) {INT4OID, REGCLASSOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
 				 (Datum[]) {
 					 Int32GetDatum(zone->zone_id), ObjectIdGetDatum(zone->relid),
 					 TimestampTzGetDatum(from), TimestampTzGetDatum(to)
 				 });
-}
-
-/* Runs one of our own SQL functions as the extension's owner. */
-static void
-run_as_owner(const char *command, int nargs, Oid *types, Datum *values)
-{
-	OwnerContext saved = iotmq_become_owner();
-
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args(command, nargs, types, values, NULL, false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not run %s", command);
-	SPI_finish();
-	iotmq_restore_user(saved);
 }

@@ -7,7 +7,7 @@
  * Locks: AccessShareLock on the segment and its index, from the first use to
  * iotmq_segment_scan_close.
  */
-#include "iotmq.h"
+#include "log/segment_scan.h"
 
 #include "access/heapam.h"
 #include "access/relation.h"

@@ -46,94 +46,59 @@
  * Locks: AccessShareLock on the sequence; the lock manager's partition lock and
  * the sequence's buffer lock for a moment.
  */
-#include "iotmq.h"
+#include "log/log.h"
 
-#include "access/relation.h"
 #include "access/twophase.h"
-#include "commands/sequence.h"
-#include "funcapi.h"
+#include "access/xlog.h"
 #include "miscadmin.h"
-#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/sinvaladt.h"
-#include "utils/builtins.h"
 #include "utils/hsearch.h"
-#include "utils/memutils.h"
 #include "utils/xid8.h"
 
-static HTAB *states = NULL;		/* StableState by sequence, of this backend */
+#define LOOK_AGAIN_US 500
+#define AWAIT_LOOKS 5			/* at publishers that don't end */
 
+static HTAB *memories = NULL;	/* ZoneMemory by sequence */
+
+static bool may_help(const Stable *stable, int64 offset);
 static FullTransactionId oldest_holder(Oid sequence);
 static TransactionId holder_xid(VirtualTransactionId vxid);
 static FullTransactionId widen(TransactionId xid, FullTransactionId next);
 
-/* H: the last offset assigned, 0 if none was; -1: the zone was dropped. */
-int64
-iotmq_sequence_last(Oid sequence)
+/* What this backend remembers of a zone; kept as long as the backend lives. */
+ZoneMemory *
+iotmq_stable_memory(Oid sequence)
 {
-	Relation	rel = try_relation_open(sequence, AccessShareLock);
-	Buffer		buffer;
-	Page		page;
-	HeapTupleData tuple;
-	Form_pg_sequence_data data;
-	int64		last;
-
-	if (rel == NULL)
-		return -1;
-	if (rel->rd_rel->relkind != RELKIND_SEQUENCE)
-		elog(ERROR, "%s is not a sequence", RelationGetRelationName(rel));
-	buffer = ReadBuffer(rel, 0);
-	LockBuffer(buffer, BUFFER_LOCK_SHARE);
-	page = BufferGetPage(buffer);
-	tuple.t_data = (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, FirstOffsetNumber));
-	data = (Form_pg_sequence_data) GETSTRUCT(&tuple);
-	last = data->is_called ? data->last_value : data->last_value - 1;
-	UnlockReleaseBuffer(buffer);
-	relation_close(rel, AccessShareLock);
-	return last;
-}
-
-/* What this backend knows of a zone; kept as long as the backend lives. */
-StableState *
-iotmq_stable_state(Oid sequence)
-{
-	StableState *state;
+	ZoneMemory *memory;
 	bool		found;
 
-	if (states == NULL)
+	if (memories == NULL)
 	{
-		HASHCTL		ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(StableState)};
+		HASHCTL		ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(ZoneMemory)};
 
-		states = hash_create("iotmq stable offsets", 32, &ctl, HASH_ELEM | HASH_BLOBS);
+		memories = hash_create("iotmq zones", 32, &ctl, HASH_ELEM | HASH_BLOBS);
 	}
-	state = hash_search(states, &sequence, HASH_ENTER, &found);
+	memory = hash_search(memories, &sequence, HASH_ENTER, &found);
 	if (!found)
-	{
-		state->stable_offset = 0;
-		state->sample_offset = 0;
-		state->sample_xid = InvalidFullTransactionId;
-		state->last_segment = InvalidOid;
-		state->published_at = NULL;
-	}
-	return state;
+		*memory = (ZoneMemory) {.sequence = sequence};
+	return memory;
 }
 
-/* Adds what another backend wrote into a cursor. */
+/* Adds what another one knows: a backend of a cursor's row, or a row of a backend. */
 void
-iotmq_stable_merge(StableState *state, int64 stable_offset, int64 sample_offset,
-				   FullTransactionId sample_xid)
+iotmq_stable_merge(Stable *known, const Stable *other)
 {
-	state->stable_offset = Max(state->stable_offset, stable_offset);
-	if (state->sample_offset < state->stable_offset)
-		state->sample_offset = 0;
-	if (state->sample_offset == 0 && sample_offset >= state->stable_offset &&
-		!FullTransactionIdFollows(sample_xid, ReadNextFullTransactionId()))
+	known->offset = Max(known->offset, other->offset);
+	if (!may_help(known, known->offset))
 	{
-		state->sample_offset = sample_offset;
-		state->sample_xid = sample_xid;
+		bool		better = may_help(other, known->offset);
+
+		known->sample_offset = better ? other->sample_offset : 0;
+		known->sample_xid = better ? other->sample_xid : InvalidFullTransactionId;
 	}
 }
 
@@ -143,33 +108,77 @@ iotmq_stable_merge(StableState *state, int64 stable_offset, int64 sample_offset,
  * them after this call.
  */
 int64
-iotmq_stable_refresh(StableState *state)
+iotmq_stable_refresh(ZoneMemory *memory)
 {
-	int64		last = iotmq_sequence_last(state->sequence);	/* r1 */
+	Stable	   *stable = &memory->stable;
+	int64		last = iotmq_sequence_last(memory->sequence);	/* r1 */
 	FullTransactionId oldest;
 
-	if (last < state->stable_offset)
-		return state->stable_offset;
+	if (last < stable->offset)
+		return stable->offset;
 
-	oldest = oldest_holder(state->sequence);	/* r2 */
+	oldest = oldest_holder(memory->sequence);	/* r2 */
 	if (!FullTransactionIdIsValid(oldest))
 	{
-		state->stable_offset = last + 1;
-		state->sample_offset = 0;
-		return state->stable_offset;
+		stable->offset = last + 1;
+		stable->sample_offset = 0;
+		return stable->offset;
 	}
-	if (state->sample_offset != 0 &&
-		FullTransactionIdFollowsOrEquals(oldest, state->sample_xid))
+	if (stable->sample_offset != 0 &&
+		FullTransactionIdFollowsOrEquals(oldest, stable->sample_xid))
 	{
-		state->stable_offset = state->sample_offset + 1;
-		state->sample_offset = 0;
+		stable->offset = stable->sample_offset + 1;
+		stable->sample_offset = 0;
 	}
-	if (state->sample_offset == 0 && last >= state->stable_offset)
+	if (stable->sample_offset == 0 && last >= stable->offset)
 	{
-		state->sample_offset = last;
-		state->sample_xid = ReadNextFullTransactionId();	/* r3 */
+		stable->sample_offset = last;
+		stable->sample_xid = ReadNextFullTransactionId();	/* r3 */
 	}
-	return state->stable_offset;
+	return stable->offset;
+}
+
+/*
+ * The head of a loop that waits for publishers to end: true for the first time at once,
+ * later after a moment, in all that many times. looks is 0 at the beginning.
+ */
+bool
+iotmq_stable_look_again(int *looks, int most)
+{
+	if (*looks == most)
+		return false;
+	if ((*looks)++ > 0)
+	{
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(LOOK_AGAIN_US);
+	}
+	return true;
+}
+
+/*
+ * Reads the last offsets of some zones, and waits a moment, for all of them together,
+ * until every offset up to these is decided; false: not all are. On a standby nothing can
+ * be learnt. A publisher itself can't wait for its own transaction.
+ */
+bool
+iotmq_stable_await(ZoneEnd *zones, int n)
+{
+	bool		open = true;
+
+	for (int z = 0; z < n; z++)
+		zones[z].last = iotmq_sequence_last(zones[z].memory->sequence);
+	if (RecoveryInProgress())
+		return false;
+	for (int looks = 0; open && iotmq_stable_look_again(&looks, AWAIT_LOOKS);)
+	{
+		open = false;
+		for (int z = 0; z < n; z++)
+			if (zones[z].memory->stable.offset <= zones[z].last &&
+				!iotmq_stable_is_publisher(zones[z].memory->sequence) &&
+				iotmq_stable_refresh(zones[z].memory) <= zones[z].last)
+				open = true;
+	}
+	return !open;
 }
 
 /* Did this transaction publish to the zone? (Its own lock is in no list.) */
@@ -183,47 +192,35 @@ iotmq_stable_is_publisher(Oid sequence)
 }
 
 /* exclude_publishers(sequence regclass) RETURNS void: none is open, none can begin. */
-PG_FUNCTION_INFO_V1(iotmq_exclude_publishers);
+PG_FUNCTION_INFO_V1(iotmq_stable_exclude_publishers);
 Datum
-iotmq_exclude_publishers(PG_FUNCTION_ARGS)
+iotmq_stable_exclude_publishers(PG_FUNCTION_ARGS)
 {
 	LockRelationOid(PG_GETARG_OID(0), ExclusiveLock);
 	PG_RETURN_VOID();
 }
 
 /*
- * stable_sample(sequence regclass, OUT sample_offset bigint, OUT sample_xid xid8):
- * a sample (H, F), for what outlives a call: sealing.
+ * stable_sample(sequence regclass) RETURNS xid8: F of a sample whose H is the last offset
+ * drawn now, for what outlives a call: sealing.
  */
 PG_FUNCTION_INFO_V1(iotmq_stable_sample);
 Datum
 iotmq_stable_sample(PG_FUNCTION_ARGS)
 {
-	Oid			sequence = PG_GETARG_OID(0);
-	int64		last = iotmq_sequence_last(sequence);
-	FullTransactionId next;
-	TupleDesc	desc;
-	Datum		values[2];
-	bool		isnull[2] = {false, false};
-
-	(void) oldest_holder(sequence);
-	next = ReadNextFullTransactionId();
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	values[0] = Int64GetDatum(last);
-	values[1] = FullTransactionIdGetDatum(next);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, isnull)));
+	(void) iotmq_sequence_last(PG_GETARG_OID(0));	/* r1 orders us behind who drew */
+	PG_RETURN_FULLTRANSACTIONID(ReadNextFullTransactionId());
 }
 
 /*
- * stable_settled(sequence regclass, sample_xid xid8) RETURNS boolean: has every
+ * stable_is_decided(sequence regclass, sample_xid xid8) RETURNS boolean: has every
  * publisher ended that a sample with this xid had to wait for? NULL: the sample is
  * void, of another cluster. Whoever asks must look after prepared transactions
  * himself: the list of holders has its gap there.
  */
-PG_FUNCTION_INFO_V1(iotmq_stable_settled);
+PG_FUNCTION_INFO_V1(iotmq_stable_is_decided);
 Datum
-iotmq_stable_settled(PG_FUNCTION_ARGS)
+iotmq_stable_is_decided(PG_FUNCTION_ARGS)
 {
 	FullTransactionId sample_xid = PG_GETARG_FULLTRANSACTIONID(1);
 	FullTransactionId oldest = oldest_holder(PG_GETARG_OID(0));
@@ -232,6 +229,14 @@ iotmq_stable_settled(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	PG_RETURN_BOOL(!FullTransactionIdIsValid(oldest) ||
 				   FullTransactionIdFollowsOrEquals(oldest, sample_xid));
+}
+
+/* Has it a sample that may move that offset on? One of another cluster is void. */
+static bool
+may_help(const Stable *stable, int64 offset)
+{
+	return stable->sample_offset != 0 && stable->sample_offset >= offset &&
+		!FullTransactionIdFollows(stable->sample_xid, ReadNextFullTransactionId());
 }
 
 /* The lowest transaction id among the holders; invalid if there is none. */

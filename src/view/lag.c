@@ -2,7 +2,7 @@
  * lag.c - how far every group is behind: what the views consumer_lag, group_lag,
  * alerts and metrics show.
  *
- * One pass over all cursors. Positions, leases and what waits are read with one
+ * One pass over all cursors. Cursors, leases and what waits are read with one
  * snapshot of the moment, so that every message is counted in one place; what is
  * stable, after it. Nothing is counted by reading messages: the cost is a few
  * hundred nanoseconds a cursor and open lease, and one probe of an index for each
@@ -10,7 +10,7 @@
  *
  * Locks: AccessShareLock on what is read, while it is.
  */
-#include "iotmq.h"
+#include "view/view.h"
 
 #include "access/xlog.h"
 #include "access/xact.h"
@@ -47,7 +47,7 @@ typedef struct Lag				/* of a group, in a zone or in all */
 typedef struct CursorEntry
 {
 	Lag		   *lag;			/* NULL: no such cursor */
-	StableState *stable;		/* of its zone */
+	ZoneMemory *zone;			/* of its zone */
 	int64		oldest_lease;	/* those below are void */
 } CursorEntry;
 
@@ -61,7 +61,7 @@ typedef struct Lags				/* of all cursors */
 
 static void collect_cursors(Lags *lags);
 static CursorEntry *cursor_entry(Lags *lags, int32 cursor_id);
-static void read_positions(Lags *lags, Snapshot snapshot);
+static void read_cursors(Lags *lags, Snapshot snapshot);
 static void read_leases(Lags *lags, Snapshot snapshot);
 static void read_waiting(Lags *lags, Snapshot snapshot);
 static void find_oldest(const OverviewZone *zone, Lag *lags);
@@ -85,7 +85,7 @@ iotmq_lag(PG_FUNCTION_ARGS)
 {
 	bool		by_zone = PG_GETARG_BOOL(0);
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	Overview   *overview = iotmq_overview();
+	Overview   *overview = iotmq_overview_all();
 	Lags		lags = {.overview = overview};
 	Snapshot	snapshot;
 	Lag		   *sums;
@@ -93,11 +93,11 @@ iotmq_lag(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	collect_cursors(&lags);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	read_positions(&lags, snapshot);
+	read_cursors(&lags, snapshot);
 	read_leases(&lags, snapshot);
 	read_waiting(&lags, snapshot);
 	UnregisterSnapshot(snapshot);
-	iotmq_overview_settle(overview->zones, overview->nzones);
+	iotmq_overview_await(overview->zones, overview->nzones);
 	for (int z = 0; z < overview->nzones; z++)
 		find_oldest(&overview->zones[z], lags.zones[z]);
 	if (PG_GETARG_BOOL(1))
@@ -113,7 +113,7 @@ iotmq_lag(PG_FUNCTION_ARGS)
 	{
 		const OverviewZone *zone = &overview->zones[z];
 
-		for (int g = 0; g < zone->ngroups && zone->last >= 0; g++)
+		for (int g = 0; g < zone->ngroups && zone->end.last >= 0; g++)
 		{
 			const Lag  *lag = &lags.zones[z][g];
 
@@ -148,7 +148,7 @@ collect_cursors(Lags *lags)
 			if (zone->cursors[g] != 0)
 			{
 				lags->cursors[zone->cursors[g]].lag = &lags->zones[z][g];
-				lags->cursors[zone->cursors[g]].stable = zone->stable;
+				lags->cursors[zone->cursors[g]].zone = zone->end.memory;
 			}
 	}
 }
@@ -162,32 +162,31 @@ cursor_entry(Lags *lags, int32 cursor_id)
 }
 
 static void
-read_positions(Lags *lags, Snapshot snapshot)
+read_cursors(Lags *lags, Snapshot snapshot)
 {
-	RowScan		scan = iotmq_position_scan(snapshot);
-	Position	position;
+	RowScan		scan = iotmq_cursor_scan(snapshot);
+	CursorState state;
 
-	while (iotmq_position_scan_next(&scan, &position))
+	while (iotmq_cursor_scan_next(&scan, &state))
 	{
-		CursorEntry *cursor = cursor_entry(lags, position.cursor_id);
+		CursorEntry *cursor = cursor_entry(lags, state.cursor_id);
 		Lag		   *lag;
 
 		if (cursor == NULL)
 			continue;
-		iotmq_stable_merge(cursor->stable, position.stable_offset, position.sample_offset,
-						   position.sample_xid);
-		cursor->oldest_lease = position.oldest_lease;
+		iotmq_stable_merge(&cursor->zone->stable, &state.stable);
+		cursor->oldest_lease = state.oldest_lease;
 		lag = cursor->lag;
 		lag->exists = true;
-		lag->next_offset = position.next_offset;
-		lag->retry_messages = position.waiting;
-		lag->dead_letters = position.dead_letters;
-		lag->expired_unread = position.expired_unread;
-		lag->delivered_total = position.delivered_total;
-		lag->retried_total = position.retried_total;
-		lag->dead_total = position.dead_total;
+		lag->next_offset = state.next_offset;
+		lag->retry_messages = state.redeliveries;
+		lag->dead_letters = state.dead_letters;
+		lag->expired_unread = state.expired_unread;
+		lag->delivered_total = state.delivered_total;
+		lag->retried_total = state.retried_total;
+		lag->dead_total = state.dead_total;
 		lag->oldest_offset = NONE;
-		lag->last_consumed_at = position.last_consumed_at;
+		lag->last_consumed_at = state.last_consumed_at;
 	}
 	iotmq_row_scan_end(&scan);
 }
@@ -200,7 +199,7 @@ read_leases(Lags *lags, Snapshot snapshot)
 
 	while (iotmq_lease_scan_next(&scan, &lease))
 	{
-		CursorEntry *cursor = cursor_entry(lags, LEASE_CURSOR(lease.lease_id));
+		CursorEntry *cursor = cursor_entry(lags, iotmq_lease_cursor(lease.lease_id));
 		int			first = 0;
 
 		if (cursor == NULL || !cursor->lag->exists || lease.lease_id < cursor->oldest_lease)
@@ -218,7 +217,7 @@ read_leases(Lags *lags, Snapshot snapshot)
 static void
 read_waiting(Lags *lags, Snapshot snapshot)
 {
-	RowScan		lowest = iotmq_waiting_scan_lowest(snapshot);
+	RowScan		lowest = iotmq_redelivery_scan_lowest(snapshot);
 
 	for (int z = 0; z < lags->overview->nzones; z++)
 	{
@@ -228,19 +227,19 @@ read_waiting(Lags *lags, Snapshot snapshot)
 		{
 			Lag		   *lag = &lags->zones[z][g];
 			RowScan		scan;
-			Waiting		waiting;
+			Redelivery	waiting;
 
 			if (lag->retry_messages == 0)
 				continue;
 			if (!lags->overview->groups[zone->first_group + g].orderly)
 			{
 				lag->oldest_offset = Min(lag->oldest_offset,
-										 iotmq_waiting_lowest(&lowest, zone->cursors[g]));
+										 iotmq_redelivery_lowest(&lowest, zone->cursors[g]));
 				continue;
 			}
 			/* the first message of each device is its lowest */
-			scan = iotmq_waiting_scan_due(zone->cursors[g], DT_NOBEGIN, snapshot);
-			while (iotmq_waiting_next(&scan, &waiting) && !TIMESTAMP_IS_NOEND(waiting.due_at))
+			scan = iotmq_redelivery_scan_due(zone->cursors[g], DT_NOBEGIN, snapshot);
+			while (iotmq_redelivery_next(&scan, &waiting) && !TIMESTAMP_IS_NOEND(waiting.due_at))
 			{
 				lag->blocked_devices++;
 				lag->oldest_offset = Min(lag->oldest_offset, waiting.msg_offset);
@@ -263,7 +262,7 @@ find_oldest(const OverviewZone *zone, Lag *lags)
 		Lag		   *lag = &lags[g];
 
 		lag->earliest_offset = zone->earliest_offset;
-		lag->end_offset = zone->last + 1;
+		lag->end_offset = zone->end.last + 1;
 		lag->stable_offset = Max(zone->stable_offset, lag->next_offset);
 		lag->ready_messages = Max(lag->stable_offset - Max(lag->next_offset, lag->earliest_offset), 0);
 		lag->oldest_published_at = NONE;
@@ -294,9 +293,9 @@ date_oldest(const OverviewZone *entry, Lag **behind, int n)
 	ZoneScan   *scan;
 	bool		stale;
 
-	if (!iotmq_zone_by_id(entry->zone_id, &topic, &zone))
+	if (!iotmq_catalog_zone_by_id(entry->zone_id, &topic, &zone))
 		return true;
-	scan = iotmq_scan_begin(zone, behind[0]->oldest_offset, entry->last);
+	scan = iotmq_scan_begin(zone, behind[0]->oldest_offset, entry->end.last);
 	for (int i = 0; i < n; i++)
 		if (!iotmq_scan_published_at(scan, behind[i]->oldest_offset,
 									 &behind[i]->oldest_published_at))
@@ -310,7 +309,7 @@ date_oldest(const OverviewZone *entry, Lag **behind, int n)
 static void
 date_redriven(int32 cursor_id, Lag *lag)
 {
-	TupleTableSlot *slot = iotmq_dead_letter_fetch(cursor_id, lag->oldest_offset);
+	TupleTableSlot *slot = iotmq_deadletter_content(cursor_id, lag->oldest_offset);
 	bool		isnull;
 
 	if (slot != NULL)
@@ -353,34 +352,34 @@ put_row(ReturnSetInfo *result, const OverviewGroup *group, text *zone, const Lag
 	TimestampTz now = GetCurrentStatementStartTimestamp();
 	bool		dated = lag->oldest_published_at != NONE;
 	Interval	none = {0};
-	Datum		values[] = {
-		PointerGetDatum(group->topic),
-		PointerGetDatum(group->name),
-		PointerGetDatum(zone),
-		PointerGetDatum(group->mode),
-		Int64GetDatum(lag->earliest_offset),
-		Int64GetDatum(lag->next_offset),
-		Int64GetDatum(lag->stable_offset),
-		Int64GetDatum(lag->end_offset),
-		Int64GetDatum(lag->ready_messages + lag->inflight_messages + lag->retry_messages),
-		Int64GetDatum(lag->ready_messages),
-		Int64GetDatum(lag->inflight_messages),
-		Int64GetDatum(lag->retry_messages),
-		Int64GetDatum(lag->blocked_devices),
-		Int64GetDatum(lag->dead_letters),
-		Int64GetDatum(lag->expired_unread),
-		dated ? since(lag->oldest_published_at, now) : IntervalPGetDatum(&none),
-		dated ? since(now, kept_until(lag->oldest_published_at, &group->kept_for)) : (Datum) 0,
-		TimestampTzGetDatum(lag->last_consumed_at),
-		Int64GetDatum(lag->delivered_total),
-		Int64GetDatum(lag->retried_total),
-		Int64GetDatum(lag->dead_total)
-	};
-	bool		isnull[lengthof(values)] = {
-		[2] = zone == NULL, [16] = !dated, [17] = TIMESTAMP_IS_NOBEGIN(lag->last_consumed_at)
-	};
+	OverviewRow row = {0};
 
-	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+	iotmq_overview_column(&row, PointerGetDatum(group->topic), true);
+	iotmq_overview_column(&row, PointerGetDatum(group->name), true);
+	iotmq_overview_column(&row, PointerGetDatum(zone), zone != NULL);
+	iotmq_overview_column(&row, PointerGetDatum(group->mode), true);
+	iotmq_overview_column(&row, Int64GetDatum(lag->earliest_offset), true);
+	iotmq_overview_column(&row, Int64GetDatum(lag->next_offset), true);
+	iotmq_overview_column(&row, Int64GetDatum(lag->stable_offset), true);
+	iotmq_overview_column(&row, Int64GetDatum(lag->end_offset), true);
+	iotmq_overview_column(&row, Int64GetDatum(lag->ready_messages + lag->inflight_messages +
+											  lag->retry_messages), true);
+	iotmq_overview_column(&row, Int64GetDatum(lag->ready_messages), true);
+	iotmq_overview_column(&row, Int64GetDatum(lag->inflight_messages), true);
+	iotmq_overview_column(&row, Int64GetDatum(lag->retry_messages), true);
+	iotmq_overview_column(&row, Int64GetDatum(lag->blocked_devices), true);
+	iotmq_overview_column(&row, Int64GetDatum(lag->dead_letters), true);
+	iotmq_overview_column(&row, Int64GetDatum(lag->expired_unread), true);
+	iotmq_overview_column(&row, dated ? since(lag->oldest_published_at, now) :
+						  IntervalPGetDatum(&none), true);
+	iotmq_overview_column(&row, dated ? since(now, kept_until(lag->oldest_published_at,
+															  &group->kept_for)) : 0, dated);
+	iotmq_overview_column(&row, TimestampTzGetDatum(lag->last_consumed_at),
+						  !TIMESTAMP_IS_NOBEGIN(lag->last_consumed_at));
+	iotmq_overview_column(&row, Int64GetDatum(lag->delivered_total), true);
+	iotmq_overview_column(&row, Int64GetDatum(lag->retried_total), true);
+	iotmq_overview_column(&row, Int64GetDatum(lag->dead_total), true);
+	tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.isnull);
 }
 
 /* When retention drops what was published then. */

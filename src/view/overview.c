@@ -5,30 +5,37 @@
  * What is in memory (catalog.c) is copied, since looking up the next topic may
  * reset it. A zone that is dropped meanwhile stays in the list without offsets.
  */
-#include "iotmq.h"
+#include "view/view.h"
 
 #include "access/xlog.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 
-#define SETTLE_LOOKS 5			/* at publishers that don't end */
-#define SETTLE_US 500
 #define PROBE_ROWS 1000			/* of a zone, to look along for the first undecided offset */
 
+static void fill_zone(OverviewZone *entry, const Zone *zone);
 static void add_topic(Overview *overview, Topic *topic);
 static void probe(OverviewZone *zone);
 
+/* Adds the next column to a row of a view; not known: NULL. */
+void
+iotmq_overview_column(OverviewRow *row, Datum value, bool known)
+{
+	Assert(row->n < OVERVIEW_COLUMNS);
+	row->values[row->n] = value;
+	row->isnull[row->n++] = !known;
+}
+
 /* All zones and groups, in memory of the caller's. */
 Overview *
-iotmq_overview(void)
+iotmq_overview_all(void)
 {
 	Overview   *overview = palloc0(sizeof(Overview));
 	int			n;
-	int32	   *topic_ids = iotmq_topic_ids(&n);
+	int32	   *topic_ids = iotmq_catalog_topic_ids(&n);
 
 	for (int i = 0; i < n; i++)
 	{
-		Topic	   *topic = iotmq_topic_by_id(topic_ids[i]);
+		Topic	   *topic = iotmq_catalog_topic_by_id(topic_ids[i]);
 
 		if (topic != NULL)
 			add_topic(overview, topic);
@@ -37,59 +44,74 @@ iotmq_overview(void)
 	return overview;
 }
 
-/* Fills in what the catalog knows of the zone. */
-void
-iotmq_overview_zone(OverviewZone *entry, const Zone *zone)
-{
-	entry->zone_id = zone->zone_id;
-	entry->earliest_offset = zone->earliest_offset;
-	entry->stable = iotmq_stable_state(zone->sequence);
-}
-
 /* Reads the last offsets, of this moment. */
 void
 iotmq_overview_ends(OverviewZone *zones, int n)
 {
 	for (int z = 0; z < n; z++)
-		zones[z].last = iotmq_sequence_last(zones[z].stable->sequence);
+		zones[z].end.last = iotmq_sequence_last(zones[z].end.memory->sequence);
 }
 
 /*
  * Reads the last offsets and finds the first one not yet decided of each zone,
  * waiting a moment, for all of them together, for publishers to end. Whoever compares
- * them with positions reads those before. On a standby only what consumers learnt on
+ * them with cursors reads those before. On a standby only what consumers learnt on
  * the primary is known.
  */
 void
-iotmq_overview_settle(OverviewZone *zones, int n)
+iotmq_overview_await(OverviewZone *zones, int n)
 {
-	bool		open = !RecoveryInProgress();
+	ZoneEnd    *ends = palloc(sizeof(ZoneEnd) * Max(n, 1));
 
-	iotmq_overview_ends(zones, n);
-	for (int look = 0; look < SETTLE_LOOKS && open; look++)
-	{
-		if (look > 0)
-		{
-			CHECK_FOR_INTERRUPTS();
-			pg_usleep(SETTLE_US);
-		}
-		open = false;
-		for (int z = 0; z < n; z++)
-			/* a publisher itself must come upon its own open rows */
-			if (zones[z].stable->stable_offset <= zones[z].last &&
-				!iotmq_stable_is_publisher(zones[z].stable->sequence) &&
-				iotmq_stable_refresh(zones[z].stable) <= zones[z].last)
-				open = true;
-	}
+	for (int z = 0; z < n; z++)
+		ends[z] = zones[z].end;
+	(void) iotmq_stable_await(ends, n); /* what is open then is looked at row by row */
 	for (int z = 0; z < n; z++)
 	{
 		OverviewZone *zone = &zones[z];
 
-		zone->stable_offset = Max(zone->stable->stable_offset, zone->earliest_offset);
-		if (zone->stable_offset <= zone->last && !RecoveryInProgress())
+		zone->end = ends[z];
+		zone->stable_offset = Max(zone->end.memory->stable.offset, zone->earliest_offset);
+		if (zone->stable_offset <= zone->end.last && !RecoveryInProgress())
 			probe(zone);
-		zone->stable_offset = Min(zone->stable_offset, zone->last + 1);
+		zone->stable_offset = Min(zone->stable_offset, zone->end.last + 1);
 	}
+	pfree(ends);
+}
+
+/*
+ * zone_offsets(zone_id int, OUT stable_offset bigint, OUT end_offset bigint): the
+ * first offset not yet decided and the next one to be assigned. NULL: no such zone.
+ */
+PG_FUNCTION_INFO_V1(iotmq_overview_zone_offsets);
+Datum
+iotmq_overview_zone_offsets(PG_FUNCTION_ARGS)
+{
+	Topic	   *topic;
+	Zone	   *zone;
+	OverviewZone offsets;
+	Datum		values[2];
+	bool		isnull[2] = {false, false};
+
+	if (!iotmq_catalog_zone_by_id(PG_GETARG_INT32(0), &topic, &zone))
+		PG_RETURN_NULL();
+	iotmq_cursor_teach(topic, zone);
+	fill_zone(&offsets, zone);
+	iotmq_overview_await(&offsets, 1);
+	if (offsets.end.last < 0)
+		PG_RETURN_NULL();
+	values[0] = Int64GetDatum(offsets.stable_offset);
+	values[1] = Int64GetDatum(offsets.end.last + 1);
+	return iotmq_call_return_row(fcinfo, values, isnull);
+}
+
+/* Fills in what the catalog knows of the zone. */
+static void
+fill_zone(OverviewZone *entry, const Zone *zone)
+{
+	entry->zone_id = zone->zone_id;
+	entry->earliest_offset = zone->earliest_offset;
+	entry->end.memory = iotmq_stable_memory(zone->sequence);
 }
 
 static void
@@ -126,7 +148,7 @@ add_topic(Overview *overview, Topic *topic)
 	{
 		OverviewZone *zone = &overview->zones[overview->nzones++];
 
-		iotmq_overview_zone(zone, &topic->zones[z]);
+		fill_zone(zone, &topic->zones[z]);
 		zone->topic = name;
 		zone->name = cstring_to_text(topic->zones[z].name);
 		zone->first_group = first_group;
@@ -145,9 +167,9 @@ probe(OverviewZone *entry)
 	Zone	   *zone;
 	ZoneScan   *scan;
 
-	if (!iotmq_zone_by_id(entry->zone_id, &topic, &zone))
+	if (!iotmq_catalog_zone_by_id(entry->zone_id, &topic, &zone))
 		return;
-	scan = iotmq_scan_begin(zone, entry->stable_offset, entry->last);
+	scan = iotmq_scan_begin(zone, entry->stable_offset, entry->end.last);
 	for (int i = 0; i < PROBE_ROWS && iotmq_scan_next(scan) != NULL; i++)
 		;
 	entry->stable_offset = scan->position;

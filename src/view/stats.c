@@ -4,7 +4,7 @@
  * Offsets come from the zone's row and its sequence, times from one probe of an
  * index each, sizes of sealed segments from the catalog.
  */
-#include "iotmq.h"
+#include "view/view.h"
 
 #include <sys/stat.h>
 
@@ -31,7 +31,7 @@ Datum
 iotmq_stats(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	Overview   *overview = iotmq_overview();
+	Overview   *overview = iotmq_overview_all();
 
 	InitMaterializedSRF(fcinfo, 0);
 	iotmq_overview_ends(overview->zones, overview->nzones);
@@ -41,8 +41,8 @@ iotmq_stats(PG_FUNCTION_ARGS)
 		Zone	   *zone;
 
 		CHECK_FOR_INTERRUPTS();
-		if (overview->zones[z].last >= 0 &&
-			iotmq_zone_by_id(overview->zones[z].zone_id, &topic, &zone))
+		if (overview->zones[z].end.last >= 0 &&
+			iotmq_catalog_zone_by_id(overview->zones[z].zone_id, &topic, &zone))
 			put_row(result, &overview->zones[z], zone);
 	}
 	if (PG_GETARG_BOOL(0))
@@ -53,29 +53,29 @@ iotmq_stats(PG_FUNCTION_ARGS)
 static void
 put_row(ReturnSetInfo *result, const OverviewZone *entry, const Zone *zone)
 {
-	ZoneScan   *scan = iotmq_scan_begin(zone, zone->earliest_offset, entry->last);
-	int64		end_offset = entry->last + 1;
+	ZoneScan   *scan = iotmq_scan_begin(zone, zone->earliest_offset, entry->end.last);
+	int64		end_offset = entry->end.last + 1;
+	bool		has_oldest;
 	TimestampTz oldest = 0;
 	TimestampTz newest;
-	Datum		values[9];
-	bool		isnull[9] = {false};
+	OverviewRow row = {0};
 
-	values[0] = PointerGetDatum(entry->topic);
-	values[1] = PointerGetDatum(entry->name);
-	values[2] = Int64GetDatum(zone->nsegments);
-	values[3] = Int64GetDatum(zone->earliest_offset);
-	values[4] = Int64GetDatum(end_offset);
-	values[5] = Int64GetDatum(Max(end_offset - zone->earliest_offset, 0));
-	values[6] = Int64GetDatum(bytes_of_zone(zone, GetCurrentStatementStartTimestamp()));
-	isnull[7] = !iotmq_scan_published_at(scan, zone->earliest_offset, &oldest);
-	values[7] = TimestampTzGetDatum(oldest);
-	if (entry->last < zone->earliest_offset ||
-		!iotmq_scan_published_at(scan, entry->last, &newest))
+	has_oldest = iotmq_scan_published_at(scan, zone->earliest_offset, &oldest);
+	if (entry->end.last < zone->earliest_offset ||
+		!iotmq_scan_published_at(scan, entry->end.last, &newest))
 		newest = iotmq_scan_newest(zone);
-	isnull[8] = TIMESTAMP_IS_NOBEGIN(newest);
-	values[8] = TimestampTzGetDatum(newest);
 	iotmq_scan_end(scan);
-	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+
+	iotmq_overview_column(&row, PointerGetDatum(entry->topic), true);
+	iotmq_overview_column(&row, PointerGetDatum(entry->name), true);
+	iotmq_overview_column(&row, Int64GetDatum(zone->nsegments), true);
+	iotmq_overview_column(&row, Int64GetDatum(zone->earliest_offset), true);
+	iotmq_overview_column(&row, Int64GetDatum(end_offset), true);
+	iotmq_overview_column(&row, Int64GetDatum(Max(end_offset - zone->earliest_offset, 0)), true);
+	iotmq_overview_column(&row, Int64GetDatum(bytes_of_zone(zone, GetCurrentStatementStartTimestamp())), true);
+	iotmq_overview_column(&row, TimestampTzGetDatum(oldest), has_oldest);
+	iotmq_overview_column(&row, TimestampTzGetDatum(newest), !TIMESTAMP_IS_NOBEGIN(newest));
+	tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.isnull);
 }
 
 /* Segments made ahead of time are empty. */

@@ -21,7 +21,7 @@ SELECT iotmq.zone_table('access_attacks', 'a') AS zone_a, iotmq.zone_table('acce
 	pg_get_serial_sequence(iotmq.zone_table('access_attacks', 'a')::text, 'msg_offset') AS offsets \gset
 SELECT zone_id FROM iotmq.zone WHERE table_name = :'zone_a'::regclass \gset
 -- There is a segment for what is a minute ago, wherever the present one begins.
-SELECT iotmq.make_segments(:zone_id, now() - interval '1 hour', now()) >= 0 AS made;
+SELECT iotmq.segment_make_until(:zone_id, now() - interval '1 hour', now()) >= 0 AS made;
 
 --
 -- A publisher that wants another offset or time: a view has defaults of its own, and
@@ -70,11 +70,11 @@ INSERT INTO any_message (device_id, payload) VALUES ('evil', '11');
 -- A time that was told before the statement, or before the transaction.
 ALTER VIEW message ALTER msg_offset DROP DEFAULT;
 ALTER VIEW message ALTER published_at SET DEFAULT current_setting('access_attacks.told')::timestamptz;
-SELECT set_config('access_attacks.told', iotmq.publish_time(:zone_id)::text, false) <> '' AS told;
+SELECT set_config('access_attacks.told', iotmq.copy_in_time(:zone_id)::text, false) <> '' AS told;
 INSERT INTO message (device_id, payload) VALUES ('evil', '13');
 BEGIN;
 INSERT INTO :zone_a (device_id, payload) VALUES ('evil', '14');
-SELECT set_config('access_attacks.told', iotmq.publish_time(:zone_id)::text, false) <> '' AS told;
+SELECT set_config('access_attacks.told', iotmq.copy_in_time(:zone_id)::text, false) <> '' AS told;
 INSERT INTO message (device_id, payload) VALUES ('evil', '14');
 ROLLBACK;
 -- A savepoint that is rolled back doesn't end the publisher.
@@ -138,22 +138,22 @@ CREATE DOMAIN access_attacks.moment AS timestamptz CHECK (access_attacks.caught(
 CREATE TABLE access_attacks.own (msg_offset bigint NOT NULL, device_id text, published_at access_attacks.moment)
 	PARTITION BY RANGE (published_at);
 \set VERBOSITY sqlstate
-SELECT iotmq.create_segment(99999, 'access_attacks.own', now(), now() + interval '1 day');
-SELECT iotmq.remove_segment(ROW(1, now(), now(), 'access_attacks.own'::regclass, false, 1, 1, 1)::iotmq.segment, now());
+SELECT iotmq.segment_create(99999, 'access_attacks.own', now(), now() + interval '1 day');
+SELECT iotmq.retention_remove(ROW(1, now(), now(), 'access_attacks.own'::regclass, false, 1, 1, 1)::iotmq.segment, now());
 SELECT iotmq.forget_segment(1, 'access_attacks.own');
-SELECT iotmq.grant_rights('{ALL ON access_attacks.caught TO PUBLIC; --}', 'regress_iotmq_admin');
-SELECT iotmq.drop_table('access_attacks.own', true);
+SELECT iotmq.access_grant('{ALL ON access_attacks.caught TO PUBLIC; --}', 'regress_iotmq_admin');
+SELECT iotmq.zone_drop_table('access_attacks.own', true);
 SELECT iotmq.stable_sample('pg_authid');
-SELECT iotmq.device_as_owner('access_attacks', 'd', '-infinity', 'infinity', 1, 'a');
+SELECT iotmq.pull_device_as_owner('access_attacks', 'd', '-infinity', 'infinity', 1, 'a');
 -- Nor may what is made for triggers be used in others.
-CREATE TRIGGER mine BEFORE INSERT ON access_attacks.caught FOR EACH STATEMENT EXECUTE FUNCTION iotmq.before_publish();
+CREATE TRIGGER mine BEFORE INSERT ON access_attacks.caught FOR EACH STATEMENT EXECUTE FUNCTION iotmq.copy_in_begin();
 CREATE TRIGGER mine AFTER INSERT ON access_attacks.caught FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
 RESET ROLE;
 -- Even the owner only gets an error from the first.
-CREATE TRIGGER mine BEFORE INSERT ON access_attacks.caught FOR EACH STATEMENT EXECUTE FUNCTION iotmq.before_publish();
+CREATE TRIGGER mine BEFORE INSERT ON access_attacks.caught FOR EACH STATEMENT EXECUTE FUNCTION iotmq.copy_in_begin();
 INSERT INTO access_attacks.caught VALUES ('trigger');
 DROP TRIGGER mine ON access_attacks.caught;
-CREATE TRIGGER mine BEFORE INSERT ON access_attacks.caught FOR EACH STATEMENT EXECUTE FUNCTION iotmq.before_publish('1');
+CREATE TRIGGER mine BEFORE INSERT ON access_attacks.caught FOR EACH STATEMENT EXECUTE FUNCTION iotmq.copy_in_begin('1');
 INSERT INTO access_attacks.caught VALUES ('trigger');
 DROP TRIGGER mine ON access_attacks.caught;
 \set VERBOSITY default
@@ -177,7 +177,7 @@ SELECT 'iotmq.topic'::regclass;
 \set VERBOSITY default
 RESET ROLE;
 -- With one they can, but stop neither retention nor a forced drop. A segment that is over:
-SELECT iotmq.make_segments(zone_id, now() - interval '1 day', now() - interval '1 day' + interval '1 s') AS made
+SELECT iotmq.segment_make_until(zone_id, now() - interval '1 day', now() - interval '1 day' + interval '1 s') AS made
 FROM iotmq.zone
 WHERE table_name = :'zone_a'::regclass;
 INSERT INTO :zone_a (device_id, payload, published_at) VALUES ('d', '0', now() - interval '1 day');

@@ -14,7 +14,7 @@ CREATE FUNCTION pg_temp.published_ago(zone text, ago interval) RETURNS void
 	LANGUAGE plpgsql
 AS $$
 BEGIN
-	PERFORM iotmq.make_segments(z.zone_id, now() - ago, now() - ago + interval '1 s')
+	PERFORM iotmq.segment_make_until(z.zone_id, now() - ago, now() - ago + interval '1 s')
 	FROM iotmq.zone AS z
 	JOIN iotmq.topic AS t USING (topic_id)
 	WHERE t.topic = 'alerts' AND z.zone = published_ago.zone;

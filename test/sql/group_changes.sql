@@ -14,7 +14,7 @@ CREATE FUNCTION group_changes_publish(tag text, first int, last int, zone text D
 $$;
 CREATE FUNCTION group_changes_skip_delay() RETURNS void LANGUAGE sql AS $$
     UPDATE iotmq.redelivery SET not_before = '-infinity', due_at = least(due_at, '-infinity') WHERE due_at < 'infinity';
-    UPDATE iotmq.position SET next_due = '-infinity' WHERE waiting > 0;
+    UPDATE iotmq.cursor_state SET next_due = '-infinity' WHERE redeliveries > 0;
 $$;
 
 -- Tags, filter and the length of a lease: from the next claim on; what is out stays as it is.

@@ -11,7 +11,7 @@ CREATE FUNCTION retention_insert(topic text, published_at timestamptz[], tag tex
 DECLARE
     zone_table regclass := iotmq.zone_table(topic, 'default');
 BEGIN
-    PERFORM iotmq.make_segments(z.zone_id, at, at + interval '1 us')
+    PERFORM iotmq.segment_make_until(z.zone_id, at, at + interval '1 us')
     FROM iotmq.zone AS z, unnest(retention_insert.published_at) AS at WHERE z.table_name = zone_table;
     EXECUTE format('INSERT INTO %s (device_id, tag, payload, published_at) SELECT ''d'', $2, to_jsonb(n), at
                     FROM unnest($1) WITH ORDINALITY AS m(at, n)', zone_table) USING published_at, tag;
@@ -167,7 +167,7 @@ SELECT iotmq.nack(lease_id) FROM iotmq.consume('retention_consumed', 'a', 1);
 CALL retention_step(:'hour');
 SELECT * FROM retention_log;
 UPDATE iotmq.redelivery SET due_at = '-infinity';
-UPDATE iotmq.position SET next_due = '-infinity' WHERE waiting > 0;
+UPDATE iotmq.cursor_state SET next_due = '-infinity' WHERE redeliveries > 0;
 SELECT iotmq.ack(lease_id) FROM iotmq.consume('retention_consumed', 'a', 1);
 -- a reader without leases counts by what it committed
 SELECT iotmq.commit_offset('retention_consumed', 'a', 'default', 6);

@@ -12,11 +12,11 @@ CREATE FUNCTION retries_delay(from_time timestamptz) RETURNS interval LANGUAGE s
 $$;
 CREATE FUNCTION retries_skip_delay() RETURNS void LANGUAGE sql AS $$
     UPDATE iotmq.redelivery SET not_before = '-infinity', due_at = least(due_at, '-infinity') WHERE due_at < 'infinity';
-    UPDATE iotmq.position SET next_due = '-infinity' WHERE waiting > 0;
+    UPDATE iotmq.cursor_state SET next_due = '-infinity' WHERE redeliveries > 0;
 $$;
 CREATE FUNCTION retries_expire() RETURNS void LANGUAGE sql AS $$
     UPDATE iotmq.lease SET deadline = '-infinity';
-    UPDATE iotmq.position SET next_expiry = '-infinity';
+    UPDATE iotmq.cursor_state SET next_expiry = '-infinity';
 $$;
 
 -- One bad message of five: it alone comes again, after its delay; the rest of the lease is untouched.

@@ -5,7 +5,7 @@ SET TimeZone = 'UTC';
 
 -- A log of the past: segments of an hour, none of the messages in the hour of 12, and two publishers that met at 14:00.
 SELECT iotmq.create_topic('seeking', '{a,b}', retention => '100 years', segment_interval => '1 hour');
-SELECT count(iotmq.make_segments(zone_id, '2026-01-05 10:00', '2026-01-05 15:00')) AS zones
+SELECT count(iotmq.segment_make_until(zone_id, '2026-01-05 10:00', '2026-01-05 15:00')) AS zones
 FROM iotmq.zone JOIN iotmq.topic USING (topic_id) WHERE topic = 'seeking';
 CREATE FUNCTION seeking_insert(topic text, zone text, published_at timestamptz[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN

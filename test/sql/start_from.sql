@@ -8,7 +8,7 @@ CREATE FUNCTION start_insert(zone text, published_at timestamptz[], tag text DEF
 DECLARE
     zone_table regclass := iotmq.zone_table('start', zone);
 BEGIN
-    PERFORM iotmq.make_segments(z.zone_id, at, at + interval '1 us')
+    PERFORM iotmq.segment_make_until(z.zone_id, at, at + interval '1 us')
     FROM iotmq.zone AS z, unnest(start_insert.published_at) AS at WHERE z.table_name = zone_table;
     EXECUTE format('INSERT INTO %s (device_id, tag, payload, published_at) SELECT ''d'', $2, to_jsonb(n), at
                     FROM unnest($1) WITH ORDINALITY AS m(at, n)', zone_table) USING published_at, tag;

@@ -136,7 +136,7 @@ CROSS JOIN LATERAL (
     FROM iotmq.lease AS e
     CROSS JOIN LATERAL generate_series(0, e.last_offset - e.first_offset) WITH ORDINALITY AS n (n, nth)
     CROSS JOIN LATERAL (SELECT coalesce(e.offsets[n.nth], e.first_offset + n.n) AS i) AS i
-    WHERE e.lease_id >> 43 = c.cursor_id AND n.nth <= coalesce(cardinality(e.offsets), e.last_offset - e.first_offset + 1)
+    WHERE iotmq.lease_cursor(e.lease_id) = c.cursor_id AND n.nth <= coalesce(cardinality(e.offsets), e.last_offset - e.first_offset + 1)
       AND (e.settled IS NULL OR get_bit(e.settled, n.n) = 0)
 ) AS f
 CROSS JOIN LATERAL (

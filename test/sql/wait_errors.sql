@@ -4,12 +4,12 @@ SELECT iotmq.create_topic('wait_errors');
 SELECT iotmq.create_group('wait_errors', 'g', start_from => '-infinity');
 SELECT iotmq.publish('wait_errors', 'd', '1');
 CREATE TEMP TABLE mine AS
-SELECT c.cursor_id, (c.cursor_id::bigint << 43) + (1::bigint << 42) AS last_lease
+SELECT c.cursor_id, iotmq.lease_first(c.cursor_id) + (1::bigint << 42) AS last_lease
 FROM iotmq.cursor AS c
 JOIN iotmq.consumer_group AS g USING (group_id)
 JOIN iotmq.topic AS t USING (topic_id)
 WHERE t.topic = 'wait_errors';
-UPDATE iotmq.position AS p SET last_lease = m.last_lease FROM mine AS m WHERE p.cursor_id = m.cursor_id;
+UPDATE iotmq.cursor_state AS p SET last_lease = m.last_lease FROM mine AS m WHERE p.cursor_id = m.cursor_id;
 INSERT INTO iotmq.lease (lease_id, first_offset, last_offset, leased_at, deadline, messages, redriven)
 SELECT last_lease + 1, 1000, 1000, now(), now() + interval '1 day', 1, false FROM mine;
 

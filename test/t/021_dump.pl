@@ -60,7 +60,7 @@ SELECT iotmq.create_group('m', 'alarms', start_from => '-infinity', tags => 'ala
 SELECT iotmq.create_group('m', 'idle', start_from => '-infinity');
 SELECT iotmq.grant_publish('m', 'device', '{b}');
 SELECT iotmq.grant_consume('m', 'idle', 'service');
-SELECT iotmq.make_segments(zone_id, now() - interval '3 hours', now() - interval '3 hours' + interval '1 us')
+SELECT iotmq.segment_make_until(zone_id, now() - interval '3 hours', now() - interval '3 hours' + interval '1 us')
 FROM iotmq.zone WHERE zone = 'a';
 DO $$
 BEGIN
@@ -102,7 +102,7 @@ $source->safe_psql('iot', q{SELECT iotmq.ack(lease_id) FROM (SELECT DISTINCT lea
 $source->safe_psql('iot', q{SELECT * FROM iotmq.consume('m', 'alarms', zone => 'a')});
 $source->safe_psql('iot', 'CALL iotmq.run_maintenance()') foreach (1, 2);
 is($source->safe_psql('iot', <<'SQL'), 't|t', 'samples that wait for the publisher');
-SELECT (SELECT bool_or(sample_offset > 0) FROM iotmq.position), (SELECT bool_or(seal_xid IS NOT NULL) FROM iotmq.zone)
+SELECT (SELECT bool_or(sample_offset > 0) FROM iotmq.cursor_state), (SELECT bool_or(seal_xid IS NOT NULL) FROM iotmq.zone)
 SQL
 
 # Where everybody stands, what is in flight, and the dead letters.
@@ -175,7 +175,7 @@ foreach my $target ([ 'lower', 0, 'plain' ], [ 'higher', 20000, 'custom' ], [ 'l
 	{
 		silent("$name: pg_restore", $node, 'pg_restore', '-e', @options, '-d', $node->connstr('iot'), "$dir/custom") or next;
 	}
-	is($sql->('SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint > max(sample_xid::text::bigint) FROM iotmq.position'),
+	is($sql->('SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint > max(sample_xid::text::bigint) FROM iotmq.cursor_state'),
 		$transactions > 0 ? 't' : 'f', "$name: its next transaction id is so");
 	is($sql->($state), $before, "$name: everything is there");
 
@@ -200,7 +200,7 @@ foreach my $target ([ 'lower', 0, 'plain' ], [ 'higher', 20000, 'custom' ], [ 'l
 	is($sql->(q{SELECT drain('orderly', 'a')}), join(' ', map { "$_/1" } 6, 9, 12, 15), "$name: and what waited behind it");
 	is($code->(q{SELECT iotmq.ack(lease_id) FROM lease WHERE name = 'plain'}), '55000', "$name: then it has ended");
 	$sql->(q{UPDATE iotmq.redelivery SET due_at = '-infinity', not_before = '-infinity' WHERE due_at < 'infinity'});
-	$sql->(q{UPDATE iotmq.position SET next_due = '-infinity' WHERE waiting > 0});
+	$sql->(q{UPDATE iotmq.cursor_state SET next_due = '-infinity' WHERE redeliveries > 0});
 	is($sql->(q{SELECT drain('orderly', 'a')}), '1/2 ' . join(' ', map { "$_/1" } 4, 7, 10, 13, 16, 20), "$name: a blocked device");
 	is($sql->(q{SELECT drain('plain', 'a')}), '5/2', "$name: a retry");
 	is($sql->(q{SELECT iotmq.reject(lease_id) FROM lease WHERE name = 'redriven'}), '1', "$name: a redriven message in flight");

@@ -61,7 +61,7 @@ BEGIN
 		PERFORM iotmq.create_group('t', 'new', start_from => since);
 		INSERT INTO start
 		SELECT 'create_group', since, zone, next_offset
-		FROM iotmq.zone JOIN iotmq.cursor USING (zone_id) JOIN iotmq.position USING (cursor_id)
+		FROM iotmq.zone JOIN iotmq.cursor USING (zone_id) JOIN iotmq.cursor_state USING (cursor_id)
 			JOIN iotmq.consumer_group USING (group_id)
 		WHERE consumer_group = 'new';
 		PERFORM iotmq.drop_group('t', 'new');

@@ -1,0 +1,11 @@
+-- Lease ids: a cursor's lie from lease_first(cursor_id) to below that of the next one.
+-- See src/group/lease.c.
+CREATE FUNCTION iotmq.lease_first(cursor_id int) RETURNS bigint
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'iotmq_lease_first';
+COMMENT ON FUNCTION iotmq.lease_first IS 'internal: the lowest id that a lease of a cursor can have';
+
+CREATE FUNCTION iotmq.lease_cursor(lease_id bigint) RETURNS int
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'iotmq_lease_cursor_of';
+COMMENT ON FUNCTION iotmq.lease_cursor IS 'internal: the cursor that a lease is of';

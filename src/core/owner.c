@@ -1,0 +1,91 @@
+/*
+ * owner.c - doing something as the extension's owner.
+ *
+ * Functions in C run as their caller, whose right access.c has checked, and read and write
+ * our tables directly, without table privileges. Only what goes through SQL runs as the
+ * owner, between iotmq_owner_become and iotmq_owner_restore. An error restores the user by
+ * itself, with the (sub)transaction that it ends.
+ */
+#include "core/core.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/syscache.h"
+
+/* The extension's owner. */
+Oid
+iotmq_owner_oid(void)
+{
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID,
+										ObjectIdGetDatum(iotmq_relation_schema()));
+	Oid			result;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "schema iotmq vanished");
+	result = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+OwnerContext
+iotmq_owner_become(void)
+{
+	OwnerContext saved;
+
+	GetUserIdAndSecContext(&saved.user, &saved.security);
+	SetUserIdAndSecContext(iotmq_owner_oid(), saved.security | SECURITY_LOCAL_USERID_CHANGE);
+	return saved;
+}
+
+void
+iotmq_owner_restore(OwnerContext saved)
+{
+	SetUserIdAndSecContext(saved.user, saved.security);
+}
+
+/* Runs a SELECT that calls one of our own functions. */
+void
+iotmq_owner_run(const char *command, int nargs, Oid *types, Datum *values)
+{
+	OwnerContext saved = iotmq_owner_become();
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args(command, nargs, types, values, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not run %s", command);
+	SPI_finish();
+	iotmq_owner_restore(saved);
+}
+
+/* Calls our function of that name, which has the arguments of this call. */
+Datum
+iotmq_owner_call(FunctionCallInfo fcinfo, const char *name)
+{
+	FunctionCallInfo inner = palloc(SizeForFunctionCallInfo(fcinfo->nargs));
+	FmgrInfo	flinfo;
+	HeapTuple	tuple;
+	Form_pg_proc outer;
+	OwnerContext saved;
+	Datum		result;
+
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(fcinfo->flinfo->fn_oid));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "function %u vanished", fcinfo->flinfo->fn_oid);
+	outer = (Form_pg_proc) GETSTRUCT(tuple);
+	fmgr_info(GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum(name),
+							  PointerGetDatum(&outer->proargtypes),
+							  ObjectIdGetDatum(iotmq_relation_schema())), &flinfo);
+	ReleaseSysCache(tuple);
+	memcpy(inner, fcinfo, SizeForFunctionCallInfo(fcinfo->nargs));
+	inner->flinfo = &flinfo;
+	inner->context = NULL;
+	inner->isnull = false;
+	saved = iotmq_owner_become();
+	result = FunctionCallInvoke(inner);
+	iotmq_owner_restore(saved);
+	fcinfo->isnull = inner->isnull;
+	return result;
+}

@@ -1,0 +1,148 @@
+/*
+ * relation.c - the tables and indexes of the schema iotmq, by number.
+ *
+ * Looked up by name when first asked for, and again after an invalidation message of any
+ * of them: what REINDEX CONCURRENTLY, a rename or DROP EXTENSION makes of them is known
+ * to a session at its next command.
+ */
+#include "core/core.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type_d.h"
+#include "nodes/value.h"
+#include "parser/parse_func.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+
+static const char *const table_names[CATALOGS] = {
+	[CATALOG_TOPIC] = "topic",
+	[CATALOG_ZONE] = "zone",
+	[CATALOG_SEGMENT] = "segment",
+	[CATALOG_GROUP] = "consumer_group",
+	[CATALOG_CURSOR] = "cursor",
+	[CATALOG_CONSUME_GRANT] = "consume_grant",
+	[CATALOG_CURSOR_STATE] = "cursor_state",
+	[CATALOG_LEASE] = "lease",
+	[CATALOG_REDELIVERY] = "redelivery",
+	[CATALOG_DEAD_MESSAGE] = "dead_message"
+};
+
+static const char *const index_names[CATALOG_INDEXES] = {
+	[INDEX_TOPIC] = "topic_pkey",
+	[INDEX_TOPIC_NAME] = "topic_topic_key",
+	[INDEX_ZONE] = "zone_pkey",
+	[INDEX_ZONE_TOPIC] = "zone_topic_id_zone_key",
+	[INDEX_SEGMENT] = "segment_pkey",
+	[INDEX_GROUP] = "consumer_group_pkey",
+	[INDEX_GROUP_TOPIC] = "consumer_group_topic_id_consumer_group_key",
+	[INDEX_CURSOR] = "cursor_pkey",
+	[INDEX_CURSOR_ZONE] = "cursor_zone_id_group_id_key",
+	[INDEX_CONSUME_GRANT] = "consume_grant_pkey",
+	[INDEX_CURSOR_STATE] = "cursor_state_cursor_id",
+	[INDEX_LEASE] = "lease_pkey",
+	[INDEX_REDELIVERY_DUE] = "redelivery_due",
+	[INDEX_REDELIVERY_DEVICE] = "redelivery_device",
+	[INDEX_DEAD_MESSAGE] = "dead_message_origin"
+};
+
+static bool known = false;		/* false: look them up at the next question */
+static uint64 forgotten = 0;	/* how often they were */
+static Oid	tables[CATALOGS];
+static Oid	indexes[CATALOG_INDEXES];
+static Oid	dead_message_ids;	/* the sequence */
+static Oid	admin_function;
+
+static void look_up(void);
+static void forget(Datum arg, Oid relid);
+
+void
+iotmq_relation_init(void)
+{
+	CacheRegisterRelcacheCallback(forget, (Datum) 0);
+}
+
+Oid
+iotmq_relation_table(Catalog catalog)
+{
+	look_up();
+	return tables[catalog];
+}
+
+Oid
+iotmq_relation_index(CatalogIndex index)
+{
+	look_up();
+	return indexes[index];
+}
+
+/* Is it one of the tables that catalog.c keeps in memory? Invalid: all relations. */
+bool
+iotmq_relation_is_cached(Oid relid)
+{
+	if (relid == InvalidOid)
+		return true;
+	for (int i = 0; i <= CATALOG_CACHED; i++)
+		if (relid == tables[i])
+			return true;
+	return false;
+}
+
+/* The sequence that numbers dead letters. */
+Oid
+iotmq_relation_dead_message_ids(void)
+{
+	look_up();
+	return dead_message_ids;
+}
+
+/* The schema iotmq; its owner is the extension's. */
+Oid
+iotmq_relation_schema(void)
+{
+	return get_namespace_oid("iotmq", false);
+}
+
+/* The function that only administrators may execute. */
+Oid
+iotmq_relation_admin_function(void)
+{
+	look_up();
+	return admin_function;
+}
+
+static void
+look_up(void)
+{
+	uint64		before = forgotten;
+	Oid			schema;
+
+	if (known)
+		return;
+	schema = iotmq_relation_schema();
+	for (int i = 0; i < CATALOGS; i++)
+		tables[i] = get_relname_relid(table_names[i], schema);
+	for (int i = 0; i < CATALOG_INDEXES; i++)
+		indexes[i] = get_relname_relid(index_names[i], schema);
+	dead_message_ids = get_relname_relid("dead_message_id_seq", schema);
+	admin_function = LookupFuncName(list_make2(makeString("iotmq"), makeString("grant_admin")),
+									1, (Oid[]) {REGROLEOID}, false);
+	known = forgotten == before;
+}
+
+/* The oids stay until they are looked up again: an open call may still need them. */
+static void
+forget(Datum arg, Oid relid)
+{
+	bool		ours = relid == InvalidOid || relid == dead_message_ids;
+
+	for (int i = 0; i < CATALOGS && !ours; i++)
+		ours = relid == tables[i];
+	for (int i = 0; i < CATALOG_INDEXES && !ours; i++)
+		ours = relid == indexes[i];
+	if (ours)
+	{
+		known = false;
+		forgotten++;
+	}
+}

@@ -1,0 +1,126 @@
+/*
+ * forget.c - what a group has of a segment that goes: leases and waiting messages end, and
+ * what was not settled is counted as expired unread. What was redriven stays: its content
+ * is kept with its dead letter.
+ *
+ * Locks: the cursor and the rows of leases. The caller has locked those that have
+ * something there: see sql/admin/retention.sql.
+ */
+#include "group/group.h"
+
+#include "log/segment_scan.h"
+#include "nodes/pg_list.h"
+#include "utils/timestamp.h"
+
+static int64 count_unread(const HeldCursor *held, SegmentScan *segment);
+static int64 end_in_leases(HeldCursor *held, SegmentScan *segment);
+static int	settle_gone(const HeldCursor *held, Lease *lease, SegmentScan *segment);
+static int64 end_waiting(HeldCursor *held, SegmentScan *segment);
+
+/* forget_segment(cursor_id int, segment regclass) RETURNS void: see above. */
+PG_FUNCTION_INFO_V1(iotmq_forget_segment);
+Datum
+iotmq_forget_segment(PG_FUNCTION_ARGS)
+{
+	Cursor		cursor;
+	HeldCursor	held;
+	SegmentScan *segment;
+
+	/* a cursor that another has got has nothing there: the caller has locked those that do */
+	if (!iotmq_catalog_cursor_by_id(PG_GETARG_INT32(0), &cursor) ||
+		iotmq_cursor_hold(&cursor, false, &held) != ROW_OK)
+		PG_RETURN_VOID();
+	segment = iotmq_segment_scan_open(PG_GETARG_OID(1));
+	held.state.expired_unread += count_unread(&held, segment) +
+		end_in_leases(&held, segment) + end_waiting(&held, segment);
+	iotmq_segment_scan_close(segment);
+	iotmq_cursor_release(&held);
+	PG_RETURN_VOID();
+}
+
+/* What the group wants there and has not been delivered yet. */
+static int64
+count_unread(const HeldCursor *held, SegmentScan *segment)
+{
+	int64		n = 0;
+
+	for (iotmq_segment_scan_seek(segment, held->state.next_offset); segment->offset != NO_ROW;
+		 iotmq_segment_scan_step(segment))
+		if (iotmq_segment_scan_fate(segment) == FATE_COMMITTED &&
+			iotmq_filter_accepts(held->cursor->group, segment->slot))
+			n++;
+	return n;
+}
+
+static int64
+end_in_leases(HeldCursor *held, SegmentScan *segment)
+{
+	RowScan		scan = iotmq_lease_scan(&held->state);
+	Lease		lease;
+	int64		ended = 0;
+
+	while (iotmq_lease_scan_next(&scan, &lease))
+	{
+		ItemPointerData tid;
+		int			n = settle_gone(held, &lease, segment);
+
+		if (n == 0)
+			continue;
+		switch (iotmq_lease_lock(lease.lease_id, false, &lease, &tid))
+		{
+			case ROW_LOCKED:
+				ereport(ERROR,
+						(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+						 errmsg("could not lock lease " INT64_FORMAT, lease.lease_id)));
+			case ROW_GONE:
+				continue;
+			case ROW_OK:
+				ended += settle_gone(held, &lease, segment);
+				iotmq_lease_store(&lease, &tid);
+		}
+	}
+	iotmq_row_scan_end(&scan);
+	return ended;
+}
+
+/* Settles the open messages of a lease that lie in the segment; returns how many. */
+static int
+settle_gone(const HeldCursor *held, Lease *lease, SegmentScan *segment)
+{
+	int			open = lease->messages;
+
+	for (int i = 0; i < lease->n; i++)
+	{
+		int64		msg_offset = iotmq_lease_offset(lease, i);
+
+		if (!iotmq_lease_is_settled(lease, i) &&
+			iotmq_segment_scan_find(segment, msg_offset) &&
+			!iotmq_deadletter_is_redriven(held->state.cursor_id, msg_offset))
+			iotmq_lease_settle(lease, i);
+	}
+	return open - lease->messages;
+}
+
+/* All rows are read before any is changed: a scan does not see what becomes of them. */
+static int64
+end_waiting(HeldCursor *held, SegmentScan *segment)
+{
+	RowScan		scan = iotmq_redelivery_scan_due(held->state.cursor_id, DT_NOBEGIN, NULL);
+	Redelivery	redelivery;
+	List	   *ended = NIL;
+	ListCell   *lc;
+
+	while (iotmq_redelivery_next(&scan, &redelivery))
+		if (!redelivery.redriven && iotmq_segment_scan_find(segment, redelivery.msg_offset))
+			ended = lappend(ended, memcpy(palloc(sizeof(Redelivery)), &redelivery,
+										  sizeof(Redelivery)));
+	iotmq_row_scan_end(&scan);
+
+	foreach(lc, ended)
+		iotmq_redelivery_remove(held, lfirst(lc));
+	/* the next one of a device is its first now */
+	foreach(lc, ended)
+		if (((Redelivery *) lfirst(lc))->device != NULL)
+			iotmq_redelivery_lift_head(held, ((Redelivery *) lfirst(lc))->device, 0);
+	return list_length(ended);
+}

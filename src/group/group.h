@@ -1,0 +1,257 @@
+/*
+ * group.h - what groups make of the log, from consume to dead letter.
+ *
+ *   consume       consume: one lease of one of the zones
+ *   claim         one lease of one zone
+ *   settle        ack, nack, reject, extend
+ *   redrive       dead letters that are delivered again, or deleted
+ *   pull          fetch and commit_offset: reading without leases
+ *   count         how many messages a group wants, by reading
+ *   forget        what a group has of a segment that goes
+ *   expire        leases whose time is over
+ *   redeliver     what is due again
+ *   fail          a message's attempt failed
+ *   deadletter    messages given up
+ *   lease_build   a lease in the making
+ *   redelivery    messages that wait for another attempt
+ *   device        sets of devices, of an orderly group
+ *   lease         batches in flight
+ *   cursor        where a group stands in a zone
+ *   filter        what a group wants
+ *   delivery      rows of type delivery
+ */
+#ifndef IOTMQ_GROUP_H
+#define IOTMQ_GROUP_H
+
+#include "log/log.h"
+
+/* ---- what a group has: a cursor in each zone, leases, messages that wait ---- */
+
+/* Where a cursor stands: the columns of iotmq.cursor_state, in order. */
+typedef struct CursorState
+{
+	int32		cursor_id;
+	int64		next_offset;	/* the next one to deliver */
+	Stable		stable;
+	int64		last_lease;		/* the id given out last; 0: none yet */
+	int64		oldest_lease;	/* leases below it are void or ended */
+	TimestampTz next_expiry;	/* no lease expires earlier */
+	TimestampTz next_due;		/* nothing that waits is due earlier */
+	TimestampTz last_consumed_at;	/* DT_NOBEGIN: never */
+	int64		expired_unread; /* dropped before they were settled */
+	int64		redeliveries;	/* messages that wait */
+	int64		delivered_total;
+	int64		retried_total;
+	int64		dead_total;
+	int64		dead_letters;	/* dead now; those redriven are not */
+} CursorState;
+
+/* A cursor whose row this transaction has locked. */
+typedef struct HeldCursor
+{
+	const Cursor *cursor;
+	CursorState state;			/* to be changed; iotmq_cursor_release stores it */
+	CursorState before;			/* as it was when it was locked */
+	ItemPointerData tid;
+} HeldCursor;
+
+/* A batch in flight: a row of iotmq.lease. */
+typedef struct Lease
+{
+	int64		lease_id;
+	int64		first_offset;
+	int64		last_offset;
+	TimestampTz leased_at;
+	TimestampTz deadline;
+	int32		messages;		/* still open */
+	bool		redriven;		/* some were dead letters */
+	text	   *consumer;		/* NULL: unnamed */
+	int			n;				/* messages it was made with */
+	int64	   *offsets;		/* NULL: first_offset to last_offset */
+	int32	   *attempts;		/* NULL: all 1 */
+	bits8	   *settled;		/* NULL: none */
+	int32		batch_limit;	/* 0: any */
+	text	  **devices;		/* NULL: not orderly */
+} Lease;
+
+/* A message that waits for another attempt: a row of iotmq.redelivery. */
+typedef struct Redelivery
+{
+	int32		cursor_id;
+	int32		attempt;		/* of its next delivery */
+	TimestampTz due_at;			/* DT_NOEND: behind another one of its device */
+	TimestampTz not_before;
+	int64		msg_offset;
+	bool		redriven;		/* was a dead letter */
+	int32		batch_limit;	/* 0: any */
+	text	   *device;			/* NULL: not orderly */
+	text	   *reason;			/* of its failure; NULL: none given */
+	ItemPointerData tid;
+} Redelivery;
+
+typedef enum Place				/* of a waiting message among those of its device */
+{
+	PLACE_UNKNOWN,
+	PLACE_HEAD,
+	PLACE_BEHIND
+} Place;
+
+/* An attempt that failed. */
+typedef struct Failure
+{
+	int64		msg_offset;
+	int			attempt;		/* that failed */
+	int			batch_limit;	/* for its next lease; 0: any */
+	TimestampTz not_before;		/* of its retry */
+	bool		redriven;
+	text	   *device;			/* NULL: not orderly */
+	Place		place;
+	text	   *reason;
+} Failure;
+
+/* ---- cursor.c ---- */
+
+extern bool iotmq_cursor_peek(int32 cursor_id, CursorState *state);
+extern RowResult iotmq_cursor_hold(const Cursor *cursor, bool wait, HeldCursor *held);
+extern void iotmq_cursor_release(HeldCursor *held);
+extern void iotmq_cursor_expect_expiry(HeldCursor *held, TimestampTz at);
+extern void iotmq_cursor_expect_due(HeldCursor *held, TimestampTz at);
+extern void iotmq_cursor_next_due_is(HeldCursor *held, TimestampTz at);
+extern void iotmq_cursor_oldest_lease_is(HeldCursor *held, int64 lease_id);
+extern void iotmq_cursor_next_expiry_is(HeldCursor *held, TimestampTz at);
+extern RowScan iotmq_cursor_scan(Snapshot snapshot);
+extern bool iotmq_cursor_scan_next(RowScan *scan, CursorState *state);
+extern void iotmq_cursor_teach(const Topic *topic, const Zone *zone);
+
+/* ---- lease.c ---- */
+
+extern int32 iotmq_lease_cursor(int64 lease_id);
+extern int64 iotmq_lease_next_id(const CursorState *state, TimestampTz now);
+extern void iotmq_lease_insert(const Lease *lease);
+extern RowResult iotmq_lease_lock(int64 lease_id, bool wait, Lease *lease, ItemPointer tid);
+extern void iotmq_lease_update(const Lease *lease, ItemPointer tid);
+extern void iotmq_lease_delete(ItemPointer tid);
+extern RowScan iotmq_lease_scan(const CursorState *state);
+extern RowScan iotmq_lease_scan_all(Snapshot snapshot);
+extern bool iotmq_lease_scan_next(RowScan *scan, Lease *lease);
+extern int64 iotmq_lease_offset(const Lease *lease, int i);
+extern int	iotmq_lease_attempt(const Lease *lease, int i);
+extern int	iotmq_lease_find(const Lease *lease, int64 msg_offset);
+extern bool iotmq_lease_is_settled(const Lease *lease, int i);
+extern void iotmq_lease_settle(Lease *lease, int i);
+extern void iotmq_lease_store(const Lease *lease, ItemPointer tid);
+
+/* ---- redelivery.c ---- */
+
+extern RowScan iotmq_redelivery_scan_due(int32 cursor_id, TimestampTz from, Snapshot snapshot);
+extern RowScan iotmq_redelivery_scan_device(int32 cursor_id, text *device, int64 from);
+extern bool iotmq_redelivery_next(RowScan *scan, Redelivery *redelivery);
+extern bool iotmq_redelivery_has_device(int32 cursor_id, text *device);
+extern RowScan iotmq_redelivery_scan_lowest(Snapshot snapshot);
+extern int64 iotmq_redelivery_lowest(RowScan *scan, int32 cursor_id);
+extern void iotmq_redelivery_add(HeldCursor *held, const Redelivery *redelivery);
+extern void iotmq_redelivery_remove(HeldCursor *held, const Redelivery *redelivery);
+extern void iotmq_redelivery_lift_head(HeldCursor *held, text *device, int64 from);
+
+/* ---- device.c ---- */
+
+typedef struct DeviceSet DeviceSet;
+
+extern bool iotmq_device_equal(const text *a, const text *b);
+extern DeviceSet *iotmq_device_set(void);
+extern void iotmq_device_add(DeviceSet *set, text *device);
+extern bool iotmq_device_has(DeviceSet *set, text *device);
+extern DeviceSet *iotmq_device_in_flight(const CursorState *state, int64 *oldest_lease);
+
+/* ---- filter.c ---- */
+
+extern bool iotmq_filter_accepts(const ConsumerGroup *group, TupleTableSlot *slot);
+
+/* ---- delivery.c ---- */
+
+typedef struct DeliverySet
+{
+	struct Tuplestorestate *store;
+	TupleDesc	desc;
+	int64		rows;
+} DeliverySet;
+
+extern DeliverySet iotmq_delivery_begin(FunctionCallInfo fcinfo);
+extern void iotmq_delivery_add(DeliverySet *set, int64 lease_id, TupleTableSlot *slot,
+							   int attempt);
+
+/* ---- lease_build.c ---- */
+
+typedef struct LeaseBuild
+{
+	HeldCursor *held;
+	DeliverySet *set;
+	Lease		lease;
+	int			room;			/* for so many messages the arrays have room */
+	int			limit;			/* the lease may have so many */
+	bool		attempts_differ;	/* some attempt is not 1 */
+} LeaseBuild;
+
+extern void iotmq_lease_build_begin(LeaseBuild *build, HeldCursor *held, int limit,
+									TimestampTz now, DeliverySet *set);
+extern void iotmq_lease_build_add(LeaseBuild *build, TupleTableSlot *slot, int64 msg_offset,
+								  int attempt);
+extern void iotmq_lease_build_grant(LeaseBuild *build, int64 invisible_for, text *consumer);
+
+/* ---- fail.c ---- */
+
+extern Failure iotmq_fail_of(const HeldCursor *held, const Lease *lease, int i,
+							 TimestampTz not_before);
+extern void iotmq_fail_wait(HeldCursor *held, const Failure *failure, int next_attempt);
+extern bool iotmq_fail_attempt(HeldCursor *held, const Failure *failure);
+extern void iotmq_fail_bury(HeldCursor *held, const Failure *failure);
+
+/* ---- expire.c ---- */
+
+extern int	iotmq_expire_leases(HeldCursor *held, TimestampTz at);
+
+/* ---- redeliver.c ---- */
+
+extern bool iotmq_redeliver_ready(const Cursor *cursor, const CursorState *state,
+								  TimestampTz now);
+extern void iotmq_redeliver_due(LeaseBuild *build, DeviceSet *in_flight);
+
+/* ---- deadletter.c ---- */
+
+extern bool iotmq_deadletter_add(HeldCursor *held, const Failure *failure);
+extern TupleTableSlot *iotmq_deadletter_content(int32 cursor_id, int64 msg_offset);
+extern bool iotmq_deadletter_is_redriven(int32 cursor_id, int64 msg_offset);
+extern void iotmq_deadletter_done(int32 cursor_id, int64 msg_offset);
+
+/* ---- claim.c ---- */
+
+typedef struct ClaimRequest
+{
+	int			max_messages;
+	int64		invisible_for;	/* us; 0: the group's */
+	text	   *consumer;		/* NULL: unnamed */
+	bool		last_look;		/* this call won't look again: save what was learnt */
+	bool		waits;			/* it may look for long: hold nothing meanwhile */
+} ClaimRequest;
+
+typedef struct ClaimHint		/* what the looks of one call have found in a zone */
+{
+	int64		from;			/* nothing wanted from here */
+	int64		to;				/* to here, exclusive */
+	int64		quiet_last;		/* not worth a lock before a later offset is assigned */
+	TimestampTz quiet_until;	/* or this time has come */
+} ClaimHint;
+
+typedef enum ClaimResult
+{
+	CLAIM_DELIVERED,
+	CLAIM_EMPTY,
+	CLAIM_CHANGED,				/* nothing to deliver, but something to commit: the call ends */
+	CLAIM_BUSY,					/* another consumer has the cursor */
+	CLAIM_STALE					/* not at the end yet: look again at once */
+} ClaimResult;
+
+extern ClaimResult iotmq_claim_lease(const Cursor *cursor, const ClaimRequest *request,
+									 ClaimHint *hint, DeliverySet *set);
+
+#endif

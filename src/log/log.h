@@ -1,0 +1,113 @@
+/*
+ * log.h - messages, from publish to drop. Knows nothing of groups.
+ *
+ *   publish        publish and publish_batch
+ *   copy_in        what COPY and INSERT into a zone's table go through
+ *   append         writing messages to the end of a zone
+ *   message        what a message may be
+ *   segment        the segment for a moment, made and sealed
+ *   segment_scan   the rows of one segment, by offset
+ *   scan           the messages of a zone, in offset order, across its segments
+ *   offset         the offset of a time, the lowest, the first that is not written
+ *   stable         up to where every offset of a zone is decided
+ *   sequence       the offsets drawn so far
+ */
+#ifndef IOTMQ_LOG_H
+#define IOTMQ_LOG_H
+
+#include "core/core.h"
+
+/* ---- what is known of a zone ---- */
+
+/*
+ * Up to where offsets are decided, and a sample (H, F) that may move that on: see
+ * stable.c. In a cursor's row, and in the memory of a backend.
+ */
+typedef struct Stable
+{
+	int64		offset;			/* all below is decided; 0: nothing known */
+	int64		sample_offset;	/* H of a sample that is not decided yet; 0: none */
+	FullTransactionId sample_xid;	/* F of that sample */
+} Stable;
+
+#define PUBLISHED_AT_KEPT 64	/* places in a zone whose time a backend remembers */
+
+typedef struct PublishedAt
+{
+	int64		from;			/* offset; 0: unused */
+	TimestampTz at;				/* of the first message from there on */
+} PublishedAt;
+
+/* What this backend remembers of a zone, as long as it lives. */
+typedef struct ZoneMemory
+{
+	Oid			sequence;		/* hash key */
+	Stable		stable;
+	Oid			last_segment;	/* where a row was found last: look there first */
+	PublishedAt *published_at;	/* PUBLISHED_AT_KEPT of them; NULL: none yet */
+} ZoneMemory;
+
+/* The offsets of a zone, at a moment. */
+typedef struct ZoneEnd
+{
+	ZoneMemory *memory;
+	int64		last;			/* the last offset assigned; -1: the zone was dropped */
+} ZoneEnd;
+
+/* ---- sequence.c ---- */
+
+extern int64 iotmq_sequence_last(Oid sequence);
+
+/* ---- stable.c ---- */
+
+extern ZoneMemory *iotmq_stable_memory(Oid sequence);
+extern void iotmq_stable_merge(Stable *known, const Stable *other);
+extern int64 iotmq_stable_refresh(ZoneMemory *memory);
+extern bool iotmq_stable_look_again(int *looks, int most);
+extern bool iotmq_stable_await(ZoneEnd *zones, int n);
+extern bool iotmq_stable_is_publisher(Oid sequence);
+
+/* ---- segment.c ---- */
+
+extern const Segment *iotmq_segment_at(const Zone *zone, TimestampTz at);
+extern TimestampTz iotmq_segment_publish_time(const Zone *zone);
+extern int	iotmq_segment_make(int32 zone_id, TimestampTz at, TimestampTz until);
+extern void iotmq_segment_keep_ahead(const Topic *topic, const Zone *zone, TimestampTz at);
+extern void iotmq_segment_seal(const Zone *zone, TimestampTz at);
+
+/* ---- scan.c ---- */
+
+struct SegmentScan;
+
+typedef struct ZoneScan
+{
+	const Zone *zone;
+	ZoneMemory *memory;
+	int64		position;		/* all below was returned or is known to be nothing */
+	int64		last;			/* the last offset assigned when the scan began */
+	int64		limit;			/* decided when the segments were positioned */
+	bool		proves;			/* all below its beginning was decided: so is all it passes */
+	bool		passes_open;	/* returns rows of open transactions, too */
+	bool		stale;			/* ended since the zone in memory is out of date */
+	struct SegmentScan **segments;	/* as in zone; NULL: not opened */
+	struct SegmentScan *current;	/* the one read last */
+} ZoneScan;
+
+extern ZoneScan *iotmq_scan_begin(const Zone *zone, int64 from, int64 last);
+extern TupleTableSlot *iotmq_scan_next(ZoneScan *scan);
+extern TupleTableSlot *iotmq_scan_one(ZoneScan *scan, int64 msg_offset);
+extern bool iotmq_scan_published_at(ZoneScan *scan, int64 from, TimestampTz *at);
+extern void iotmq_scan_end(ZoneScan *scan);
+extern int64 iotmq_scan_since(const Zone *zone, TimestampTz at);
+extern TimestampTz iotmq_scan_newest(const Zone *zone);
+
+/* ---- message.c ---- */
+
+extern void iotmq_message_check(const Datum *values, const bool *isnull);
+
+/* ---- append.c ---- */
+
+extern void iotmq_append_messages(int32 zone_id, Datum **values, bool **isnull, int n,
+								  int64 *offsets);
+
+#endif

@@ -1,0 +1,64 @@
+/*
+ * offset.c - offsets that belong to something: to a time, to the first message.
+ *
+ * iotmq_offset_at reads along one segment, the one that the time lies in.
+ */
+#include "log/log.h"
+
+#include "utils/timestamp.h"
+
+#define AT_LOOKS 2000			/* at offsets that are drawn and not written: one second */
+
+static int64 first_unwritten(const Zone *zone, int64 from, int64 last);
+
+/*
+ * offset_at(zone_id int, at timestamptz) RETURNS bigint: the smallest offset such
+ * that no message published at or after that time lies below it. Messages whose
+ * transaction is open count; for offsets that are drawn but not yet written it
+ * waits up to a second, and then begins below them.
+ */
+PG_FUNCTION_INFO_V1(iotmq_offset_at);
+Datum
+iotmq_offset_at(PG_FUNCTION_ARGS)
+{
+	Zone	   *zone = iotmq_call_zone(fcinfo, 0);
+	TimestampTz at = PG_GETARG_TIMESTAMPTZ(1);
+	int64		last = iotmq_sequence_last(zone->sequence);
+	int64		unwritten;
+
+	if (TIMESTAMP_IS_NOBEGIN(at))
+		PG_RETURN_INT64(zone->earliest_offset);
+	if (TIMESTAMP_IS_NOEND(at))
+		PG_RETURN_INT64(last + 1);
+	unwritten = Max(iotmq_stable_refresh(iotmq_stable_memory(zone->sequence)), zone->earliest_offset);
+	for (int looks = 0; unwritten <= last && iotmq_stable_look_again(&looks, AT_LOOKS);)
+		unwritten = first_unwritten(zone, unwritten, last);
+	PG_RETURN_INT64(Min(iotmq_scan_since(zone, at), Min(unwritten, last + 1)));
+}
+
+/*
+ * lowest_offset(zone_id int) RETURNS bigint: the lowest offset of a message in the
+ * log, committed or not; 2^63 - 1: there is none.
+ */
+PG_FUNCTION_INFO_V1(iotmq_offset_lowest);
+Datum
+iotmq_offset_lowest(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(iotmq_scan_since(iotmq_call_zone(fcinfo, 0), DT_NOBEGIN));
+}
+
+/* The first offset from that one on that is drawn, but neither written nor given up. */
+static int64
+first_unwritten(const Zone *zone, int64 from, int64 last)
+{
+	ZoneScan   *scan = iotmq_scan_begin(zone, from, last);
+	int64		result;
+
+	scan->proves = false;
+	scan->passes_open = true;
+	while (iotmq_scan_next(scan) != NULL)
+		;
+	result = scan->position;
+	iotmq_scan_end(scan);
+	return result;
+}
