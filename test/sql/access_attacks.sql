@@ -1,4 +1,5 @@
 -- What a hostile role might try to get around its rights, or to stop others.
+-- Promise: default-deny, offsets-are-the-servers
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 DROP ROLE IF EXISTS regress_iotmq_publisher, regress_iotmq_consumer, regress_iotmq_reader, regress_iotmq_admin,

@@ -1,6 +1,7 @@
 -- Every function, view and table of schema iotmq x every kind of role: what may be done
 -- is listed here, what is there comes from the catalogs. Whatever is added to iotmq
 -- without a line below makes this test fail.
+-- Promise: default-deny
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 DROP ROLE IF EXISTS regress_iotmq_nobody, regress_iotmq_publisher, regress_iotmq_publisher_a,

@@ -1,5 +1,6 @@
 -- Grants: what each gives and nothing more, for whom, and how it ends.
 -- See access_matrix.sql for each call x each kind of role.
+-- Promise: default-deny
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 DROP ROLE IF EXISTS regress_iotmq_publisher, regress_iotmq_consumer, regress_iotmq_reader,

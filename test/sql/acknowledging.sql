@@ -1,4 +1,5 @@
 -- ack: whole leases and parts of them.
+-- Promise: lost-lease-changes-nothing
 \set VERBOSITY sqlstate
 SELECT iotmq.create_topic('acknowledging');
 SELECT iotmq.create_group('acknowledging', 'readers');

@@ -1,4 +1,5 @@
 -- alerts, dead_letter_depth and metrics: what they say, and when.
+-- Promise: figures-agree
 \set SHOW_CONTEXT never
 SELECT iotmq.create_topic('alerts', '{a,b}', retention => '8 hours', segment_interval => '1 hour');
 SELECT iotmq.create_group('alerts', 'strict', max_lag => 3, max_delay => '10 minutes', max_retries => 0);

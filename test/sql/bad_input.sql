@@ -1,4 +1,5 @@
 -- Bad input: the SQLSTATE that the contract names, a message that helps, and nothing changed.
+-- Promise: errors-change-nothing
 \set SHOW_CONTEXT never
 SELECT iotmq.create_topic('bad_input');
 SELECT iotmq.create_topic('bad_zones', '{a,b}');

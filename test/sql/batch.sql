@@ -1,4 +1,5 @@
 -- publish_batch: many messages in one call.
+-- Promise: every-door-alike
 \set SHOW_CONTEXT never
 SELECT iotmq.create_topic('batch');
 SELECT iotmq.create_group('batch', 'readers');

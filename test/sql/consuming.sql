@@ -1,4 +1,5 @@
 -- consume: what one call lends, in which order, and how it waits.
+-- Promise: no-loss, groups-independent
 \set SHOW_CONTEXT never
 SELECT iotmq.create_topic('consuming');
 SELECT iotmq.create_group('consuming', 'readers');

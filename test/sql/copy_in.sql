@@ -1,4 +1,5 @@
 -- COPY into a zone's table: the bulk path, with the guarantees of publish.
+-- Promise: every-door-alike, offsets-are-the-servers
 \set SHOW_CONTEXT never
 SELECT iotmq.create_topic('copy_in', '{a,b}');
 SELECT iotmq.create_group('copy_in', 'readers');

@@ -1,4 +1,5 @@
 -- Dead letters: their content, redrive to their group alone, purge; with and without the original in the log.
+-- Promise: dead-letter-not-lost
 \set VERBOSITY sqlstate
 SELECT iotmq.create_topic('dead_letters', '{a,b}');
 SELECT iotmq.create_group('dead_letters', 'readers', max_retries => 2, backoff => '{0}');

@@ -1,4 +1,5 @@
 -- A role without a grant can publish, consume, read and change nothing.
+-- Promise: default-deny
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 DROP ROLE IF EXISTS regress_iotmq_nobody;

@@ -1,5 +1,6 @@
 -- Installing and removing iotmq, and the shape of everything public.
 -- Leaves the extension installed; every other file runs with or without this one.
+-- Promise: documented
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 DROP EXTENSION IF EXISTS iotmq;

@@ -1,4 +1,5 @@
 -- Changing and dropping a group while its messages are in flight, wait for a retry, or are dead letters.
+-- Promise: changes-are-orderly
 \set VERBOSITY sqlstate
 SELECT iotmq.create_topic('group_changes', '{a,b}');
 SELECT iotmq.create_group('group_changes', 'readers', tags => 'one');

@@ -1,4 +1,5 @@
 -- Consumer groups: where they start, what they are given, changing and dropping them.
+-- Promise: groups-independent, start-is-exact
 \set SHOW_CONTEXT never
 SELECT iotmq.create_topic('groups');
 

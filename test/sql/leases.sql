@@ -1,4 +1,5 @@
 -- Leases over time: extend, expiry, and the take-over by the next consumer.
+-- Promise: no-two-leases, lost-lease-changes-nothing
 \set VERBOSITY sqlstate
 SELECT iotmq.create_topic('leases');
 SELECT iotmq.create_group('leases', 'readers');

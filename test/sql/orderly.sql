@@ -1,4 +1,5 @@
 -- Orderly groups: of one device in offset order, whatever happens, and no other device waits for it.
+-- Promise: order-per-device
 \set VERBOSITY sqlstate
 SELECT iotmq.create_topic('orderly');
 SELECT iotmq.create_group('orderly', 'readers', mode => 'orderly', backoff => '{0}');

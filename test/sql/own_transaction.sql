@@ -1,4 +1,5 @@
 -- Nothing uncommitted is ever delivered, not even to the transaction that published it.
+-- Promise: no-uncommitted-delivery
 \set SHOW_CONTEXT never
 SELECT iotmq.create_topic('own_transaction');
 SELECT iotmq.create_group('own_transaction', 'readers');

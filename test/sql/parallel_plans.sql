@@ -1,4 +1,5 @@
 -- Whatever the planner makes of the views and the functions that read: they work in a parallel plan, or keep it from being one.
+-- Promise: settings-dont-matter
 SELECT iotmq.create_topic('parallel_plans', '{a,b}');
 SELECT iotmq.create_group('parallel_plans', 'readers', mode => 'orderly');
 SELECT count(iotmq.publish('parallel_plans', 'd' || n % 2, to_jsonb(n), 'a')) FROM generate_series(1, 10) AS n;

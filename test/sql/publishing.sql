@@ -1,4 +1,5 @@
 -- publish: one message at a time.
+-- Promise: every-door-alike
 \set SHOW_CONTEXT never
 SELECT iotmq.create_topic('publishing');
 SELECT iotmq.create_group('publishing', 'readers');

@@ -1,4 +1,5 @@
 -- Reading without leases: fetch, commit_offset and messages_of_device.
+-- Promise: no-loss
 \set SHOW_CONTEXT never
 SELECT iotmq.create_topic('pulling', '{a,b}');
 SELECT iotmq.create_group('pulling', 'archiver');

@@ -1,5 +1,6 @@
 -- Retention: which segments go and when, what becomes of the groups that had not read them, and strange times.
 -- Messages are put into the past, and run_maintenance is told what the time is. Leases are long, as they expire by that time, too.
+-- Promise: loss-is-counted
 \set VERBOSITY sqlstate
 \set SHOW_CONTEXT never
 SET TimeZone = 'UTC';

@@ -1,4 +1,5 @@
 -- nack, retries and expiry: message by message, attempt by attempt.
+-- Promise: bad-message-alone
 \set VERBOSITY sqlstate
 SELECT iotmq.create_topic('retries');
 CREATE VIEW retries_lag AS

@@ -1,4 +1,5 @@
 -- seek and seek_offset: back and forward, to times and offsets, with what is in flight.
+-- Promise: seek-is-transactional
 \set VERBOSITY sqlstate
 \set SHOW_CONTEXT never
 SET TimeZone = 'UTC';

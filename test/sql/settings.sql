@@ -1,4 +1,5 @@
 -- A session's settings, objects and search_path change nothing.
+-- Promise: settings-dont-matter
 \set SHOW_CONTEXT never
 
 -- Look-alikes that break whoever finds them first.

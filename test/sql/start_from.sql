@@ -1,4 +1,5 @@
 -- create_group(start_from): a new group gets exactly the messages from there on.
+-- Promise: start-is-exact
 \set VERBOSITY sqlstate
 \set SHOW_CONTEXT never
 SET TimeZone = 'UTC';

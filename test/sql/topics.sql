@@ -1,4 +1,5 @@
 -- Topics and zones: making, changing and dropping them, and the tables behind them.
+-- Promise: changes-are-orderly
 \set SHOW_CONTEXT never
 
 -- A topic by default has one zone named default; its table is iotmq_topic.<topic>.

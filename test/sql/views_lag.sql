@@ -1,4 +1,5 @@
 -- The views: lag per zone and per group, topic_stats, in_flight, and count_lag.
+-- Promise: figures-agree
 \set SHOW_CONTEXT never
 SELECT iotmq.create_topic('views_lag', '{a,b}');
 SELECT iotmq.create_group('views_lag', 'readers');

@@ -1,5 +1,6 @@
 -- An error in the middle of a waiting consume, caught by the caller: the claim's own
 -- subtransaction must be gone then. The error is made: the next lease's id is taken.
+-- Promise: errors-change-nothing
 SELECT iotmq.create_topic('wait_errors');
 SELECT iotmq.create_group('wait_errors', 'g', start_from => '-infinity');
 SELECT iotmq.publish('wait_errors', 'd', '1');

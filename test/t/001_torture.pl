@@ -9,6 +9,8 @@
 # sent, once.
 #
 # TORTURE_SECONDS sets how long the publishers run.
+#
+# Promise: no-loss, no-uncommitted-delivery
 
 use strict;
 use warnings;

@@ -3,6 +3,8 @@
 # What was acknowledged as committed is there and is delivered; claims may be
 # lost (they are not waited for), but neither what was committed together with
 # one, nor may a lease id be given out twice.
+#
+# Promise: durable-commit, offsets-are-the-servers
 
 use strict;
 use warnings;

@@ -2,6 +2,8 @@
 #
 # A wait ends at once on cancel, a timeout, termination and shutdown.  It holds
 # nothing that others want.
+#
+# Promise: wait-ends-at-once
 
 use strict;
 use warnings;

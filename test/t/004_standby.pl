@@ -3,6 +3,8 @@
 # Whatever writes is refused on a standby, the views are not.  After the
 # promotion it goes on where the primary was: nothing is lost, no offset and no
 # lease id is given out twice, and what was prepared there is still undecided.
+#
+# Promise: durable-commit, offsets-are-the-servers
 
 use strict;
 use warnings;

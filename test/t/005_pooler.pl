@@ -1,5 +1,7 @@
 # A pooler in transaction mode: each call of a client may run in another server
 # process, and a process serves many clients, with DISCARD ALL between them.
+#
+# Promise: no-session-state
 
 use strict;
 use warnings;

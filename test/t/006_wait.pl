@@ -3,6 +3,8 @@
 # A wait ends as soon as something can be delivered, and not before: not at a
 # publish that is still open or was rolled back.  The end of another consumer's
 # transaction and of its lease count, too.
+#
+# Promise: wait-ends-at-once
 
 use strict;
 use warnings;

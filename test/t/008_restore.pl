@@ -4,6 +4,8 @@
 # stable offset that waited to settle.  Transaction ids start over in the new
 # cluster: a sample from the old one must neither settle too early there nor
 # block for the time it takes to get to its ids.
+#
+# Promise: dump-restore
 
 use strict;
 use warnings;

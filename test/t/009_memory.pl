@@ -1,5 +1,7 @@
 # A call that passes over many large messages keeps none of them in memory: what a
 # group's filter takes to look at one is given back before the next.
+#
+# Promise: little-memory
 
 use strict;
 use warnings;

@@ -9,6 +9,8 @@
 # become of each message: it is compared with what did.
 #
 # RANDOM_SECONDS sets how long the publishers run.
+#
+# Promise: no-loss, no-two-leases, order-per-device, dead-letter-not-lost
 
 use strict;
 use warnings;

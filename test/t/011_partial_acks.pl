@@ -6,6 +6,8 @@
 # becomes of the lease's row at that moment.  A forgotten session with an old
 # snapshot keeps the dead versions of the rows, and makes updates move them to
 # other pages, where a careless scan meets neither the old version nor the new.
+#
+# Promise: order-per-device, bystanders-hold-nothing-back
 
 use strict;
 use warnings;

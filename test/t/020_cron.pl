@@ -3,6 +3,8 @@
 # pg_cron lives in one database of a server.  There, schedule_maintenance makes the
 # job; in another database its error's hint is the statement that does the same when
 # it is run in pg_cron's.  The schedule's unit is the minute, so this takes one.
+#
+# Promise: retention-by-itself
 
 use strict;
 use warnings;

@@ -6,6 +6,8 @@
 # transaction id is lower, so that those samples are from the future, and where it is
 # higher.  There it goes on, with nothing lost, and nothing twice but what was in
 # flight.  Neither pg_dump nor the restore may have anything to say.
+#
+# Promise: dump-restore
 
 use strict;
 use warnings;

@@ -4,6 +4,8 @@
 # drawn offsets, written rows or rolled them back.  When all has ended it can be said
 # what each should have got: it starts at the lowest offset published at or after its
 # time, so nothing of that is missing, and nothing else comes before it.
+#
+# Promise: start-is-exact
 
 use strict;
 use warnings;

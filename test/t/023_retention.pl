@@ -4,6 +4,8 @@
 # publishers and under groups that are too slow for it, some of whose leases end with
 # their messages.  Each message that was committed has been acknowledged, or is counted
 # as expired unread, once; and nobody meets an error but that of a lease that ended.
+#
+# Promise: loss-is-counted
 
 use strict;
 use warnings;

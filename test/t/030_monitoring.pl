@@ -1,6 +1,8 @@
 # The folder monitoring, with the programs that it is made for: what Debian's
 # prometheus-postgres-exporter exports is what the views say, for a role that may
 # do nothing but monitor; the alert rules pass promtool's tests.
+#
+# Promise: figures-agree
 
 use strict;
 use warnings;
