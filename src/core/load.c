@@ -350,7 +350,7 @@ load_cursors(Topic *topic)
 	for (int z = 0; z < topic->nzones; z++)
 	{
 		CatalogScan s;
-	
+
 		scan_by(&s, CATALOG_CURSOR, INDEX_CURSOR_ZONE, Anum_cursor_zone_id,
 				   F_INT4EQ, Int32GetDatum(topic->zones[z].zone_id));
 		/* the index begins with zone_id, so that is its first key */
