@@ -15,10 +15,10 @@ PGFILEDESC = "iotmq - message topics with consumer groups for IoT data"
 # The rooms of src, in the same words; in the order in which the install script needs them.
 SQL_MODULES = \
 	core/schema core/catalog core/call core/access \
-	log/stable log/message log/copy_in log/segment log/offset log/publish \
+	log/zone_lock log/stable log/message log/copy_in log/segment log/offset log/epoch log/publish \
 	group/delivery group/filter group/lease group/cursor group/consume group/settle group/pull \
 	group/count group/expire group/forget group/deadletter group/redrive \
-	view/overview view/lag view/stats view/held_back view/alerts view/metrics \
+	view/overview view/lag view/stats view/held_back view/zone_epoch view/alerts view/metrics \
 	admin/access admin/group admin/zone admin/topic admin/seek admin/retention \
 	admin/maintenance admin/schedule admin/execute
 

@@ -248,8 +248,8 @@ CREATE FUNCTION iotmq.access_monitor_rights() RETURNS text[]
 AS $$
 	SELECT array_agg('SELECT ON iotmq.' || view)
 		|| '{EXECUTE ON FUNCTION iotmq.overview_zone_offsets,EXECUTE ON FUNCTION iotmq.lag,EXECUTE ON FUNCTION iotmq.stats,
-			EXECUTE ON FUNCTION iotmq.held_back_holders,EXECUTE ON FUNCTION iotmq.count_lag}'::text[]
-	FROM unnest('{consumer_lag,group_lag,dead_letter_depth,topic_stats,in_flight,held_back,alerts,
+			EXECUTE ON FUNCTION iotmq.held_back_holders,EXECUTE ON FUNCTION iotmq.epoch_gaps,EXECUTE ON FUNCTION iotmq.count_lag}'::text[]
+	FROM unnest('{consumer_lag,group_lag,dead_letter_depth,topic_stats,in_flight,held_back,zone_epoch,alerts,
 		metrics,privileges,maintenance_run}'::text[]) AS view
 $$;
 COMMENT ON FUNCTION iotmq.access_monitor_rights IS 'internal: the privileges to monitor';

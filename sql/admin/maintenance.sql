@@ -28,8 +28,8 @@ COMMENT ON COLUMN iotmq.maintenance_run.segments_dropped IS 'segments that reten
 COMMENT ON COLUMN iotmq.maintenance_run.leases_taken_over IS 'expired leases whose messages wait for their next attempt now';
 COMMENT ON COLUMN iotmq.maintenance_run.skipped IS 'what was busy or failed, and is left to the next run';
 
--- maintenance_prepare(zone_id, at): makes the segments ahead of the clock and of at; NULL:
--- somebody else is at it. A time further away than ten years gets none.
+-- maintenance_prepare(zone_id, at): makes the segments ahead of the clock and of at, and
+-- notes gaps in the offsets; NULL: somebody else is at it. A time further away than ten years gets none.
 CREATE FUNCTION iotmq.maintenance_prepare(zone_id int, at timestamptz) RETURNS int
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
@@ -49,6 +49,7 @@ BEGIN
 			made := made + iotmq.segment_make_until(zone_id, present, present + ahead);
 		END IF;
 	END LOOP;
+	PERFORM iotmq.epoch_note(zone_id);
 	RETURN coalesce(made, 0);
 EXCEPTION WHEN lock_not_available THEN
 	RETURN NULL;

@@ -26,14 +26,8 @@ BEGIN
 	IF segment.from_time > at - topic.retention THEN
 		RETURN false;
 	END IF;
-	-- offsets and times agree but for neighbours
-	EXECUTE format('SELECT max(published_at), min(msg_offset), max(msg_offset)
-		FROM (
-			(SELECT published_at, msg_offset FROM %1$s ORDER BY msg_offset DESC LIMIT 1000)
-			UNION ALL
-			(SELECT NULL, msg_offset FROM %1$s ORDER BY msg_offset LIMIT 1)
-		) AS message', segment.table_name)
-	INTO newest, lowest, highest;
+	SELECT b.lowest, b.highest, b.newest INTO lowest, highest, newest
+	FROM iotmq.segment_bounds(segment.table_name) AS b;
 	IF newest IS NULL THEN
 		RETURN segment.to_time <= least(at - topic.retention, clock_timestamp());
 	END IF;

@@ -84,7 +84,7 @@ COMMENT ON FUNCTION iotmq.add_zone IS 'adds a zone to a topic; every group reads
 -- drop_zone: a zone with its messages. Errors: 42704 unknown topic or zone;
 -- 55006 a group has unread or unsettled messages there, or users made something of
 -- its table, without force. Waits for open transactions that use the zone, in the order
--- in which they lock: publishers (sequence, table), consumers (position, table).
+-- in which they lock: publishers (zone lock, table), consumers (position, table).
 CREATE FUNCTION iotmq.drop_zone(topic text, zone text, force boolean DEFAULT false) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
@@ -92,21 +92,20 @@ AS $$
 DECLARE
 	id int := iotmq.call_zone_id(topic, zone);
 	old_table regclass;
-	sequence regclass;
 	reader text;
 BEGIN
 	IF force IS NULL THEN
 		RAISE EXCEPTION 'force must not be NULL' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
 	PERFORM FROM iotmq.topic AS t WHERE t.topic = drop_zone.topic FOR UPDATE;
-	SELECT z.table_name, z.offset_sequence INTO old_table, sequence
+	SELECT z.table_name INTO old_table
 	FROM iotmq.zone AS z
 	WHERE z.zone_id = id
 	FOR UPDATE;
 	IF old_table IS NULL THEN
 		RETURN;					-- somebody else dropped it while we waited
 	END IF;
-	PERFORM iotmq.stable_exclude_publishers(sequence);
+	PERFORM iotmq.stable_exclude_publishers(id);
 	IF NOT force THEN
 		SELECT g.consumer_group INTO reader
 		FROM iotmq.cursor AS c

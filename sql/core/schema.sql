@@ -45,6 +45,18 @@ CREATE TABLE iotmq.zone (
 );
 COMMENT ON TABLE iotmq.zone IS 'one row per zone of a topic: its table, its offset sequence, its earliest offset';
 
+-- Offsets that never came to be, between the last row before a recovery and the first offset
+-- of the epoch after it: see src/log/epoch.c.
+CREATE TABLE iotmq.zone_gap (
+	zone_id int NOT NULL,
+	epoch int NOT NULL,
+	first_offset bigint NOT NULL,
+	last_before bigint NOT NULL,
+	began_at timestamptz,
+	PRIMARY KEY (zone_id, epoch)
+);
+COMMENT ON TABLE iotmq.zone_gap IS 'one row per epoch of a zone that did not go on where the last one ended';
+
 -- One row a segment. first_offset, last_offset and bytes are known once it is sealed;
 -- both NULL in a sealed one: it is empty.
 CREATE TABLE iotmq.segment (
@@ -205,6 +217,7 @@ SELECT pg_catalog.pg_extension_config_dump('iotmq.topic', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.topic_topic_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.zone', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.zone_zone_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.zone_gap', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.segment', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.consumer_group', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.consumer_group_group_id_seq', '');

@@ -16,7 +16,15 @@ CREATE FUNCTION iotmq.segment_make_until(zone_id int, at timestamptz, until time
 	AS 'MODULE_PATHNAME', 'iotmq_segment_make_until';
 COMMENT ON FUNCTION iotmq.segment_make_until IS 'internal: makes the segments that are missing in a time';
 
--- create_segment: one segment; the caller has the lock and chose the bounds. Made
+-- segment_bounds(segment): the lowest and the highest offset of the rows that are committed
+-- now, whatever the isolation level, and when the newest was published; NULL: there is none.
+CREATE FUNCTION iotmq.segment_bounds(segment regclass, OUT lowest bigint, OUT highest bigint,
+		OUT newest timestamptz)
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_segment_bounds';
+COMMENT ON FUNCTION iotmq.segment_bounds IS 'internal: the offsets that a segment holds';
+
+-- segment_create: one segment; the caller has the lock and chose the bounds. Made
 -- apart and then attached, since that locks out nobody.
 CREATE FUNCTION iotmq.segment_create(zone_id int, zone_table regclass,
 		from_time timestamptz, to_time timestamptz) RETURNS void
@@ -52,6 +60,7 @@ COMMENT ON FUNCTION iotmq.segment_create IS 'internal: makes one segment';
 -- Three steps, each in a transaction of its own:
 --   1. floor_time := its end. Whoever begins to publish from the commit of this on
 --      puts nothing below it, even if the clock is set back.
+--      (Until all are told, its change lock keeps step 2 away.)
 --   2. A sample of the zone's publishers (see stable.c): seal_xid.
 --   3. When every publisher of that sample has ended: first and last are read.
 --
@@ -84,26 +93,23 @@ BEGIN
 	END IF;
 
 	IF zone.seal_xid IS NULL AND zone.floor_time < new_floor THEN
+		PERFORM iotmq.zone_lock_change(zone_id);
 		UPDATE iotmq.zone AS z
 		SET floor_time = new_floor, floor_xid = pg_current_xact_id()
 		WHERE z.zone_id = segment_seal.zone_id;
 		RETURN 0;
 	END IF;
 	IF zone.seal_xid IS NULL AND zone.floor_xid <> pg_current_xact_id() THEN
-		zone.seal_xid := iotmq.stable_sample(zone.offset_sequence);
+		zone.seal_xid := iotmq.stable_sample(zone_id);
 		UPDATE iotmq.zone AS z
 		SET seal_xid = zone.seal_xid
 		WHERE z.zone_id = segment_seal.zone_id;
 	END IF;
-	decided := iotmq.stable_is_decided(zone.offset_sequence, zone.seal_xid);
+	decided := iotmq.stable_is_decided(zone_id, zone.seal_xid);
 	IF decided IS NULL AND zone.seal_xid IS NOT NULL THEN
 		UPDATE iotmq.zone AS z SET seal_xid = NULL WHERE z.zone_id = segment_seal.zone_id;
 	END IF;
-	-- in the middle of PREPARE a publisher is in no list of holders
-	IF decided IS NOT TRUE
-		OR EXISTS (SELECT FROM pg_prepared_xacts AS p
-			WHERE p.database = current_database() AND age(p.transaction) >= age(zone.seal_xid::xid))
-	THEN
+	IF decided IS NOT TRUE THEN
 		RETURN 0;
 	END IF;
 
@@ -113,8 +119,8 @@ BEGIN
 		WHERE s.zone_id = segment_seal.zone_id AND NOT s.sealed AND s.to_time <= zone.floor_time
 		ORDER BY s.from_time
 	LOOP
-		EXECUTE format('SELECT min(msg_offset), max(msg_offset) FROM %s', past.table_name)
-			INTO lowest, highest;
+		SELECT b.lowest, b.highest INTO lowest, highest
+		FROM iotmq.segment_bounds(past.table_name) AS b;
 		UPDATE iotmq.segment AS s
 		SET sealed = true, first_offset = lowest, last_offset = highest,
 			bytes = pg_total_relation_size(past.table_name)

@@ -1,27 +1,29 @@
--- held_back_holders(): who holds the lock that publishers of a zone take, and has a
--- transaction id; pid and since of a prepared transaction: NULL and when it was
+-- held_back_holders(): who holds the publish lock of a zone (src/log/zone_lock.c), and has
+-- a transaction id; pid and since of a prepared transaction: NULL and when it was
 -- prepared.
-CREATE FUNCTION iotmq.held_back_holders(OUT offset_sequence regclass, OUT pid int, OUT xid xid,
+CREATE FUNCTION iotmq.held_back_holders(OUT zone_id int, OUT pid int, OUT xid xid,
 		OUT since timestamptz, OUT application_name text) RETURNS SETOF record
 	LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT l.relation, a.pid, a.backend_xid, a.xact_start, a.application_name
-	FROM pg_locks AS l
+	WITH publisher AS (
+		SELECT l.objid::int AS zone_id, l.pid, l.virtualtransaction
+		FROM pg_locks AS l
+		WHERE l.locktype = 'object' AND l.mode = 'RowExclusiveLock' AND l.granted
+			AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+			AND l.classid = 'iotmq.zone'::regclass AND l.objsubid = 1
+	)
+	SELECT l.zone_id, a.pid, a.backend_xid, a.xact_start, a.application_name
+	FROM publisher AS l
 	JOIN pg_stat_activity AS a USING (pid)
-	WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted
-		AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
-		AND l.relation IN (SELECT z.offset_sequence FROM iotmq.zone AS z)
-		AND a.backend_xid IS NOT NULL
+	WHERE a.backend_xid IS NOT NULL
 	UNION ALL
-	SELECT l.relation, NULL, p.transaction, p.prepared, NULL
-	FROM pg_locks AS l
+	SELECT l.zone_id, NULL, p.transaction, p.prepared, NULL
+	FROM publisher AS l
 	JOIN pg_locks AS x ON x.virtualtransaction = l.virtualtransaction
 		AND x.pid IS NULL AND x.locktype = 'transactionid'
 	JOIN pg_prepared_xacts AS p ON p.transaction = x.transactionid
-	WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted AND l.pid IS NULL
-		AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
-		AND l.relation IN (SELECT z.offset_sequence FROM iotmq.zone AS z)
+	WHERE l.pid IS NULL
 $$;
 COMMENT ON FUNCTION iotmq.held_back_holders IS 'internal: the open transactions that published';
 
@@ -36,7 +38,7 @@ SELECT
 	h.since,
 	h.application_name
 FROM iotmq.held_back_holders() AS h
-JOIN iotmq.zone AS z ON z.offset_sequence = h.offset_sequence
+JOIN iotmq.zone AS z USING (zone_id)
 JOIN iotmq.topic AS t USING (topic_id)
 CROSS JOIN LATERAL iotmq.overview_zone_offsets(z.zone_id) AS o
 WHERE o.end_offset IS NOT NULL;

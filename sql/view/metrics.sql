@@ -22,7 +22,7 @@ WITH lag AS MATERIALIZED (
 ), stats AS MATERIALIZED (
 	SELECT
 		jsonb_object(ARRAY['topic', s.topic, 'zone', s.zone]) AS labels,
-		(s.end_offset - 1)::float8 AS assigned,
+		s.assigned::float8,
 		s.messages_estimate::float8,
 		s.bytes::float8,
 		s.segments::float8,

@@ -2,7 +2,8 @@
 CREATE FUNCTION iotmq.stats(durable boolean,
 		OUT topic text, OUT zone text, OUT segments bigint, OUT earliest_offset bigint,
 		OUT end_offset bigint, OUT messages_estimate bigint, OUT bytes bigint,
-		OUT oldest_published_at timestamptz, OUT newest_published_at timestamptz) RETURNS SETOF record
+		OUT oldest_published_at timestamptz, OUT newest_published_at timestamptz,
+		OUT assigned bigint) RETURNS SETOF record
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'iotmq_stats';
 COMMENT ON FUNCTION iotmq.stats IS 'internal: what every zone holds';

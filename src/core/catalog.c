@@ -209,6 +209,46 @@ iotmq_catalog_group_by_id(int32 group_id)
 	return NULL;
 }
 
+/*
+ * Is what is in memory of the zone still all there is? Whoever asks has accepted
+ * invalidation messages. A change of something else does not count.
+ */
+bool
+iotmq_catalog_zone_is_current(const Zone *zone)
+{
+	uint64		now = changes;
+	MemoryContext scratch;
+	Zone		again;
+	bool		same;
+
+	if (zone->changes == now)
+		return true;
+	scratch = AllocSetContextCreate(CurrentMemoryContext, "iotmq zone", ALLOCSET_SMALL_SIZES);
+	same = iotmq_load_zone(&again, zone->zone_id, scratch) &&
+		again.relid == zone->relid && again.sequence == zone->sequence &&
+		again.floor_time == zone->floor_time && again.nsegments == zone->nsegments &&
+		again.ngaps == zone->ngaps &&
+		memcmp(again.segments, zone->segments, sizeof(Segment) * zone->nsegments) == 0;
+	MemoryContextDelete(scratch);
+	if (same)
+		unconstify(Zone *, zone)->changes = now;
+	return same;
+}
+
+/* The highest next_offset of the zone's cursors; 0: there is none. */
+int64
+iotmq_catalog_highest_cursor(int32 zone_id)
+{
+	return iotmq_load_highest_cursor(zone_id);
+}
+
+/* The offset sequences of all zones, in an array of n. */
+Oid *
+iotmq_catalog_sequences(int *n)
+{
+	return iotmq_load_sequences(n);
+}
+
 /* How many changes this backend was told of: has anything moved since? */
 uint64
 iotmq_catalog_changes(void)
@@ -245,6 +285,7 @@ invalidate(Datum arg, Oid relid)
 static void
 refresh(void)
 {
+	AcceptInvalidationMessages();
 	if (valid)
 		return;
 

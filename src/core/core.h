@@ -61,6 +61,12 @@ typedef struct Segment
 	int64		bytes;			/* on disk with indexes; sealed only */
 } Segment;
 
+typedef struct Gap				/* offsets that never came to be: see epoch.c */
+{
+	int64		last_before;	/* of the rows below it the highest offset */
+	int64		first_offset;	/* of the epoch behind it */
+} Gap;
+
 typedef struct Zone
 {
 	int32		zone_id;
@@ -72,6 +78,8 @@ typedef struct Zone
 	uint64		changes;		/* iotmq_catalog_changes() when it was loaded */
 	int			nsegments;
 	Segment    *segments;		/* by from_time */
+	int			ngaps;			/* that are noted */
+	Gap		   *gaps;			/* in order */
 } Zone;
 
 typedef struct ConsumerGroup
@@ -125,6 +133,9 @@ extern int32 *iotmq_catalog_topic_ids(int *n);
 extern Topic *iotmq_catalog_topic_by_id(int32 topic_id);
 extern bool iotmq_catalog_zone_by_id(int32 zone_id, Topic **topic, Zone **zone);
 extern bool iotmq_catalog_cursor_by_id(int32 cursor_id, Cursor *cursor);
+extern bool iotmq_catalog_zone_is_current(const Zone *zone);
+extern int64 iotmq_catalog_highest_cursor(int32 zone_id);
+extern Oid *iotmq_catalog_sequences(int *n);
 extern uint64 iotmq_catalog_changes(void);
 
 /* ---- relation.c ---- */
@@ -137,7 +148,8 @@ typedef enum Catalog
 	CATALOG_GROUP,
 	CATALOG_CURSOR,
 	CATALOG_CONSUME_GRANT,
-	CATALOG_CACHED = CATALOG_CONSUME_GRANT, /* up to here: kept in memory by catalog.c */
+	CATALOG_ZONE_GAP,
+	CATALOG_CACHED = CATALOG_ZONE_GAP, /* up to here: kept in memory by catalog.c */
 	CATALOG_CURSOR_STATE,
 	CATALOG_LEASE,
 	CATALOG_REDELIVERY,
@@ -157,6 +169,7 @@ typedef enum CatalogIndex
 	INDEX_CURSOR,
 	INDEX_CURSOR_ZONE,
 	INDEX_CONSUME_GRANT,
+	INDEX_ZONE_GAP,
 	INDEX_CURSOR_STATE,
 	INDEX_LEASE,
 	INDEX_REDELIVERY_DUE,
@@ -170,6 +183,7 @@ extern Oid	iotmq_relation_table(Catalog catalog);
 extern Oid	iotmq_relation_index(CatalogIndex index);
 extern bool iotmq_relation_is_cached(Oid relid);
 extern Oid	iotmq_relation_dead_message_ids(void);
+extern Oid	iotmq_relation_epoch(void);
 extern Oid	iotmq_relation_schema(void);
 extern Oid	iotmq_relation_admin_function(void);
 

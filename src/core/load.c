@@ -50,11 +50,21 @@ enum
 {
 	Anum_grant_group_id = 1, Anum_grant_role
 };
+enum
+{
+	Anum_gap_zone_id = 1, Anum_gap_epoch, Anum_gap_first, Anum_gap_last_before
+};
+enum
+{
+	Anum_state_cursor_id = 1, Anum_state_next_offset
+};
 
 static MemoryContext context;	/* of the topic being loaded */
 
 static void load_zones(Topic *topic, uint64 changes);
+static void read_zone(Zone *zone, const Datum *values);
 static void load_segments(Zone *zone);
+static void load_gaps(Zone *zone);
 static void load_groups(Topic *topic);
 static void load_grantees(ConsumerGroup *group);
 static void load_group(ConsumerGroup *group, const Datum *values, const bool *isnull);
@@ -194,6 +204,49 @@ iotmq_load_topic_ids(int *n)
 	return ids;
 }
 
+/* The offset sequences of all zones, in an array of n. */
+Oid *
+iotmq_load_sequences(int *n)
+{
+	CatalogScan s;
+	int			room = 64;
+	Oid		   *sequences = palloc(sizeof(Oid) * room);
+
+	*n = 0;
+	scan_all(&s, CATALOG_ZONE);
+	while (scan_next(&s))
+	{
+		if (*n == room)
+			sequences = repalloc(sequences, sizeof(Oid) * (room *= 2));
+		sequences[(*n)++] = DatumGetObjectId(s.values[Anum_zone_sequence - 1]);
+	}
+	scan_end(&s);
+	return sequences;
+}
+
+/* The highest next_offset of the zone's cursors; 0: there is none. */
+int64
+iotmq_load_highest_cursor(int32 zone_id)
+{
+	CatalogScan cursors;
+	int64		highest = 0;
+
+	scan_by(&cursors, CATALOG_CURSOR, INDEX_CURSOR_ZONE, Anum_cursor_zone_id, F_INT4EQ,
+			Int32GetDatum(zone_id));
+	while (scan_next(&cursors))
+	{
+		CatalogScan state;
+
+		scan_by(&state, CATALOG_CURSOR_STATE, INDEX_CURSOR_STATE, Anum_state_cursor_id, F_INT4EQ,
+				cursors.values[Anum_cursor_id - 1]);
+		if (scan_next(&state))
+			highest = Max(highest, DatumGetInt64(state.values[Anum_state_next_offset - 1]));
+		scan_end(&state);
+	}
+	scan_end(&cursors);
+	return highest;
+}
+
 static void
 load_zones(Topic *topic, uint64 changes)
 {
@@ -215,18 +268,48 @@ load_zones(Topic *topic, uint64 changes)
 				repalloc(topic->zones, room * sizeof(Zone));
 		}
 		zone = &topic->zones[topic->nzones++];
-		memset(zone, 0, sizeof(Zone));
-		zone->zone_id = DatumGetInt32(values[Anum_zone_id - 1]);
-		strlcpy(zone->name, TextDatumGetCString(values[Anum_zone_name - 1]), sizeof(zone->name));
-		zone->relid = DatumGetObjectId(values[Anum_zone_table - 1]);
-		zone->sequence = DatumGetObjectId(values[Anum_zone_sequence - 1]);
-		zone->earliest_offset = DatumGetInt64(values[Anum_zone_earliest - 1]);
+		read_zone(zone, values);
 		zone->changes = changes;
-		zone->floor_time = DatumGetTimestampTz(values[Anum_zone_floor_time - 1]);
 	}
 	scan_end(&s);
 	for (int i = 0; i < topic->nzones; i++)
+	{
 		load_segments(&topic->zones[i]);
+		load_gaps(&topic->zones[i]);
+	}
+}
+
+/* Reads one zone with its segments; false: there is none with that id. */
+bool
+iotmq_load_zone(Zone *zone, int32 zone_id, MemoryContext in)
+{
+	CatalogScan s;
+	bool		found;
+
+	context = in;
+	scan_by(&s, CATALOG_ZONE, INDEX_ZONE, Anum_zone_id, F_INT4EQ, Int32GetDatum(zone_id));
+	found = scan_next(&s);
+	if (found)
+		read_zone(zone, s.values);
+	scan_end(&s);
+	if (found)
+	{
+		load_segments(zone);
+		load_gaps(zone);
+	}
+	return found;
+}
+
+static void
+read_zone(Zone *zone, const Datum *values)
+{
+	memset(zone, 0, sizeof(Zone));
+	zone->zone_id = DatumGetInt32(values[Anum_zone_id - 1]);
+	strlcpy(zone->name, TextDatumGetCString(values[Anum_zone_name - 1]), sizeof(zone->name));
+	zone->relid = DatumGetObjectId(values[Anum_zone_table - 1]);
+	zone->sequence = DatumGetObjectId(values[Anum_zone_sequence - 1]);
+	zone->earliest_offset = DatumGetInt64(values[Anum_zone_earliest - 1]);
+	zone->floor_time = DatumGetTimestampTz(values[Anum_zone_floor_time - 1]);
 }
 
 static void
@@ -251,6 +334,7 @@ load_segments(Zone *zone)
 				repalloc(zone->segments, room * sizeof(Segment));
 		}
 		segment = &zone->segments[zone->nsegments++];
+		memset(segment, 0, sizeof(Segment));	/* two of them are compared as memory */
 		segment->relid = DatumGetObjectId(values[Anum_segment_table - 1]);
 		segment->from_time = DatumGetTimestampTz(values[Anum_segment_from - 1]);
 		segment->to_time = DatumGetTimestampTz(values[Anum_segment_to - 1]);
@@ -261,6 +345,25 @@ load_segments(Zone *zone)
 			DatumGetInt64(values[Anum_segment_last - 1]);
 		segment->bytes = isnull[Anum_segment_bytes - 1] ? 0 :
 			DatumGetInt64(values[Anum_segment_bytes - 1]);
+	}
+	scan_end(&s);
+}
+
+static void
+load_gaps(Zone *zone)
+{
+	CatalogScan s;
+
+	scan_by(&s, CATALOG_ZONE_GAP, INDEX_ZONE_GAP, Anum_gap_zone_id, F_INT4EQ,
+			Int32GetDatum(zone->zone_id));
+	while (scan_next(&s))
+	{
+		zone->gaps = zone->ngaps == 0 ? MemoryContextAlloc(context, sizeof(Gap)) :
+			repalloc(zone->gaps, sizeof(Gap) * (zone->ngaps + 1));
+		zone->gaps[zone->ngaps++] = (Gap) {
+			.last_before = DatumGetInt64(s.values[Anum_gap_last_before - 1]),
+			.first_offset = DatumGetInt64(s.values[Anum_gap_first - 1])
+		};
 	}
 	scan_end(&s);
 }

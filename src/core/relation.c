@@ -22,6 +22,7 @@ static const char *const table_names[CATALOGS] = {
 	[CATALOG_GROUP] = "consumer_group",
 	[CATALOG_CURSOR] = "cursor",
 	[CATALOG_CONSUME_GRANT] = "consume_grant",
+	[CATALOG_ZONE_GAP] = "zone_gap",
 	[CATALOG_CURSOR_STATE] = "cursor_state",
 	[CATALOG_LEASE] = "lease",
 	[CATALOG_REDELIVERY] = "redelivery",
@@ -39,6 +40,7 @@ static const char *const index_names[CATALOG_INDEXES] = {
 	[INDEX_CURSOR] = "cursor_pkey",
 	[INDEX_CURSOR_ZONE] = "cursor_zone_id_group_id_key",
 	[INDEX_CONSUME_GRANT] = "consume_grant_pkey",
+	[INDEX_ZONE_GAP] = "zone_gap_pkey",
 	[INDEX_CURSOR_STATE] = "cursor_state_cursor_id",
 	[INDEX_LEASE] = "lease_pkey",
 	[INDEX_REDELIVERY_DUE] = "redelivery_due",
@@ -50,7 +52,8 @@ static bool known = false;		/* false: look them up at the next question */
 static uint64 forgotten = 0;	/* how often they were */
 static Oid	tables[CATALOGS];
 static Oid	indexes[CATALOG_INDEXES];
-static Oid	dead_message_ids;	/* the sequence */
+static Oid	dead_message_ids;	/* a sequence */
+static Oid	epoch;				/* likewise */
 static Oid	admin_function;
 
 static void look_up(void);
@@ -96,6 +99,14 @@ iotmq_relation_dead_message_ids(void)
 	return dead_message_ids;
 }
 
+/* The unlogged sequence that holds the epoch. */
+Oid
+iotmq_relation_epoch(void)
+{
+	look_up();
+	return epoch;
+}
+
 /* The schema iotmq; its owner is the extension's. */
 Oid
 iotmq_relation_schema(void)
@@ -125,6 +136,7 @@ look_up(void)
 	for (int i = 0; i < CATALOG_INDEXES; i++)
 		indexes[i] = get_relname_relid(index_names[i], schema);
 	dead_message_ids = get_relname_relid("dead_message_id_seq", schema);
+	epoch = get_relname_relid("epoch", schema);
 	admin_function = LookupFuncName(list_make2(makeString("iotmq"), makeString("grant_admin")),
 									1, (Oid[]) {REGROLEOID}, false);
 	known = forgotten == before;
@@ -134,7 +146,8 @@ look_up(void)
 static void
 forget(Datum arg, Oid relid)
 {
-	bool		ours = relid == InvalidOid || relid == dead_message_ids;
+	bool		ours = relid == InvalidOid || relid == dead_message_ids ||
+		relid == epoch;
 
 	for (int i = 0; i < CATALOGS && !ours; i++)
 		ours = relid == tables[i];

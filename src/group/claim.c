@@ -166,7 +166,7 @@ look_ahead(const Cursor *cursor, const ClaimRequest *request, const CursorState 
 	ahead->stale = last < 0;	/* dropped meanwhile */
 	if (from > last)
 		return;
-	iotmq_stable_merge(&iotmq_stable_memory(cursor->zone->sequence)->stable, &state->stable);
+	iotmq_stable_merge(&iotmq_stable_memory(cursor->zone)->stable, &state->stable);
 	if (hint->from <= from && from < hint->to)
 		from = hint->to;
 	ahead->next_offset = state->next_offset;
@@ -205,7 +205,7 @@ next_wanted(ZoneScan *scan, const ConsumerGroup *group, int *budget)
 static void
 remember(const Cursor *cursor, int64 from, int64 to)
 {
-	const Stable *stable = &iotmq_stable_memory(cursor->zone->sequence)->stable;
+	const Stable *stable = &iotmq_stable_memory(cursor->zone)->stable;
 	CursorState state;
 	HeldCursor	held;
 

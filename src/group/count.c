@@ -50,7 +50,7 @@ count_wanted(int32 cursor_id, int64 from, int64 to)
 		n = 0;
 		if (!iotmq_catalog_cursor_by_id(cursor_id, &cursor))
 			break;
-		end.memory = iotmq_stable_memory(cursor.zone->sequence);
+		end.memory = iotmq_stable_memory(cursor.zone);
 		(void) iotmq_stable_await(&end, 1); /* what is open then ends the scan */
 		if (!iotmq_catalog_cursor_by_id(cursor_id, &cursor))
 			break;

@@ -156,7 +156,7 @@ iotmq_cursor_teach(const Topic *topic, const Zone *zone)
 		CursorState state;
 
 		if (iotmq_cursor_peek(topic->groups[g].cursors[zone - topic->zones], &state))
-			iotmq_stable_merge(&iotmq_stable_memory(zone->sequence)->stable, &state.stable);
+			iotmq_stable_merge(&iotmq_stable_memory(zone)->stable, &state.stable);
 	}
 }
 

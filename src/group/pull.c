@@ -12,6 +12,7 @@
 #define PROOF_ROWS 100000		/* to read in order to show that from_offset is stable */
 
 static int64 lowest_allowed(const Topic *topic, const Zone *zone);
+static void require_given_out(const Topic *topic, const Zone *zone, int64 from_offset);
 static bool read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages,
 					  DeliverySet *set);
 
@@ -37,6 +38,7 @@ iotmq_fetch(PG_FUNCTION_ARGS)
 	iotmq_call_require_primary("fetch()");
 	iotmq_call_require(fcinfo, 2, "from_offset");
 	lowest = lowest_allowed(topic, iotmq_catalog_zone(topic, zone_name));
+	require_given_out(topic, iotmq_catalog_zone(topic, zone_name), PG_GETARG_INT64(2));
 	max_messages = iotmq_call_max_messages(fcinfo, 3);
 	set = iotmq_delivery_begin(fcinfo);
 
@@ -72,11 +74,37 @@ lowest_allowed(const Topic *topic, const Zone *zone)
 	return lowest;
 }
 
+/*
+ * Raises 22023 if the reader that goes on there has read what never came to be, since a
+ * recovery lost it, or somebody else's offsets.
+ */
+static void
+require_given_out(const Topic *topic, const Zone *zone, int64 from_offset)
+{
+	int64		last = iotmq_sequence_last(zone->sequence);
+	Gap			gap;
+
+	if (from_offset > last + 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("from_offset " INT64_FORMAT " is beyond the end offset " INT64_FORMAT " of zone \"%s\" of topic \"%s\"",
+						from_offset, last + 1, zone->name, topic->name),
+				 errhint("Go on at offset " INT64_FORMAT ".", last + 1)));
+	if (iotmq_epoch_is_lost(zone, from_offset, last, &gap))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("from_offset " INT64_FORMAT " lies where zone \"%s\" of topic \"%s\" lost messages in a recovery",
+						from_offset, zone->name, topic->name),
+				 errdetail("Offsets from " INT64_FORMAT " on never came to be; see iotmq.zone_epoch.",
+						   gap.last_before + 1),
+				 errhint("Go on at offset " INT64_FORMAT ".", gap.first_offset)));
+}
+
 /* One look; false if another one may bring more. */
 static bool
 read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages, DeliverySet *set)
 {
-	ZoneMemory *memory = iotmq_stable_memory(zone->sequence);
+	ZoneMemory *memory = iotmq_stable_memory(zone);
 	int64		from = Max(from_offset, zone->earliest_offset);
 	int64		last = iotmq_sequence_last(zone->sequence);
 	int			budget = max_messages + PROOF_ROWS;

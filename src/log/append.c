@@ -5,8 +5,8 @@
  * that order, then plain heap and index inserts into the segment of the present.
  * Nothing that publishers share is written but the sequence.
  *
- * Locks, to the end of the transaction: RowExclusiveLock on the sequence, then
- * on the segment.
+ * Locks, to the end of the transaction: the zone's publish lock, then RowExclusiveLock
+ * on the segment; if that is to be made, those of segment.c between the two.
  */
 #include "log/log.h"
 
@@ -17,12 +17,12 @@
 #include "commands/sequence.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 
 #define INSERT_AT_ONCE 500		/* rows handed to the table in one piece */
 
 static Relation open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at);
+static const Segment *present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at);
 static void insert(ResultRelInfo *rri, EState *estate, TupleTableSlot **slots, int n);
 
 /*
@@ -85,33 +85,32 @@ static Relation
 open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at)
 {
 	(void) GetTopTransactionId();	/* p1 */
-	if (iotmq_catalog_zone_by_id(zone_id, topic, zone))
-		LockRelationOid((*zone)->sequence, RowExclusiveLock);	/* p2 */
-
+	iotmq_zone_lock_take(zone_id, ZONE_LOCK_PUBLISH, RowExclusiveLock);	/* p2 */
 	for (;;)
 	{
 		const Segment *segment;
-		uint64		changes;
+		Oid			relid;
 		Relation	rel;
 
 		CHECK_FOR_INTERRUPTS();
-		/* what sealing closed must be read after p2, and still hold after the lock */
-		if (!iotmq_catalog_zone_by_id(zone_id, topic, zone))
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("zone was dropped while publishing to it")));
-		changes = iotmq_catalog_changes();
-		*at = iotmq_segment_publish_time(*zone);
-		segment = iotmq_segment_at(*zone, *at);
+		segment = present(zone_id, topic, zone, at);
 		if (segment == NULL)
 		{
 			iotmq_segment_make(zone_id, *at, *at + 2 * (*topic)->segment_interval);
 			continue;
 		}
-		rel = try_relation_open(segment->relid, RowExclusiveLock);
-		if (rel != NULL && changes == iotmq_catalog_changes())
+		relid = segment->relid;
+		rel = try_relation_open(relid, RowExclusiveLock);
+		/* what sealing closed, or retention dropped, meanwhile can't be closed any more */
+		segment = present(zone_id, topic, zone, at);
+		if (rel != NULL && segment != NULL && segment->relid == relid)
+		{
+			iotmq_epoch_begin(*topic, *zone);
 			return rel;
-		if (rel == NULL && changes == iotmq_catalog_changes())
+		}
+		if (rel != NULL)
+			relation_close(rel, NoLock);
+		else if (segment != NULL && segment->relid == relid)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_TABLE),
 					 errmsg("the table of a segment of zone \"%s\" of topic \"%s\" does not exist",
@@ -119,9 +118,19 @@ open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at)
 					 errdetail("It was not dropped by iotmq."),
 					 errhint("Drop what is left: SELECT iotmq.drop_topic('%s', force => true);",
 							 (*topic)->name)));
-		if (rel != NULL)
-			relation_close(rel, NoLock);
 	}
+}
+
+/* The zone's segment for this moment, which is in at; NULL: it has to be made. */
+static const Segment *
+present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at)
+{
+	if (!iotmq_catalog_zone_by_id(zone_id, topic, zone))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("zone was dropped while publishing to it")));
+	*at = iotmq_segment_publish_time(*zone);
+	return iotmq_segment_at(*zone, *at);
 }
 
 static void

@@ -12,7 +12,8 @@
  * stable.c rests on that: whoever fills an offset drew it after p1 and p2. So does
  * sealing: who writes into a segment began before it was closed, and is waited for.
  *
- * Locks: RowExclusiveLock on the sequence, to the end of the transaction.
+ * Locks: the zone's publish lock, to the end of the transaction, or of the subtransaction
+ * if that is rolled back: the next statement takes it again.
  */
 #include "log/log.h"
 
@@ -20,12 +21,10 @@
 #include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 
 typedef struct Publishing		/* to a zone, by statements of this session */
 {
@@ -38,7 +37,6 @@ typedef struct Publishing		/* to a zone, by statements of this session */
 
 static HTAB *zones = NULL;
 
-static void lock_to_the_end(Oid sequence);
 static bool is_current(const Publishing *publishing);
 static Publishing *publishing_to(int32 zone_id);
 
@@ -68,11 +66,12 @@ iotmq_copy_in_begin(PG_FUNCTION_ARGS)
 	publishing = publishing_to(zone_id);
 	publishing->xid = GetTopTransactionId();	/* p1 */
 	publishing->sequence = zone->sequence;
-	lock_to_the_end(zone->sequence);	/* p2 */
-	publishing->last_offset = iotmq_sequence_last(publishing->sequence);
-	publishing->last_time = DT_NOBEGIN;
+	iotmq_zone_lock_take(zone_id, ZONE_LOCK_PUBLISH, RowExclusiveLock);	/* p2 */
 	if (!iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
 		elog(ERROR, "zone %d does not exist", zone_id);
+	iotmq_epoch_begin(topic, zone);
+	publishing->last_offset = iotmq_sequence_last(publishing->sequence);
+	publishing->last_time = DT_NOBEGIN;
 	if (iotmq_segment_at(zone, iotmq_segment_publish_time(zone)) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -127,17 +126,6 @@ iotmq_copy_in_place(PG_FUNCTION_ARGS)
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied to choose the offset or the time of a message"),
 			 errhint("Write to the columns device_id, tag, payload, body and properties of the zone's table itself, with expressions that don't publish to it.")));
-}
-
-/* As nextval does: a subtransaction that is rolled back must not give the lock back. */
-static void
-lock_to_the_end(Oid sequence)
-{
-	ResourceOwner owner = CurrentResourceOwner;
-
-	CurrentResourceOwner = TopTransactionResourceOwner;
-	LockRelationOid(sequence, RowExclusiveLock);
-	CurrentResourceOwner = owner;
 }
 
 /* Is it this transaction that publishes? */

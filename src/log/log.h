@@ -10,12 +10,16 @@
  *   scan           the messages of a zone, in offset order, across its segments
  *   offset         the offset of a time, the lowest, the first that is not written
  *   stable         up to where every offset of a zone is decided
+ *   zone_lock      locks on a zone that no SQL command takes
+ *   epoch          no offset is given out twice, whatever a recovery lost
  *   sequence       the offsets drawn so far
  */
 #ifndef IOTMQ_LOG_H
 #define IOTMQ_LOG_H
 
 #include "core/core.h"
+
+#include "storage/lock.h"
 
 /* ---- what is known of a zone ---- */
 
@@ -41,8 +45,11 @@ typedef struct PublishedAt
 /* What this backend remembers of a zone, as long as it lives. */
 typedef struct ZoneMemory
 {
-	Oid			sequence;		/* hash key */
+	int32		zone_id;		/* hash key */
+	Oid			sequence;		/* another one: the zone was made anew */
 	Stable		stable;
+	bool		watched;		/* highest was looked up */
+	int64		highest;		/* offset that is known to have been given out */
 	Oid			last_segment;	/* where a row was found last: look there first */
 	PublishedAt *published_at;	/* PUBLISHED_AT_KEPT of them; NULL: none yet */
 } ZoneMemory;
@@ -54,18 +61,41 @@ typedef struct ZoneEnd
 	int64		last;			/* the last offset assigned; -1: the zone was dropped */
 } ZoneEnd;
 
+/* ---- zone_lock.c ---- */
+
+typedef enum ZoneLock			/* the objsubid of its tag */
+{
+	ZONE_LOCK_PUBLISH = 1,
+	ZONE_LOCK_CHANGE = 2,
+	ZONE_LOCK_EPOCH = 4			/* 3: a cursor that moves back, see group.h */
+} ZoneLock;
+
+extern void iotmq_zone_lock_take(int32 zone_id, ZoneLock which, LOCKMODE mode);
+extern bool iotmq_zone_lock_try(int32 zone_id, ZoneLock which, LOCKMODE mode);
+extern void iotmq_zone_lock_give(int32 zone_id, ZoneLock which, LOCKMODE mode);
+extern bool iotmq_zone_lock_is_free(int32 zone_id, ZoneLock which);
+extern bool iotmq_zone_lock_is_ours(int32 zone_id, ZoneLock which, LOCKMODE mode);
+extern VirtualTransactionId *iotmq_zone_lock_holders(int32 zone_id, ZoneLock which, int *n);
+
 /* ---- sequence.c ---- */
 
 extern int64 iotmq_sequence_last(Oid sequence);
 
 /* ---- stable.c ---- */
 
-extern ZoneMemory *iotmq_stable_memory(Oid sequence);
+extern ZoneMemory *iotmq_stable_memory(const Zone *zone);
 extern void iotmq_stable_merge(Stable *known, const Stable *other);
 extern int64 iotmq_stable_refresh(ZoneMemory *memory);
 extern bool iotmq_stable_look_again(int *looks, int most);
 extern bool iotmq_stable_await(ZoneEnd *zones, int n);
-extern bool iotmq_stable_is_publisher(Oid sequence);
+
+/* ---- epoch.c ---- */
+
+extern void iotmq_epoch_begin(const Topic *topic, const Zone *zone);
+extern bool iotmq_epoch_differs(int64 a, int64 b);
+extern int64 iotmq_epoch_missing(const Zone *zone, int64 from, int64 to);
+extern bool iotmq_epoch_is_lost(const Zone *zone, int64 msg_offset, int64 last, Gap *gap);
+extern Gap *iotmq_epoch_gaps(const Zone *zone, int64 last, int *n);
 
 /* ---- segment.c ---- */
 
@@ -100,6 +130,7 @@ extern bool iotmq_scan_published_at(ZoneScan *scan, int64 from, TimestampTz *at)
 extern void iotmq_scan_end(ZoneScan *scan);
 extern int64 iotmq_scan_since(const Zone *zone, TimestampTz at);
 extern TimestampTz iotmq_scan_newest(const Zone *zone);
+extern int64 iotmq_scan_last_below(const Zone *zone, int64 msg_offset);
 
 /* ---- message.c ---- */
 

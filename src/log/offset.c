@@ -30,21 +30,24 @@ iotmq_offset_at(PG_FUNCTION_ARGS)
 		PG_RETURN_INT64(zone->earliest_offset);
 	if (TIMESTAMP_IS_NOEND(at))
 		PG_RETURN_INT64(last + 1);
-	unwritten = Max(iotmq_stable_refresh(iotmq_stable_memory(zone->sequence)), zone->earliest_offset);
+	unwritten = Max(iotmq_stable_refresh(iotmq_stable_memory(zone)), zone->earliest_offset);
 	for (int looks = 0; unwritten <= last && iotmq_stable_look_again(&looks, AT_LOOKS);)
 		unwritten = first_unwritten(zone, unwritten, last);
 	PG_RETURN_INT64(Min(iotmq_scan_since(zone, at), Min(unwritten, last + 1)));
 }
 
 /*
- * lowest_offset(zone_id int) RETURNS bigint: the lowest offset of a message in the
- * log, committed or not; 2^63 - 1: there is none.
+ * offset_lowest(zone_id int) RETURNS bigint: no message of the log, committed or not, nor one
+ * that may still come of an offset drawn already, has a lower offset.
  */
 PG_FUNCTION_INFO_V1(iotmq_offset_lowest);
 Datum
 iotmq_offset_lowest(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64(iotmq_scan_since(iotmq_call_zone(fcinfo, 0), DT_NOBEGIN));
+	Zone	   *zone = iotmq_call_zone(fcinfo, 0);
+	int64		stable = iotmq_stable_refresh(iotmq_stable_memory(zone));
+
+	PG_RETURN_INT64(Min(iotmq_scan_since(zone, DT_NOBEGIN), stable));
 }
 
 /* The first offset from that one on that is drawn, but neither written nor given up. */

@@ -15,8 +15,8 @@
  * a savepoint perhaps, is passed over. Past a gap the scan goes only where the
  * missing offsets were decided (see stable.c) before the segments were read; if
  * more of them became decided since, the segments are read again. And only if
- * the segments in memory are all there are: a publisher announces a new segment
- * before it releases the lock by which stable.c sees it open.
+ * the segments in memory are all there are: what stable.c found to be decided was
+ * announced by then, and the scan accepts messages at each gap that it passes.
  *
  * A scan is read in order (iotmq_scan_next) or offset by offset, not both.
  *
@@ -49,7 +49,7 @@ iotmq_scan_begin(const Zone *zone, int64 from, int64 last)
 	ZoneScan   *scan = palloc0(sizeof(ZoneScan));
 
 	scan->zone = zone;
-	scan->memory = iotmq_stable_memory(zone->sequence);
+	scan->memory = iotmq_stable_memory(zone);
 	scan->position = from;
 	scan->last = last;
 	scan->limit = scan->memory->stable.offset;
@@ -245,6 +245,31 @@ iotmq_scan_newest(const Zone *zone)
 	return newest;
 }
 
+/* The highest offset below that one that a row has, committed or open; 0: there is none. */
+int64
+iotmq_scan_last_below(const Zone *zone, int64 msg_offset)
+{
+	ZoneScan   *scan = iotmq_scan_begin(zone, PG_INT64_MIN, PG_INT64_MAX);
+	int64		highest = 0;
+
+	for (int i = 0; i < zone->nsegments; i++)
+	{
+		const Segment *segment = &zone->segments[i];
+
+		if (segment->sealed && segment->last_offset < msg_offset)
+			highest = Max(highest, segment->last_offset);
+		else if (!segment->sealed || segment->first_offset < msg_offset)
+		{
+			SegmentScan *s = open_segment(scan, i);
+
+			if (iotmq_segment_scan_find_below(s, msg_offset))
+				highest = Max(highest, s->offset);
+		}
+	}
+	iotmq_scan_end(scan);
+	return highest;
+}
+
 /*
  * No row at the scan's position; the next one is in next (NULL: there is none).
  * Moves the position over what is decided to be nothing and says whether to go
@@ -262,7 +287,7 @@ resolve_gap(ZoneScan *scan, const SegmentScan *next)
 		return false;
 
 	AcceptInvalidationMessages();
-	scan->stale = iotmq_catalog_changes() != scan->zone->changes;
+	scan->stale = !iotmq_catalog_zone_is_current(scan->zone);
 	if (scan->stale)
 		return false;
 	if (stable > scan->limit)

@@ -12,9 +12,10 @@
  *
  * Locks: whoever makes segments takes ShareUpdateExclusiveLock on the zone's
  * table, which ATTACH PARTITION wants anyway, to the end of the transaction. It
- * excludes other makers only, not publishers and readers.
+ * excludes other makers only, not publishers and readers. Then the zone's change lock:
+ * readers pass no gap until they have been told.
  */
-#include "log/log.h"
+#include "log/segment_scan.h"
 
 #include "access/table.h"
 #include "access/xact.h"
@@ -24,6 +25,9 @@
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+
+#define AHEAD 2					/* segments after the present one that are there, if it can be helped */
+#define NEWEST_AMONG 1000		/* rows with the highest offsets that are looked at for the newest */
 
 static void make_one(const Topic *topic, const Zone *zone, TimestampTz at);
 
@@ -82,6 +86,7 @@ iotmq_segment_make(int32 zone_id, TimestampTz at, TimestampTz until)
 			at = segment->to_time;
 			continue;
 		}
+		iotmq_zone_lock_take(zone_id, ZONE_LOCK_CHANGE, RowExclusiveLock);
 		make_one(topic, zone, at);
 		made++;
 	}
@@ -90,8 +95,8 @@ iotmq_segment_make(int32 zone_id, TimestampTz at, TimestampTz until)
 
 /*
  * Called by those who can make segments, at a moment of theirs: makes the next
- * one when there is none after the present one, unless somebody else is at it or
- * this session is using the zone's table. Not in a transaction block: it would keep
+ * ones when there are fewer than two after the present one, unless somebody else is at it
+ * or this session is using the zone's table. Not in a transaction block: it would keep
  * the lock, and the segment to itself, for as long as its user likes. Lookups in the
  * catalog become stale.
  */
@@ -99,12 +104,12 @@ void
 iotmq_segment_keep_ahead(const Topic *topic, const Zone *zone, TimestampTz at)
 {
 	int32		zone_id = zone->zone_id;
-	int64		ahead = topic->segment_interval + 1;
+	int64		ahead = AHEAD * topic->segment_interval;
 	Relation	rel;
 	bool		in_use;
 
 	if (IsTransactionBlock() ||
-		iotmq_segment_at(zone, at + topic->segment_interval) != NULL)
+		iotmq_segment_at(zone, at + ahead) != NULL)
 		return;
 	if (!ConditionalLockRelationOid(zone->relid, ShareUpdateExclusiveLock))
 		return;
@@ -115,7 +120,7 @@ iotmq_segment_keep_ahead(const Topic *topic, const Zone *zone, TimestampTz at)
 	if (in_use)
 		UnlockRelationOid(zone->relid, ShareUpdateExclusiveLock);
 	else
-		iotmq_segment_make(zone_id, at, at + ahead);
+		iotmq_segment_make(zone_id, at, at + ahead + 1);
 }
 
 /* Lets iotmq.segment_seal do its next step when several past segments are unsealed. */
@@ -151,6 +156,43 @@ iotmq_segment_make_until(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("segments need a finite time")));
 	PG_RETURN_INT32(iotmq_segment_make(PG_GETARG_INT32(0), at, until));
+}
+
+/*
+ * segment_bounds(segment regclass) RETURNS record: the lowest and the highest offset of its
+ * committed rows, and the time of the newest (of the thousand highest offsets: offsets and
+ * times agree but for neighbours); NULLs: it has none, or was dropped.
+ */
+PG_FUNCTION_INFO_V1(iotmq_segment_bounds);
+Datum
+iotmq_segment_bounds(PG_FUNCTION_ARGS)
+{
+	SegmentScan *s = iotmq_segment_scan_open(PG_GETARG_OID(0));
+	Datum		values[3] = {0};
+	bool		isnull[3] = {true, true, true};
+
+	if (iotmq_segment_scan_find_last(s))
+	{
+		TimestampTz newest = DT_NOBEGIN;
+		bool		is_null;
+
+		values[1] = Int64GetDatum(s->offset);
+		for (int i = 0; i < NEWEST_AMONG; i++)
+		{
+			newest = Max(newest, DatumGetTimestampTz(slot_getattr(s->slot, Anum_published_at,
+																  &is_null)));
+			if (!iotmq_segment_scan_step_back(s))
+				break;
+		}
+		values[2] = TimestampTzGetDatum(newest);
+		iotmq_segment_scan_seek(s, PG_INT64_MIN);
+		while (s->offset != NO_ROW && iotmq_segment_scan_fate(s) != FATE_COMMITTED)
+			iotmq_segment_scan_step(s);
+		values[0] = Int64GetDatum(s->offset);
+		memset(isnull, false, sizeof(isnull));
+	}
+	iotmq_segment_scan_close(s);
+	return iotmq_call_return_row(fcinfo, values, isnull);
 }
 
 /* Makes the segment for that moment: aligned to its width, cut at its neighbours. */

@@ -88,20 +88,50 @@ iotmq_segment_scan_find(SegmentScan *s, int64 msg_offset)
 	return s->offset == msg_offset;
 }
 
-/* Is there a committed row? The scan stands at the last one then, and can't go on. */
+/* Is there a committed row? The scan stands at the last one then, and can only go back. */
 bool
 iotmq_segment_scan_find_last(SegmentScan *s)
+{
+	s->offset = NO_ROW;
+	if (!open_index(s))
+		return false;
+	rescan(s, BTGreaterEqualStrategyNumber, F_INT8GE, PG_INT64_MIN);
+	return iotmq_segment_scan_step_back(s);
+}
+
+/* Goes to the committed row before; false: there is none. */
+bool
+iotmq_segment_scan_step_back(SegmentScan *s)
+{
+	bool		isnull;
+
+	s->offset = NO_ROW;
+	while (index_getnext_slot(s->scan, BackwardScanDirection, s->slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (iotmq_segment_scan_fate(s) == FATE_COMMITTED)
+		{
+			s->offset = DatumGetInt64(slot_getattr(s->slot, Anum_msg_offset, &isnull));
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Is there a row with a lower offset, committed or open? The scan stands at the last then. */
+bool
+iotmq_segment_scan_find_below(SegmentScan *s, int64 msg_offset)
 {
 	bool		isnull;
 
 	s->offset = NO_ROW;
 	if (!open_index(s))
 		return false;
-	rescan(s, BTGreaterEqualStrategyNumber, F_INT8GE, PG_INT64_MIN);
+	rescan(s, BTLessStrategyNumber, F_INT8LT, msg_offset);
 	while (index_getnext_slot(s->scan, BackwardScanDirection, s->slot))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (iotmq_segment_scan_fate(s) == FATE_COMMITTED)
+		if (iotmq_segment_scan_fate(s) != FATE_NOTHING)
 		{
 			s->offset = DatumGetInt64(slot_getattr(s->slot, Anum_msg_offset, &isnull));
 			return true;

@@ -1,5 +1,5 @@
 /*
- * segment_scan.h - the rows of one segment, for scan.c alone.
+ * segment_scan.h - the rows of one segment, for those who ask for a segment.
  */
 #ifndef IOTMQ_SEGMENT_SCAN_H
 #define IOTMQ_SEGMENT_SCAN_H
@@ -30,6 +30,8 @@ extern void iotmq_segment_scan_seek(SegmentScan *s, int64 from);
 extern void iotmq_segment_scan_step(SegmentScan *s);
 extern bool iotmq_segment_scan_find(SegmentScan *s, int64 msg_offset);
 extern bool iotmq_segment_scan_find_last(SegmentScan *s);
+extern bool iotmq_segment_scan_find_below(SegmentScan *s, int64 msg_offset);
+extern bool iotmq_segment_scan_step_back(SegmentScan *s);
 extern RowFate iotmq_segment_scan_fate(SegmentScan *s);
 
 #endif

@@ -5,54 +5,58 @@
  * moves past a missing offset may lose a message that commits later. An offset
  * is decided when it can't be filled any more: its row is committed or rolled
  * back, or no transaction that may have drawn it is open. scan.c judges the rows
- * that are there; this file answers for the gaps.
+ * that are there; this file answers for the gaps. test/model/stable.pml models both:
+ * change it together with them.
  *
  * What publishers do, in this order (append.c; for COPY and INSERT the trigger and
  * the constraint in copy_in.c see to it):
  *   p1  get a transaction id (published in their PGPROC),
- *   p2  lock the sequence (RowExclusiveLock, held to the end of transaction),
- *   p3  draw offsets, insert rows,
- *   p4  end: leave the ProcArray, then release the lock.
+ *   p2  take the zone's publish lock (zone_lock.c), held to the end of the transaction,
+ *       or of the subtransaction, if that is rolled back,
+ *   p3  find the segment; if there is none, take the zone's change lock and make it,
+ *   p4  draw offsets, insert rows,
+ *   p5  end: leave the ProcArray, then tell others of new segments (invalidation
+ *       messages), then release the locks.
  * What we do:
  *   r1  read H, the sequence's last value,
- *   r2  list the holders of that lock with their transaction ids,
- *   r3  read F, the next transaction id to be assigned.
+ *   r2  list the holders of the publish lock with their transaction ids,
+ *   r3  request the change lock in Share mode: refused, we learn nothing now,
+ *   r4  read F, the next transaction id to be assigned.
  *
  * Claim: once no holder has a transaction id below F, no offset <= H can be
- * filled any more.
- * Proof: let a transaction T own an offset <= H. It drew it before r1 (p3 and r1
+ * filled any more, and who reads the catalog then knows every segment with such an
+ * offset.
+ * Proof: let a transaction T own an offset <= H. It drew it before r1 (p4 and r1
  * exclude each other by the sequence's buffer lock), so p1 and p2 were before r1
- * too. If T is not in the list of r2, it had released its lock: it has ended. If
- * it is, its id was assigned before r1, so it is below F, which r3 read later;
- * and as long as T is open, it holds the lock and keeps that id. So a list without
- * such an id (that of r2, or any later one) shows that T has ended. QED
+ * too. If T is not in the list of r2, it has left the ProcArray or released its lock: it
+ * has ended, or its subtransaction that drew was rolled back. If it is, its id was
+ * assigned before r1, so it is below F, which r4 read later; and as long as T is open, it
+ * holds the lock and keeps that id. So a list without such an id (that of r2, or any
+ * later one) shows that T has ended. That it has left the ProcArray does not mean that
+ * it has told of its segment: but until it has, it holds the change lock, which it took
+ * before it drew, and r3 comes after the list. Messages that were sent by then are
+ * received by whoever accepts them before he passes the gap. QED
  *
  * A holder without a transaction id drew nothing <= H by p1, so it never holds
- * a zone back (somebody who only looks at the sequence, or a publisher that
- * begins just now).
+ * a zone back (a publisher that begins just now).
  *
- * Prepared transactions hold their locks and keep the id; GetLockConflicts
- * lists them, by their old virtual id until a restart and then by their id.
- * In the middle of PREPARE there is a moment when a transaction is in no list:
- * it left the ProcArray entry of its backend but its locks still point there.
- * For this scan.c stops at any row whose inserter is still in progress,
- * whatever this file said. Subtransactions don't matter: locks and p1 are those
- * of the top transaction. A transaction's own lock is not listed; scan.c stops
- * at its rows, too. (H, F) of another cluster, carried along by dump and
- * restore, can't mislead: an F above the next transaction id is void, one below
- * it can only be settled by a list without lower ids, and the rows it was taken
+ * Prepared transactions keep their locks and their id; GetLockConflicts lists them, by
+ * their old virtual id until a restart and then by their id. At COMMIT PREPARED they, too,
+ * leave the ProcArray first, then tell, then release. Our own lock is in no list:
+ * our own transaction id counts as a holder's. (H, F) of another cluster, carried along
+ * by dump and restore, can't mislead: an F above the next transaction id is void, one
+ * below it can only be decided by a list without lower ids, and the rows it was taken
  * over are committed here.
  *
  * Locks: AccessShareLock on the sequence; the lock manager's partition lock and
- * the sequence's buffer lock for a moment.
+ * the sequence's buffer lock for a moment; the zone's change lock, not waiting.
  */
 #include "log/log.h"
 
 #include "access/twophase.h"
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
-#include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/sinvaladt.h"
@@ -62,29 +66,29 @@
 #define LOOK_AGAIN_US 500
 #define AWAIT_LOOKS 5			/* at publishers that don't end */
 
-static HTAB *memories = NULL;	/* ZoneMemory by sequence */
+static HTAB *memories = NULL;	/* ZoneMemory by zone_id */
 
 static bool may_help(const Stable *stable, int64 offset);
-static FullTransactionId oldest_holder(Oid sequence);
+static FullTransactionId oldest_holder(int32 zone_id);
 static TransactionId holder_xid(VirtualTransactionId vxid);
 static FullTransactionId widen(TransactionId xid, FullTransactionId next);
 
 /* What this backend remembers of a zone; kept as long as the backend lives. */
 ZoneMemory *
-iotmq_stable_memory(Oid sequence)
+iotmq_stable_memory(const Zone *zone)
 {
 	ZoneMemory *memory;
 	bool		found;
 
 	if (memories == NULL)
 	{
-		HASHCTL		ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(ZoneMemory)};
+		HASHCTL		ctl = {.keysize = sizeof(int32), .entrysize = sizeof(ZoneMemory)};
 
 		memories = hash_create("iotmq zones", 32, &ctl, HASH_ELEM | HASH_BLOBS);
 	}
-	memory = hash_search(memories, &sequence, HASH_ENTER, &found);
-	if (!found)
-		*memory = (ZoneMemory) {.sequence = sequence};
+	memory = hash_search(memories, &zone->zone_id, HASH_ENTER, &found);
+	if (!found || memory->sequence != zone->sequence)
+		*memory = (ZoneMemory) {.zone_id = zone->zone_id, .sequence = zone->sequence};
 	return memory;
 }
 
@@ -117,7 +121,9 @@ iotmq_stable_refresh(ZoneMemory *memory)
 	if (last < stable->offset)
 		return stable->offset;
 
-	oldest = oldest_holder(memory->sequence);	/* r2 */
+	oldest = oldest_holder(memory->zone_id);	/* r2 */
+	if (!iotmq_zone_lock_is_free(memory->zone_id, ZONE_LOCK_CHANGE))	/* r3 */
+		return stable->offset;
 	if (!FullTransactionIdIsValid(oldest))
 	{
 		stable->offset = last + 1;
@@ -133,7 +139,7 @@ iotmq_stable_refresh(ZoneMemory *memory)
 	if (stable->sample_offset == 0 && last >= stable->offset)
 	{
 		stable->sample_offset = last;
-		stable->sample_xid = ReadNextFullTransactionId();	/* r3 */
+		stable->sample_xid = ReadNextFullTransactionId();	/* r4 */
 	}
 	return stable->offset;
 }
@@ -174,61 +180,55 @@ iotmq_stable_await(ZoneEnd *zones, int n)
 		open = false;
 		for (int z = 0; z < n; z++)
 			if (zones[z].memory->stable.offset <= zones[z].last &&
-				!iotmq_stable_is_publisher(zones[z].memory->sequence) &&
+				!iotmq_zone_lock_is_ours(zones[z].memory->zone_id, ZONE_LOCK_PUBLISH,
+										 RowExclusiveLock) &&
 				iotmq_stable_refresh(zones[z].memory) <= zones[z].last)
 				open = true;
 	}
 	return !open;
 }
 
-/* Did this transaction publish to the zone? (Its own lock is in no list.) */
-bool
-iotmq_stable_is_publisher(Oid sequence)
-{
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, sequence);
-	return LOCK_HELD_BY_ME(&tag, RowExclusiveLock);
-}
-
-/* exclude_publishers(sequence regclass) RETURNS void: none is open, none can begin. */
+/* stable_exclude_publishers(zone_id int) RETURNS void: none is open, none can begin. */
 PG_FUNCTION_INFO_V1(iotmq_stable_exclude_publishers);
 Datum
 iotmq_stable_exclude_publishers(PG_FUNCTION_ARGS)
 {
-	LockRelationOid(PG_GETARG_OID(0), ExclusiveLock);
+	iotmq_zone_lock_take(PG_GETARG_INT32(0), ZONE_LOCK_PUBLISH, ExclusiveLock);
 	PG_RETURN_VOID();
 }
 
 /*
- * stable_sample(sequence regclass) RETURNS xid8: F of a sample whose H is the last offset
- * drawn now, for what outlives a call: sealing.
+ * stable_sample(zone_id int) RETURNS xid8: F of a sample, for what outlives a call: sealing.
+ * NULL: nothing can be learnt now, since somebody is changing the zone. The caller has read
+ * before what he wants to be known to all publishers that the sample does not wait for.
  */
 PG_FUNCTION_INFO_V1(iotmq_stable_sample);
 Datum
 iotmq_stable_sample(PG_FUNCTION_ARGS)
 {
-	(void) iotmq_sequence_last(PG_GETARG_OID(0));	/* r1 orders us behind who drew */
+	if (!iotmq_zone_lock_is_free(PG_GETARG_INT32(0), ZONE_LOCK_CHANGE))
+		PG_RETURN_NULL();
 	PG_RETURN_FULLTRANSACTIONID(ReadNextFullTransactionId());
 }
 
 /*
- * stable_is_decided(sequence regclass, sample_xid xid8) RETURNS boolean: has every
- * publisher ended that a sample with this xid had to wait for? NULL: the sample is
- * void, of another cluster. Whoever asks must look after prepared transactions
- * himself: the list of holders has its gap there.
+ * stable_is_decided(zone_id int, sample_xid xid8) RETURNS boolean: has every
+ * publisher ended, and told what it changed, that a sample with this xid had to wait for?
+ * NULL: the sample is void, of another cluster.
  */
 PG_FUNCTION_INFO_V1(iotmq_stable_is_decided);
 Datum
 iotmq_stable_is_decided(PG_FUNCTION_ARGS)
 {
+	int32		zone_id = PG_GETARG_INT32(0);
 	FullTransactionId sample_xid = PG_GETARG_FULLTRANSACTIONID(1);
-	FullTransactionId oldest = oldest_holder(PG_GETARG_OID(0));
+	FullTransactionId oldest = oldest_holder(zone_id);
 
 	if (FullTransactionIdFollows(sample_xid, ReadNextFullTransactionId()))
 		PG_RETURN_NULL();
-	PG_RETURN_BOOL(!FullTransactionIdIsValid(oldest) ||
-				   FullTransactionIdFollowsOrEquals(oldest, sample_xid));
+	PG_RETURN_BOOL((!FullTransactionIdIsValid(oldest) ||
+					FullTransactionIdFollowsOrEquals(oldest, sample_xid)) &&
+				   iotmq_zone_lock_is_free(zone_id, ZONE_LOCK_CHANGE));
 }
 
 /* Has it a sample that may move that offset on? One of another cluster is void. */
@@ -239,18 +239,18 @@ may_help(const Stable *stable, int64 offset)
 		!FullTransactionIdFollows(stable->sample_xid, ReadNextFullTransactionId());
 }
 
-/* The lowest transaction id among the holders; invalid if there is none. */
+/* The lowest transaction id among the zone's publishers; invalid if there is none. */
 static FullTransactionId
-oldest_holder(Oid sequence)
+oldest_holder(int32 zone_id)
 {
 	FullTransactionId next = ReadNextFullTransactionId();
 	FullTransactionId oldest = InvalidFullTransactionId;
-	LOCKTAG		tag;
 	VirtualTransactionId *holders;
 	int			n;
 
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, sequence);
-	holders = GetLockConflicts(&tag, ShareLock, &n);
+	if (iotmq_zone_lock_is_ours(zone_id, ZONE_LOCK_PUBLISH, RowExclusiveLock))
+		oldest = GetTopFullTransactionIdIfAny();
+	holders = iotmq_zone_lock_holders(zone_id, ZONE_LOCK_PUBLISH, &n);
 	for (int i = 0; i < n; i++)
 	{
 		TransactionId xid = holder_xid(holders[i]);

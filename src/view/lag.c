@@ -65,6 +65,7 @@ static void read_cursors(Lags *lags, Snapshot snapshot);
 static void read_leases(Lags *lags, Snapshot snapshot);
 static void read_waiting(Lags *lags, Snapshot snapshot);
 static void find_oldest(const OverviewZone *zone, Lag *lags);
+static int64 ready_messages(const OverviewZone *entry, const Lag *lag);
 static bool date_oldest(const OverviewZone *entry, Lag **behind, int n);
 static void date_redriven(int32 cursor_id, Lag *lag);
 static int	compare_oldest(const void *a, const void *b);
@@ -264,7 +265,7 @@ find_oldest(const OverviewZone *zone, Lag *lags)
 		lag->earliest_offset = zone->earliest_offset;
 		lag->end_offset = zone->end.last + 1;
 		lag->stable_offset = Max(zone->stable_offset, lag->next_offset);
-		lag->ready_messages = Max(lag->stable_offset - Max(lag->next_offset, lag->earliest_offset), 0);
+		lag->ready_messages = ready_messages(zone, lag);
 		lag->oldest_published_at = NONE;
 		if (lag->ready_messages > 0)
 			lag->oldest_offset = Min(lag->oldest_offset, Max(lag->next_offset, lag->earliest_offset));
@@ -279,6 +280,21 @@ find_oldest(const OverviewZone *zone, Lag *lags)
 	while (n > 0 && !date_oldest(zone, behind, n))
 		;
 	pfree(behind);
+}
+
+/* Decided and not delivered, without offsets that never came to be. */
+static int64
+ready_messages(const OverviewZone *entry, const Lag *lag)
+{
+	int64		from = Max(lag->next_offset, lag->earliest_offset);
+	int64		n = Max(lag->stable_offset - from, 0);
+	Topic	   *topic;
+	Zone	   *zone;
+
+	if (n > 0 && iotmq_epoch_differs(from, lag->stable_offset) &&
+		iotmq_catalog_zone_by_id(entry->zone_id, &topic, &zone))
+		n -= iotmq_epoch_missing(zone, from, lag->stable_offset);
+	return n;
 }
 
 /*

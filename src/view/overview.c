@@ -111,7 +111,7 @@ fill_zone(OverviewZone *entry, const Zone *zone)
 {
 	entry->zone_id = zone->zone_id;
 	entry->earliest_offset = zone->earliest_offset;
-	entry->end.memory = iotmq_stable_memory(zone->sequence);
+	entry->end.memory = iotmq_stable_memory(zone);
 }
 
 static void

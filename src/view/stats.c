@@ -71,10 +71,14 @@ put_row(ReturnSetInfo *result, const OverviewZone *entry, const Zone *zone)
 	iotmq_overview_column(&row, Int64GetDatum(zone->nsegments), true);
 	iotmq_overview_column(&row, Int64GetDatum(zone->earliest_offset), true);
 	iotmq_overview_column(&row, Int64GetDatum(end_offset), true);
-	iotmq_overview_column(&row, Int64GetDatum(Max(end_offset - zone->earliest_offset, 0)), true);
+	iotmq_overview_column(&row, Int64GetDatum(
+		Max(end_offset - zone->earliest_offset -
+			iotmq_epoch_missing(zone, zone->earliest_offset, end_offset), 0)), true);
 	iotmq_overview_column(&row, Int64GetDatum(bytes_of_zone(zone, GetCurrentStatementStartTimestamp())), true);
 	iotmq_overview_column(&row, TimestampTzGetDatum(oldest), has_oldest);
 	iotmq_overview_column(&row, TimestampTzGetDatum(newest), !TIMESTAMP_IS_NOBEGIN(newest));
+	iotmq_overview_column(&row, Int64GetDatum(end_offset - 1 -
+											  iotmq_epoch_missing(zone, 1, end_offset)), true);
 	tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.isnull);
 }
 

@@ -1,0 +1,95 @@
+/*
+ * zone_lock.c - locks on a zone that no SQL command takes.
+ *
+ * They are object locks on the zone's row of iotmq.zone. A lock on a table or a sequence
+ * can be taken by whoever can name it, some even before PostgreSQL looks at rights; these
+ * only by our code. They are held to the end of the transaction, or of the subtransaction
+ * that took them, if that is rolled back; prepared transactions keep them.
+ *
+ *   publish   RowExclusive: an open publisher (see stable.c). Exclusive: nobody publishes.
+ *   change    RowExclusive: whoever changes what readers of the zone rely on (segments,
+ *             how far they are closed), until all have been told. Share: nobody is at it.
+ *   epoch     Exclusive: moves the zone's offsets on to a new epoch, for a moment.
+ *
+ * Order: publish, then change, then epoch; tables and rows after these.
+ */
+#include "log/log.h"
+
+#include "miscadmin.h"
+
+static void set_tag(LOCKTAG *tag, int32 zone_id, ZoneLock which);
+
+/* Waits for the lock. */
+void
+iotmq_zone_lock_take(int32 zone_id, ZoneLock which, LOCKMODE mode)
+{
+	LOCKTAG		tag;
+
+	set_tag(&tag, zone_id, which);
+	(void) LockAcquire(&tag, mode, false, false);
+}
+
+/* Takes the lock if it can be had at once. */
+bool
+iotmq_zone_lock_try(int32 zone_id, ZoneLock which, LOCKMODE mode)
+{
+	LOCKTAG		tag;
+
+	set_tag(&tag, zone_id, which);
+	return LockAcquire(&tag, mode, false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/* Gives back what was taken before. */
+void
+iotmq_zone_lock_give(int32 zone_id, ZoneLock which, LOCKMODE mode)
+{
+	LOCKTAG		tag;
+
+	set_tag(&tag, zone_id, which);
+	LockRelease(&tag, mode, false);
+}
+
+/* Does no other transaction hold the lock in a mode that conflicts with Share? */
+bool
+iotmq_zone_lock_is_free(int32 zone_id, ZoneLock which)
+{
+	if (!iotmq_zone_lock_try(zone_id, which, ShareLock))
+		return false;
+	iotmq_zone_lock_give(zone_id, which, ShareLock);
+	return true;
+}
+
+/* Does this transaction hold the lock in that mode? */
+bool
+iotmq_zone_lock_is_ours(int32 zone_id, ZoneLock which, LOCKMODE mode)
+{
+	LOCKTAG		tag;
+
+	set_tag(&tag, zone_id, which);
+	return LOCK_HELD_BY_ME(&tag, mode);
+}
+
+/* The other transactions that hold the lock RowExclusive, n of them, allocated. */
+VirtualTransactionId *
+iotmq_zone_lock_holders(int32 zone_id, ZoneLock which, int *n)
+{
+	LOCKTAG		tag;
+
+	set_tag(&tag, zone_id, which);
+	return GetLockConflicts(&tag, ShareLock, n);
+}
+
+/* zone_lock_change(zone_id int) RETURNS void: takes the change lock, as somebody who changes. */
+PG_FUNCTION_INFO_V1(iotmq_zone_lock_change);
+Datum
+iotmq_zone_lock_change(PG_FUNCTION_ARGS)
+{
+	iotmq_zone_lock_take(PG_GETARG_INT32(0), ZONE_LOCK_CHANGE, RowExclusiveLock);
+	PG_RETURN_VOID();
+}
+
+static void
+set_tag(LOCKTAG *tag, int32 zone_id, ZoneLock which)
+{
+	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, iotmq_relation_table(CATALOG_ZONE), zone_id, which);
+}
