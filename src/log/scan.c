@@ -30,6 +30,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "core/stop.h"
+
 static bool resolve_gap(ZoneScan *scan, const SegmentScan *next);
 static SegmentScan *lowest(ZoneScan *scan);
 static int	guess(ZoneScan *scan);
@@ -261,6 +263,7 @@ resolve_gap(ZoneScan *scan, const SegmentScan *next)
 	if (stable <= scan->position)
 		return false;
 
+	STOP("scan_stable");
 	AcceptInvalidationMessages();
 	scan->stale = iotmq_catalog_changes() != scan->zone->changes;
 	if (scan->stale)

@@ -64,6 +64,8 @@
 #include "utils/memutils.h"
 #include "utils/xid8.h"
 
+#include "core/stop.h"
+
 static HTAB *states = NULL;		/* StableState by sequence, of this backend */
 
 static FullTransactionId oldest_holder(Oid sequence);
@@ -151,7 +153,9 @@ iotmq_stable_refresh(StableState *state)
 	if (last < state->stable_offset)
 		return state->stable_offset;
 
+	STOP("stable_last_read");
 	oldest = oldest_holder(state->sequence);	/* r2 */
+	STOP("stable_listed");
 	if (!FullTransactionIdIsValid(oldest))
 	{
 		state->stable_offset = last + 1;
