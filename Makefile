@@ -7,6 +7,8 @@
 # PG_CONFIG=/path/to/pg_config chooses another PostgreSQL.
 # TESTS="name..." narrows test and installcheck down to the tests of that name.
 
+PG_CONFIG ?= pg_config
+
 EXTENSION = iotmq
 EXTVERSION = 0.1.0
 MODULE_big = iotmq
@@ -28,9 +30,14 @@ DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*/*.c)))
 PG_CPPFLAGS = -I$(srcdir)/src
 
-# $(call tests,FILES): their names, or those of them that TESTS asks for.
-tests = $(if $(TESTS),$(filter $(TESTS),$(call names,$(1))),$(call names,$(1)))
+# $(call tests,FILES): their names, or those of them that TESTS asks for.  Tests that
+# hold backends at stops need what tools/test builds (test/modules/stop): elsewhere
+# installcheck leaves them out.
+tests = $(filter-out $(without_stops),$(filter $(or $(TESTS),%),$(call names,$(1))))
 names = $(basename $(notdir $(sort $(wildcard $(1)))))
+stops = $(wildcard $(shell $(PG_CONFIG) --sharedir 2>/dev/null)/extension/iotmq_stop.control)
+without_stops := $(if $(stops),,$(basename $(notdir \
+	$(shell grep -rl iotmq_stop test/sql test/specs test/t))))
 
 REGRESS := $(call tests,test/sql/*.sql)
 ISOLATION := $(call tests,test/specs/*.spec)
@@ -46,7 +53,6 @@ EXTRA_CLEAN = output_iso
 all:
 
 # The targets at the end work without PostgreSQL, since they install it.
-PG_CONFIG ?= pg_config
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
 ifneq ($(PGXS),)
 include $(PGXS)

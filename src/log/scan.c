@@ -26,6 +26,7 @@
 #include "log/segment_scan.h"
 
 #include "access/xlog.h"
+#include "core/stop.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -286,6 +287,7 @@ resolve_gap(ZoneScan *scan, const SegmentScan *next)
 	if (stable <= scan->position)
 		return false;
 
+	STOP("scan_stable");
 	AcceptInvalidationMessages();
 	scan->stale = !iotmq_catalog_zone_is_current(scan->zone);
 	if (scan->stale)

@@ -56,6 +56,7 @@
 #include "access/twophase.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "core/stop.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
@@ -121,7 +122,9 @@ iotmq_stable_refresh(ZoneMemory *memory)
 	if (last < stable->offset)
 		return stable->offset;
 
+	STOP("stable_last_read");
 	oldest = oldest_holder(memory->zone_id);	/* r2 */
+	STOP("stable_listed");
 	if (!iotmq_zone_lock_is_free(memory->zone_id, ZONE_LOCK_CHANGE))	/* r3 */
 		return stable->offset;
 	if (!FullTransactionIdIsValid(oldest))
