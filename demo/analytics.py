@@ -1,6 +1,5 @@
 """Group "analytics": window aggregates and anomalies of every device.
 
-usage: analytics.py NAME
 Several of these run at once, and one device's messages may be in the batches of two of them.
 A device's row is locked for the whole transaction, always in the order of device_id, so they
 neither overwrite each other nor deadlock. Two batches may come in either order, though: window
@@ -8,13 +7,11 @@ aggregates don't depend on it, and a z-score does so a little.
 """
 
 import math
-import sys
 from datetime import datetime, timezone
 
 from psycopg2.extras import execute_values
 
-from common import run, setting
-from consumer import work
+from common import setting
 
 ROLLING = 60  # readings of a device that a new one is compared with
 ENOUGH = 12  # readings it takes to judge
@@ -109,7 +106,3 @@ def effects(cur, messages):
     )
     if anomalies:
         execute_values(cur, "INSERT INTO demo.anomaly (id, zone, device_id, at, value, z_score) VALUES %s", anomalies)
-
-
-if __name__ == "__main__":
-    run(lambda: work("analytics", sys.argv[1], effects))

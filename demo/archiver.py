@@ -1,6 +1,5 @@
 """Group "archive": the log as compressed NDJSON files, one per zone and segment.
 
-usage: archiver.py NAME
 Pull reading without leases: fetch from the group's position, append to the files, then commit
 the position. Each batch is a gzip member of its own, so a file is appended to without being read.
 Files are flushed to disk before the position is committed, and each file's valid length is
@@ -14,7 +13,7 @@ import sys
 import time
 from datetime import timezone
 
-from common import TOPIC, Stop, connect, run, setting
+from common import ARCHIVE, TOPIC, connect, setting
 from consumer import receipt
 
 POLL = 0.1  # seconds
@@ -74,7 +73,6 @@ def append(path, valid, lines):
 
 class Archiver:
     def __init__(self, name):
-        self.folder = os.environ["ARCHIVE"]
         self.size = setting("BATCH")
         self.conn = connect(name)
         self.segments = {}  # zone: [(from, to)]
@@ -104,7 +102,7 @@ class Archiver:
             files.setdefault(self.path(cur, zone, published_at), []).append(line)
         lengths = {}
         for path, lines in files.items():
-            lengths[path] = append(os.path.join(self.folder, path), self.valid.get(path, 0), lines)
+            lengths[path] = append(os.path.join(ARCHIVE, path), self.valid.get(path, 0), lines)
             cur.execute(RECORD, [path, len(lines), lengths[path]])
         if rows:
             position = rows[-1][0] + 1
@@ -125,13 +123,8 @@ class Archiver:
         sys.exit(f"archiver: zone {zone} has no segment for {published_at}")
 
 
-def main():
-    stop = Stop()
-    archiver = Archiver(sys.argv[1])
-    while not stop:
+def work(name, stopping):
+    archiver = Archiver(name)
+    while not stopping:
         if not archiver.round():
             time.sleep(POLL)
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,7 +1,6 @@
-"""What every program of the demo shares: the topic, the settings, the connection, the way to stop."""
+"""What every program of the demo shares: the topic, the settings, the connection."""
 
 import os
-import signal
 import sys
 
 import psycopg2
@@ -9,31 +8,36 @@ import psycopg2
 TOPIC = "telemetry"
 URGENT = ("alarm", "battery")  # the tags that the threshold group asks for
 
+DATA = os.environ.get("DATA")
+KEEP = os.environ.get("KEEP")
+SEGMENT = os.environ.get("SEGMENT") or "10 s"
+ARCHIVE = os.environ["ARCHIVE"]
 
-# The numbers among the settings of demo/run: kind, least, most.
+# The numbers among the settings, which demo/run explains: kind, default, least, most.
 SETTINGS = {
-    "SECONDS_TO_RUN": (float, 1, 86400),
-    "DEVICES": (int, 1, 1000000),
-    "ZONES": (int, 1, 1000),
-    "RATE": (float, 1, 1000000),
-    "PUBLISHERS": (int, 1, 90),
-    "ROLLBACKS": (float, 0, 99),
-    "BATCH": (int, 1, 10000),
-    "WINDOW": (float, 0.001, 1e9),
-    "FAULTS": (float, 0, 86400),
+    "SECONDS_TO_RUN": (float, 20, 1, 86400),
+    "DEVICES": (int, 1000, 1, 1000000),
+    "ZONES": (int, 4, 1, 1000),
+    "RATE": (float, 2000, 1, 1000000),
+    "PUBLISHERS": (int, 4, 1, 90),
+    "ROLLBACKS": (float, 2, 0, 99),
+    "BATCH": (int, 2000 if DATA else 500, 1, 10000),
+    "WINDOW": (float, 3600 if DATA else 5, 0.001, 1e9),
+    "FAULTS": (float, 0, 0, 86400),
 }
 
 
 def setting(name):
     """A setting as a number; otherwise the demo ends and says what is wrong with it."""
-    kind, least, most = SETTINGS[name]
+    kind, default, least, most = SETTINGS[name]
+    given = os.environ.get(name) or default
     try:
-        value = kind(os.environ[name])
+        value = kind(given)
     except ValueError:
         value = None
     if value is None or not least <= value <= most:
         what = "a whole number" if kind is int else "a number"
-        sys.exit(f"demo: {name} must be {what} from {least:,} to {most:,}, not \"{os.environ[name]}\"")
+        sys.exit(f"demo: {name} must be {what} from {least:,} to {most:,}, not \"{given}\"")
     return value
 
 
@@ -42,26 +46,11 @@ def connect(name):
     return psycopg2.connect(application_name="demo " + name)
 
 
-class Stop:
-    """Becomes true when the demo asks this program to end (SIGTERM); Ctrl-C is the demo's affair."""
-
-    def __init__(self):
-        self.requested = False
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, self._request)
-
-    def _request(self, *_):
-        self.requested = True
-
-    def __bool__(self):
-        return self.requested
-
-
-def run(main):
+def run(name, main):
     """Run a program's main(); a database error is one line and exit status 1."""
     try:
         main()
     except psycopg2.Error as error:
-        sys.exit(f"{os.path.basename(sys.argv[0])}: {str(error).strip()}")
+        sys.exit(f"{name}: {str(error).strip()}")
     except BrokenPipeError:  # nobody reads the report any more
         sys.exit(1)

@@ -12,7 +12,7 @@ import time
 import psycopg2.errors
 import psycopg2.extras
 
-from common import TOPIC, Stop, connect, setting
+from common import TOPIC, connect, setting
 
 CONSUME = """
     SELECT lease_id, zone, msg_offset, device_id, tag, payload, published_at,
@@ -21,12 +21,11 @@ CONSUME = """
 """
 
 
-def work(group, name, effects):
+def work(group, name, effects, stopping):
     """Consume for the group and call effects(cursor, messages) for each batch, until asked to stop."""
-    stop = Stop()
     size = setting("BATCH")
     conn = connect(name)
-    while not stop:
+    while not stopping:
         with conn, conn.cursor(cursor_factory=psycopg2.extras.NamedTupleCursor) as cur:
             cur.execute(CONSUME, [TOPIC, group, size, name])
             received = time.time()

@@ -1,17 +1,15 @@
 """The simulated fleet: one publisher connection's share of the devices, at a steady rate.
 
-usage: fleet.py NUMBER    (from 1 to PUBLISHERS)
 Devices are spread over all zones and each zone is served by every connection, so that
 transactions of several connections are always open in the same zone.
 """
 
 import math
-import sys
 import time
 from datetime import datetime, timezone
 
-from common import Stop, run, setting
-from publisher import Message, Publisher, copy, publish, publish_batch
+from common import setting
+from publisher import Message, copy, publish, publish_batch
 
 TICK = 0.04  # seconds from one transaction of a connection to the next
 TOO_HOT = 45.0
@@ -55,10 +53,9 @@ class Device:
         return Message(message_id, self.device_id, tag, payload)
 
 
-def main():
-    stop = Stop()
-    number = int(sys.argv[1])
-    publisher = Publisher(number)
+def transactions(publisher):
+    """What the connection sends, when it is due: (way, zone, messages)."""
+    number = publisher.number
     publishers, devices = setting("PUBLISHERS"), setting("DEVICES")
     seconds, per_tick = setting("SECONDS_TO_RUN"), setting("RATE") / publishers * TICK
 
@@ -72,7 +69,7 @@ def main():
     turn, due = [0] * len(served), 0.0
     for tick in range(int(seconds / TICK) if served else 0):
         time.sleep(max(0, start + tick * TICK - time.monotonic()))
-        if stop or time.monotonic() - start > seconds:
+        if time.monotonic() - start > seconds:
             break
         due += per_tick
         which = (tick + number) % len(served)
@@ -86,11 +83,6 @@ def main():
             way = publisher.random.choices([publish, publish_batch, copy], [1, 2, 2])[0]
             if way is publish:
                 for message in messages:
-                    publisher.send(way, zone, [message])
+                    yield way, zone, [message]
             else:
-                publisher.send(way, zone, messages)
-    publisher.finish()
-
-
-if __name__ == "__main__":
-    run(main)
+                yield way, zone, messages

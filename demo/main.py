@@ -9,20 +9,14 @@ import subprocess
 import sys
 import time
 
-import fleet
-import replay
 import report
-from common import SETTINGS, TOPIC, connect, run, setting
+from common import ARCHIVE, KEEP, SEGMENT, SETTINGS, TOPIC, connect, run, setting
+from program import SOURCE
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TICK = 2.0  # seconds between two lines of progress
 PATIENCE = 30.0  # seconds without a delivery after which the rest counts as lost
-CONSUMERS = {
-    "analytics-1": ["analytics.py", "analytics-1"],
-    "analytics-2": ["analytics.py", "analytics-2"],
-    "threshold-1": ["threshold.py", "threshold-1"],
-    "archiver-1": ["archiver.py", "archiver-1"],
-}
+CONSUMERS = ["analytics-1", "analytics-2", "threshold-1", "archiver-1"]
 
 
 class Programs:
@@ -44,8 +38,8 @@ class Programs:
                 process.kill()
                 process.wait()
 
-    def start(self, name, command):
-        self.running[name] = subprocess.Popen([sys.executable, os.path.join(HERE, command[0]), *command[1:]])
+    def start(self, name):
+        self.running[name] = subprocess.Popen([sys.executable, os.path.join(HERE, "program.py"), name])
 
     def kill(self, name):
         """As a crash would end it."""
@@ -65,7 +59,7 @@ def prepare(cur, zones):
         cur.execute("CREATE EXTENSION iotmq;" + file.read())
     cur.execute(
         "SELECT iotmq.create_topic(%s, zones => %s, retention => '1 day', segment_interval => %s)",
-        [TOPIC, zones, os.environ["SEGMENT"]],
+        [TOPIC, zones, SEGMENT],
     )
     for group, tags in (("analytics", "*"), ("threshold", "alarm || battery"), ("archive", "*")):
         cur.execute(
@@ -78,7 +72,7 @@ def faults(cur, programs):
     print("        analytics-1 and archiver-1 are killed and started again, publisher 1 is cut off")
     for name in ("analytics-1", "archiver-1"):
         programs.kill(name)
-        programs.start(name, CONSUMERS[name])
+        programs.start(name)
     cur.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'demo publisher 1'")
 
 
@@ -113,26 +107,22 @@ def watch(cur, programs):
 
 
 def main():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     for name in SETTINGS:
         setting(name)
-    data = os.environ["DATA"]
-    publishers = setting("PUBLISHERS")
-    zones = replay.zones(data) if data else fleet.zones()
+    publishers, zones = setting("PUBLISHERS"), SOURCE.zones()
     conn = connect("report")
     conn.autocommit = True
     with conn.cursor() as cur, Programs() as programs:
         prepare(cur, zones)
-        for name, command in CONSUMERS.items():
-            programs.start(name, command)
-        source = "replay.py" if data else "fleet.py"
-        print(f"{publishers} publishers ({source}), {len(zones)} zones, 3 groups")
+        for name in CONSUMERS:
+            programs.start(name)
+        print(f"{publishers} publishers ({SOURCE.__name__}.py), {len(zones)} zones, 3 groups")
         for number in range(1, publishers + 1):
-            programs.start(f"publisher-{number}", [source, str(number)])
+            programs.start(f"publisher-{number}")
         watch(cur, programs)
     with conn.cursor() as cur:
-        wrong = report.check(cur, os.environ["ARCHIVE"], bool(os.environ["KEEP"]))
+        wrong = report.check(cur, ARCHIVE, KEEP)
     print()
     if wrong:
         sys.exit("FAILED: " + "; ".join(wrong))
@@ -140,4 +130,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run("demo", main)

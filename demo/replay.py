@@ -1,6 +1,5 @@
 """Replay of recorded series: <DATA>/<zone>/<device>.csv with the header timestamp,value.
 
-usage: replay.py NUMBER    (from 1 to PUBLISHERS)
 Each connection takes its share of the files and sends them as fast as they go. A device's
 readings are sent by one connection, in the order of its file.
 """
@@ -14,8 +13,8 @@ import re
 import sys
 from datetime import datetime
 
-from common import Stop, run, setting
-from publisher import Message, Publisher, copy, publish_batch
+from common import DATA, setting
+from publisher import Message, copy, publish_batch
 
 MEMORY = 0.02  # weight of a new reading in the running mean and variance
 FAR = 4.0  # standard deviations from the mean that make a reading an alarm
@@ -36,8 +35,8 @@ def series(folder):
     return sorted(found, key=lambda item: (-os.path.getsize(item[2]), item[2]))
 
 
-def zones(folder):
-    return sorted({zone for zone, _, _ in series(folder)})
+def zones():
+    return sorted({zone for zone, _, _ in series(DATA)})
 
 
 def _zone_name(directory, taken):
@@ -88,18 +87,10 @@ def messages(publisher, device, path):
         yield Message(message_id, device, "alarm" if far else "reading", payload)
 
 
-def main():
-    stop = Stop()
-    number = int(sys.argv[1])
-    publisher = Publisher(number)
+def transactions(publisher):
+    """What the connection sends, as (way, zone, messages)."""
     ways = itertools.cycle([publish_batch, copy])
-    share = series(os.environ["DATA"])[number - 1 :: setting("PUBLISHERS")]
-    for zone, device, path in share:
+    for zone, device, path in series(DATA)[publisher.number - 1 :: setting("PUBLISHERS")]:
         source = messages(publisher, device, path)
-        while not stop and (chunk := list(itertools.islice(source, setting("BATCH")))):
-            publisher.send(next(ways), zone, chunk)
-    publisher.finish()
-
-
-if __name__ == "__main__":
-    run(main)
+        while chunk := list(itertools.islice(source, setting("BATCH"))):
+            yield next(ways), zone, chunk

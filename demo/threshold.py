@@ -1,15 +1,9 @@
 """Group "threshold": a light function behind a tag filter that raises alerts.
 
-usage: threshold.py NAME
 The server delivers only the tags that the group asks for; all others cost this program nothing.
 """
 
-import sys
-
 from psycopg2.extras import execute_values
-
-from common import run
-from consumer import work
 
 LOW_BATTERY = 15.0  # per cent
 
@@ -28,7 +22,3 @@ def effects(cur, messages):
     alerts = [(m.payload["id"], m.zone, m.device_id, why, m.published_at) for m in messages if (why := reason(m))]
     if alerts:
         execute_values(cur, "INSERT INTO demo.alert (id, zone, device_id, reason, published_at) VALUES %s", alerts)
-
-
-if __name__ == "__main__":
-    run(lambda: work("threshold", sys.argv[1], effects))

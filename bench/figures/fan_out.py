@@ -6,7 +6,7 @@ the bare table read by three range readers (WAL from the first publish to the la
 
 import time
 
-from lib import bench
+import bench
 
 GROUPS = 3
 
@@ -41,57 +41,51 @@ DELETE FROM queue{n} WHERE id > :done AND id <= :id;
 """
 
 
-def read_together(it, scripts, messages, **variables):
-    """deliveries a second of all readers, until the last is done"""
-    started = time.monotonic()
-    bench.pgbench(it, scripts, transactions=messages // 100, **variables)
-    return GROUPS * messages / (time.monotonic() - started)
-
-
-def measure():
+def measure(it):
     messages = bench.scaled(300_000, 1000)
     deliveries = GROUPS * messages
     wal = {"iotmq": [], "bare": []}
-    with bench.database("fan_out") as it:
-        def iotmq(*_):
-            it.new_topic("bench")
-            for n in range(GROUPS):
-                it.new_group("bench", f"group{n}")
-            it.run("CHECKPOINT")
-            before = it.wal()
-            it.run("CALL load_topic('bench', %s)", messages)
-            rate = read_together(it, [bench.CONSUME.format(topic="bench", group=f"group{n}") for n in range(GROUPS)], messages)
-            wal["iotmq"].append((it.wal() - before) / deliveries)
-            return rate * (deliveries - it.lag("bench")) / deliveries
 
-        def bare(*_):
-            it.new_bare()
-            it.run("CHECKPOINT")
-            before = it.wal()
-            it.run("CALL load_bare(%s)", messages)
-            rate = read_together(it, [bench.READ_BARE] * GROUPS, messages, msg_offset=0)
-            wal["bare"].append((it.wal() - before) / deliveries)
-            return rate
+    def read_together(*scripts, **variables):
+        """deliveries a second of all readers, until the last is done"""
+        started = time.monotonic()
+        it.pgbench(*scripts, transactions=messages // 100, **variables)
+        return deliveries / (time.monotonic() - started)
 
-        def queue(*_):
-            for n in range(GROUPS):
-                it.run(QUEUE.format(n=n, messages=messages))
-                it.run(f"VACUUM ANALYZE queue{n}")
-            it.run("CHECKPOINT")
-            rate = read_together(it, [TAKE.format(n=n) for n in range(GROUPS)], messages, done=0, id=0)
-            left = it.value("SELECT " + " + ".join(f"(SELECT count(*) FROM queue{n})" for n in range(GROUPS)))
-            for n in range(GROUPS):
-                it.run(f"DROP TABLE queue{n}")
-            return rate * (deliveries - left) / deliveries
+    def iotmq():
+        it.new_topic("bench")
+        for n in range(GROUPS):
+            it.new_group("bench", f"group{n}")
+        it.run("CHECKPOINT")
+        before = it.wal()
+        it.run("CALL load_topic('bench', %s)", messages)
+        rate = read_together(*(bench.consume("bench", f"group{n}") for n in range(GROUPS)))
+        wal["iotmq"].append((it.wal() - before) / deliveries)
+        return rate * (deliveries - it.lag("bench")) / deliveries
 
-        values = bench.alternate("fan_out", iotmq=iotmq, bare=bare, queue=queue)
+    def bare():
+        it.run("CALL new_bare()")
+        it.run("CHECKPOINT")
+        before = it.wal()
+        it.run("CALL load_bare(%s)", messages)
+        rate = read_together(*[bench.READ_BARE] * GROUPS, msg_offset=0)
+        wal["bare"].append((it.wal() - before) / deliveries)
+        return rate
 
-    rates = {side: bench.median(values[side]) for side in values}
-    bytes_each = {side: bench.median(wal[side]) for side in wal}
-    wal_ratio = bench.median_ratio(wal["iotmq"], wal["bare"])
-    return [
-        bench.at_least("3 groups x 300,000, bare = SKIP LOCKED queue", rates["iotmq"], rates["queue"],
-                       bench.median_ratio(values["iotmq"], values["queue"]), 3.0),
-        bench.Result("WAL bytes per delivered message", f"{bytes_each['iotmq']:.0f}", f"{bytes_each['bare']:.0f}",
-                     f"{wal_ratio:.2f}", "at most 1.30", wal_ratio <= 1.3),
-    ]
+    def queue():
+        for n in range(GROUPS):
+            it.run(QUEUE.format(n=n, messages=messages))
+            it.run(f"VACUUM ANALYZE queue{n}")
+        it.run("CHECKPOINT")
+        rate = read_together(*(TAKE.format(n=n) for n in range(GROUPS)), done=0, id=0)
+        left = 0
+        for n in range(GROUPS):
+            left += it.value(f"SELECT count(*) FROM queue{n}")
+            it.run(f"DROP TABLE queue{n}")
+        return rate * (deliveries - left) / deliveries
+
+    rates = bench.alternate("fan_out", iotmq=iotmq, bare=bare, queue=queue)
+    ratio = bench.median_ratio(wal["iotmq"], wal["bare"])
+    return [bench.at_least("3 groups x 300,000, bare = SKIP LOCKED queue", rates["iotmq"], rates["queue"], 3.0),
+            bench.Row("WAL bytes per delivered message", bench.short(bench.median(wal["iotmq"])),
+                      bench.short(bench.median(wal["bare"])), f"{ratio:.2f}", "at most 1.30", ratio <= 1.3)]

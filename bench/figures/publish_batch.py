@@ -1,6 +1,6 @@
 """publish_batch of 1,000 against INSERT ... SELECT FROM unnest of the same arrays into a bare table."""
 
-from lib import bench
+import bench
 
 TURNS = 4
 
@@ -19,21 +19,17 @@ INSERT = ARRAYS + """INSERT INTO bare (device_id, payload)
 SELECT * FROM unnest(:device_ids::text[], :payloads::jsonb[]);"""
 
 
-def rate(it, script):
-    it.run("CHECKPOINT")
-    return 1000 * bench.pgbench(it, script, seconds=bench.scaled(8 / TURNS), fetched=0, device_ids="{}", payloads="{}")[0]
+def measure(it):
+    def rate(script):
+        it.run("CHECKPOINT")
+        return 1000 * it.pgbench(script, seconds=bench.scaled(8 / TURNS), fetched=0, device_ids="{}", payloads="{}")
 
+    def iotmq():
+        it.new_topic("bench")
+        return rate(PUBLISH)
 
-def measure():
-    with bench.database("publish_batch") as it:
-        def iotmq(*_):
-            it.new_topic("bench")
-            return rate(it, PUBLISH)
+    def bare():
+        it.run("CALL new_bare()")
+        return rate(INSERT)
 
-        def bare(*_):
-            it.new_bare()
-            return rate(it, INSERT)
-
-        values = bench.alternate("publish_batch", turns=TURNS, iotmq=iotmq, bare=bare)
-    ratio = bench.median_ratio(values["iotmq"], values["bare"])
-    return [bench.at_least("publish_batch of 1,000", bench.median(values["iotmq"]), bench.median(values["bare"]), ratio, 1.0)]
+    return [bench.compare("publish_batch of 1,000", 1.0, turns=TURNS, iotmq=iotmq, bare=bare)]

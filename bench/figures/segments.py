@@ -1,32 +1,29 @@
 """A topic with 200 segments is published to and read as fast as one with 12."""
 
-from lib import bench
+from functools import partial
 
-PUBLISH = "SELECT iotmq.publish('{topic}', 'device', :payload);"
+import bench
+
+SEGMENTS = {"many": 200, "few": 12}
 
 
-def measure():
+def measure(it):
     messages = bench.scaled(200_000, 1000)
-    with bench.database("segments") as it:
-        it.run(bench.LOAD_PAST)
-        topics = {"many": 200, "few": 12}
-        for topic, segments in topics.items():
-            it.new_topic(topic, segment_interval=f"{40 * 3600 // segments} seconds")
-            it.run("CALL load_past(%s, %s, %s)", topic, messages, segments)
-        it.run("VACUUM ANALYZE")
+    for topic, segments in SEGMENTS.items():
+        it.new_topic(topic, segment_interval=f"{40 * 3600 // segments} seconds")
+        it.run("CALL load_past(%s, %s, %s)", topic, messages, segments)
+    it.vacuum()
 
-        def publish(topic):
-            return bench.pgbench(it, PUBLISH.format(topic=topic), clients=4, seconds=bench.scaled(4),
-                                 settings="-c synchronous_commit=off", payload=bench.PAYLOAD)[0]
+    def publish(topic):
+        return it.pgbench(f"SELECT iotmq.publish('{topic}', 'device', :payload);", payload=bench.PAYLOAD, clients=4,
+                          seconds=bench.scaled(4), settings="-c synchronous_commit=off")
 
-        def consume(topic):
-            it.new_group(topic, "reader")
-            rate = bench.pgbench(it, bench.CONSUME.format(topic=topic, group="reader"), transactions=messages // 100)[0]
-            it.run("SELECT iotmq.drop_group(%s, 'reader')", topic)
-            return 100 * rate
+    def consume(topic):
+        it.new_group(topic, "reader")
+        rate = it.drain(topic, "reader", messages)
+        it.run("SELECT iotmq.drop_group(%s, 'reader')", topic)
+        return rate
 
-        published = bench.alternate("segments: publish", **{t: lambda *_, t=t: publish(t) for t in topics})
-        consumed = bench.alternate("segments: consume", **{t: lambda *_, t=t: consume(t) for t in topics})
-    return [bench.at_least(f"{name}, 200 segments (bare = 12)", bench.median(values["many"]), bench.median(values["few"]),
-                           bench.median_ratio(values["many"], values["few"]), 0.9)
-            for name, values in (("publish", published), ("consume", consumed))]
+    return [bench.compare(f"{side.__name__}, 200 segments (bare = 12)", 0.9,
+                          **{topic: partial(side, topic) for topic in SEGMENTS})
+            for side in (publish, consume)]
