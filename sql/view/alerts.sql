@@ -1,9 +1,33 @@
 -- What is wrong now. lag and delay have a threshold of the group's own; dead
--- letters of the last hour, and a quarter of the retention left until loss, always
--- count.
+-- letters of the last hour, a quarter of the retention left until loss, and a cursor beyond
+-- the end of its zone always count.
 CREATE VIEW iotmq.alerts AS
-SELECT a.topic, a.consumer_group, a.alert, a.value, a.threshold
-FROM iotmq.group_lag AS l
+WITH lag AS MATERIALIZED (
+	SELECT
+		l.topic,
+		l.consumer_group,
+		l.zone,
+		l.next_offset,
+		l.end_offset,
+		l.lag_messages,
+		l.lag_time,
+		l.time_to_loss
+	FROM iotmq.lag(true, false) AS l
+), group_lag AS (
+	SELECT
+		topic,
+		consumer_group,
+		sum(lag_messages) AS lag_messages,
+		max(lag_time) AS lag_time,
+		min(time_to_loss) AS time_to_loss
+	FROM lag
+	GROUP BY topic, consumer_group
+)
+SELECT a.topic, a.consumer_group, a.alert, a.value, a.threshold, NULL::text AS zone,
+	format('SELECT * FROM iotmq.%I WHERE topic = %L AND consumer_group = %L;',
+		CASE a.alert WHEN 'dead_letters' THEN 'dead_letter' ELSE 'consumer_lag' END,
+		a.topic, a.consumer_group) AS look_at
+FROM group_lag AS l
 JOIN iotmq.topic AS t USING (topic)
 JOIN iotmq.consumer_group AS g USING (topic_id, consumer_group)
 JOIN iotmq.dead_letter_depth AS d USING (topic, consumer_group)
@@ -19,10 +43,17 @@ CROSS JOIN LATERAL (
 	UNION ALL
 	SELECT l.topic, l.consumer_group, 'time_to_loss', l.time_to_loss::text, (t.kept_for / 4)::text
 	WHERE l.time_to_loss < t.kept_for / 4
-) AS a;
+) AS a
+UNION ALL
+SELECT l.topic, l.consumer_group, 'beyond_end', l.next_offset::text, l.end_offset::text, l.zone,
+	format('SELECT * FROM iotmq.consumer_lag WHERE topic = %L AND zone = %L;', l.topic, l.zone)
+FROM lag AS l
+WHERE l.next_offset > l.end_offset;
 COMMENT ON VIEW iotmq.alerts IS 'what an operator should look at now';
 COMMENT ON COLUMN iotmq.alerts.topic IS 'the topic';
 COMMENT ON COLUMN iotmq.alerts.consumer_group IS 'the consumer group';
-COMMENT ON COLUMN iotmq.alerts.alert IS 'lag, delay, dead_letters or time_to_loss';
+COMMENT ON COLUMN iotmq.alerts.alert IS 'lag, delay, dead_letters, time_to_loss or beyond_end';
 COMMENT ON COLUMN iotmq.alerts.value IS 'how it is';
 COMMENT ON COLUMN iotmq.alerts.threshold IS 'how it should be at worst';
+COMMENT ON COLUMN iotmq.alerts.zone IS 'the zone; NULL: it is about all of them';
+COMMENT ON COLUMN iotmq.alerts.look_at IS 'the query to run next';

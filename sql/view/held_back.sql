@@ -1,5 +1,5 @@
--- held_back_holders(): who holds the publish lock of a zone (src/log/zone_lock.c), and has
--- a transaction id; pid and since of a prepared transaction: NULL and when it was
+-- held_back_holders(): who holds the publish or the change lock of a zone
+-- (src/log/zone_lock.c), and has a transaction id; pid and since of a prepared transaction: NULL and when it was
 -- prepared.
 CREATE FUNCTION iotmq.held_back_holders(OUT zone_id int, OUT pid int, OUT xid xid,
 		OUT since timestamptz, OUT application_name text) RETURNS SETOF record
@@ -7,11 +7,11 @@ CREATE FUNCTION iotmq.held_back_holders(OUT zone_id int, OUT pid int, OUT xid xi
 	SET search_path = pg_catalog, pg_temp
 AS $$
 	WITH publisher AS (
-		SELECT l.objid::int AS zone_id, l.pid, l.virtualtransaction
+		SELECT DISTINCT l.objid::int AS zone_id, l.pid, l.virtualtransaction
 		FROM pg_locks AS l
 		WHERE l.locktype = 'object' AND l.mode = 'RowExclusiveLock' AND l.granted
 			AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
-			AND l.classid = 'iotmq.zone'::regclass AND l.objsubid = 1
+			AND l.classid = 'iotmq.zone'::regclass AND l.objsubid IN (1, 2)
 	)
 	SELECT l.zone_id, a.pid, a.backend_xid, a.xact_start, a.application_name
 	FROM publisher AS l

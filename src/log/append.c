@@ -37,6 +37,7 @@ iotmq_append_messages(int32 zone_id, Datum **values, bool **isnull, int n, int64
 	TimestampTz at;
 	Relation	segment = open_present(zone_id, &topic, &zone, &at);
 	Oid			sequence = zone->sequence;
+	ZoneMemory *memory = iotmq_stable_memory(zone);
 	Datum		zone_name = CStringGetTextDatum(zone->name);
 	EState	   *estate = CreateExecutorState();
 	ResultRelInfo *rri = makeNode(ResultRelInfo);
@@ -69,6 +70,8 @@ iotmq_append_messages(int32 zone_id, Datum **values, bool **isnull, int n, int64
 		}
 		insert(rri, estate, slots, now);
 	}
+
+	memory->highest = offsets[n - 1];
 
 	for (int i = 0; i < nslots; i++)
 		ExecDropSingleTupleTableSlot(slots[i]);

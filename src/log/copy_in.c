@@ -70,6 +70,7 @@ iotmq_copy_in_begin(PG_FUNCTION_ARGS)
 	if (!iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
 		elog(ERROR, "zone %d does not exist", zone_id);
 	iotmq_epoch_begin(topic, zone);
+	iotmq_stable_memory(zone)->watched = false; /* what the statement draws is not seen here */
 	publishing->last_offset = iotmq_sequence_last(publishing->sequence);
 	publishing->last_time = DT_NOBEGIN;
 	if (iotmq_segment_at(zone, iotmq_segment_publish_time(zone)) == NULL)

@@ -28,10 +28,6 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
-#define EPOCH_BITS 32
-#define EPOCH_OF(msg_offset) ((int32) ((msg_offset) >> EPOCH_BITS))
-#define EPOCH_START(epoch) ((int64) (epoch) << EPOCH_BITS)
-
 static int32 current_epoch(void);
 static int32 highest_epoch(void);
 static void check_sequence(const Topic *topic, const Zone *zone);
@@ -133,19 +129,23 @@ iotmq_epoch_gaps(const Zone *zone, int64 last, int *n)
 }
 
 /*
- * epoch_gaps(zone_id int) RETURNS SETOF record: gaps that are not noted yet. Columns: see
- * sql/log/epoch.sql.
+ * epoch_gaps(zone_id int) RETURNS SETOF record: gaps that are not noted yet; none of a zone
+ * that was dropped. Columns: see sql/log/epoch.sql.
  */
 PG_FUNCTION_INFO_V1(iotmq_epoch_gaps_found);
 Datum
 iotmq_epoch_gaps_found(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	Zone	   *zone = iotmq_call_zone(fcinfo, 0);
+	Topic	   *topic;
+	Zone	   *zone;
 	int			n;
-	Gap		   *gaps = find_gaps(zone, iotmq_sequence_last(zone->sequence), &n);
+	Gap		   *gaps;
 
 	InitMaterializedSRF(fcinfo, 0);
+	if (!iotmq_catalog_zone_by_id(PG_GETARG_INT32(0), &topic, &zone))
+		return (Datum) 0;
+	gaps = find_gaps(zone, iotmq_sequence_last(zone->sequence), &n);
 	for (int i = 0; i < n; i++)
 	{
 		Datum		values[4];

@@ -21,6 +21,11 @@
 
 #include "storage/lock.h"
 
+/* Offsets of one epoch: see epoch.c. */
+#define EPOCH_BITS 32
+#define EPOCH_OF(msg_offset) ((int32) ((msg_offset) >> EPOCH_BITS))
+#define EPOCH_START(epoch) ((int64) (epoch) << EPOCH_BITS)
+
 /* ---- what is known of a zone ---- */
 
 /*
@@ -48,7 +53,7 @@ typedef struct ZoneMemory
 	int32		zone_id;		/* hash key */
 	Oid			sequence;		/* another one: the zone was made anew */
 	Stable		stable;
-	bool		watched;		/* highest was looked up */
+	bool		watched;		/* highest is right */
 	int64		highest;		/* offset that is known to have been given out */
 	Oid			last_segment;	/* where a row was found last: look there first */
 	PublishedAt *published_at;	/* PUBLISHED_AT_KEPT of them; NULL: none yet */

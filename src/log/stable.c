@@ -58,6 +58,7 @@
 #include "access/xlog.h"
 #include "core/stop.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/sinvaladt.h"
@@ -127,12 +128,16 @@ iotmq_stable_refresh(ZoneMemory *memory)
 	STOP("stable_listed");
 	if (!iotmq_zone_lock_is_free(memory->zone_id, ZONE_LOCK_CHANGE))	/* r3 */
 		return stable->offset;
+	/* before the epoch nothing is drawn any more, and all of prepared transactions is written */
+	stable->offset = Max(stable->offset, EPOCH_START(EPOCH_OF(last)));
 	if (!FullTransactionIdIsValid(oldest))
 	{
 		stable->offset = last + 1;
 		stable->sample_offset = 0;
 		return stable->offset;
 	}
+	if (stable->sample_offset < stable->offset)
+		stable->sample_offset = 0;
 	if (stable->sample_offset != 0 &&
 		FullTransactionIdFollowsOrEquals(oldest, stable->sample_xid))
 	{
@@ -191,12 +196,22 @@ iotmq_stable_await(ZoneEnd *zones, int n)
 	return !open;
 }
 
-/* stable_exclude_publishers(zone_id int) RETURNS void: none is open, none can begin. */
+/*
+ * stable_exclude_publishers(zone_id int) RETURNS void: none is open, none can begin. Waits for
+ * whoever has the sequence, too, in a mode that lets readers pass: once it is to be
+ * dropped, they queue up behind us.
+ */
 PG_FUNCTION_INFO_V1(iotmq_stable_exclude_publishers);
 Datum
 iotmq_stable_exclude_publishers(PG_FUNCTION_ARGS)
 {
-	iotmq_zone_lock_take(PG_GETARG_INT32(0), ZONE_LOCK_PUBLISH, ExclusiveLock);
+	int32		zone_id = PG_GETARG_INT32(0);
+	Topic	   *topic;
+	Zone	   *zone;
+
+	iotmq_zone_lock_take(zone_id, ZONE_LOCK_PUBLISH, ExclusiveLock);
+	if (iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
+		LockRelationOid(zone->sequence, ExclusiveLock);
 	PG_RETURN_VOID();
 }
 

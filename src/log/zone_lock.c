@@ -16,37 +16,36 @@
 #include "log/log.h"
 
 #include "miscadmin.h"
+#include "utils/resowner.h"
 
+static bool acquire(int32 zone_id, ZoneLock which, LOCKMODE mode, bool wait);
 static void set_tag(LOCKTAG *tag, int32 zone_id, ZoneLock which);
 
 /* Waits for the lock. */
 void
 iotmq_zone_lock_take(int32 zone_id, ZoneLock which, LOCKMODE mode)
 {
-	LOCKTAG		tag;
-
-	set_tag(&tag, zone_id, which);
-	(void) LockAcquire(&tag, mode, false, false);
+	(void) acquire(zone_id, which, mode, true);	/* an error, if not */
 }
 
 /* Takes the lock if it can be had at once. */
 bool
 iotmq_zone_lock_try(int32 zone_id, ZoneLock which, LOCKMODE mode)
 {
-	LOCKTAG		tag;
-
-	set_tag(&tag, zone_id, which);
-	return LockAcquire(&tag, mode, false, true) != LOCKACQUIRE_NOT_AVAIL;
+	return acquire(zone_id, which, mode, false);
 }
 
 /* Gives back what was taken before. */
 void
 iotmq_zone_lock_give(int32 zone_id, ZoneLock which, LOCKMODE mode)
 {
+	ResourceOwner owner = CurrentResourceOwner;
 	LOCKTAG		tag;
 
 	set_tag(&tag, zone_id, which);
+	CurrentResourceOwner = CurTransactionResourceOwner;
 	LockRelease(&tag, mode, false);
+	CurrentResourceOwner = owner;
 }
 
 /* Does no other transaction hold the lock in a mode that conflicts with Share? */
@@ -86,6 +85,25 @@ iotmq_zone_lock_change(PG_FUNCTION_ARGS)
 {
 	iotmq_zone_lock_take(PG_GETARG_INT32(0), ZONE_LOCK_CHANGE, RowExclusiveLock);
 	PG_RETURN_VOID();
+}
+
+/*
+ * The lock is the subtransaction's that draws or changes, never that of a cursor which runs
+ * meanwhile: a cursor that fails in a savepoint takes its locks along, also those of what
+ * it did before the savepoint.
+ */
+static bool
+acquire(int32 zone_id, ZoneLock which, LOCKMODE mode, bool wait)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+	LockAcquireResult result;
+	LOCKTAG		tag;
+
+	set_tag(&tag, zone_id, which);
+	CurrentResourceOwner = CurTransactionResourceOwner;
+	result = LockAcquire(&tag, mode, false, !wait);
+	CurrentResourceOwner = owner;
+	return result != LOCKACQUIRE_NOT_AVAIL;
 }
 
 static void

@@ -134,6 +134,8 @@ INSERT INTO expected VALUES
 	('topic_stats', 'SELECT * FROM %s', '{monitor}'),
 	('in_flight', 'SELECT * FROM %s', '{monitor}'),
 	('held_back', 'SELECT * FROM %s', '{monitor}'),
+	('zone_epoch', 'SELECT * FROM %s', '{monitor}'),
+	('epoch_gaps', NULL, '{monitor}'),
 	('alerts', 'SELECT * FROM %s', '{monitor}'),
 	('metrics', 'SELECT * FROM %s', '{monitor}'),
 	('privileges', 'SELECT * FROM %s', '{monitor}'),
@@ -142,7 +144,7 @@ INSERT INTO expected VALUES
 -- internal: catalogs, and functions that trust their arguments; who may execute one of
 -- them nevertheless stands above
 INSERT INTO expected
-SELECT unnest('{topic,zone,segment,consumer_group,cursor,cursor_state,lease,redelivery,dead_message,
+SELECT unnest('{topic,zone,zone_gap,segment,consumer_group,cursor,cursor_state,lease,redelivery,dead_message,
 	consume_grant}'::text[]), 'SELECT * FROM %s', '{}', false;
 INSERT INTO expected
 SELECT p.proname, NULL, '{}', false
