@@ -2,6 +2,7 @@
 # and telling others of it, where a reader of another kind looks for new messages:
 # one that waits, maintenance, and one after a restart.  The spec commit_window
 # shows what single reads see; here only the end counts: nobody passes the message.
+# Promise: no-loss
 
 use strict;
 use warnings;
