@@ -254,7 +254,7 @@ load_zones(Topic *topic, uint64 changes)
 	int			room = 0;
 
 	scan_by(&s, CATALOG_ZONE, INDEX_ZONE_TOPIC, Anum_zone_topic_id, F_INT4EQ,
-			   Int32GetDatum(topic->topic_id));
+			Int32GetDatum(topic->topic_id));
 	while (scan_next(&s))
 	{
 		Datum	   *values = s.values;
@@ -319,7 +319,7 @@ load_segments(Zone *zone)
 	int			room = 0;
 
 	scan_by(&s, CATALOG_SEGMENT, INDEX_SEGMENT, Anum_segment_zone_id, F_INT4EQ,
-			   Int32GetDatum(zone->zone_id));
+			Int32GetDatum(zone->zone_id));
 	while (scan_next(&s))
 	{
 		Datum	   *values = s.values;
@@ -375,7 +375,7 @@ load_groups(Topic *topic)
 	int			room = 0;
 
 	scan_by(&s, CATALOG_GROUP, INDEX_GROUP_TOPIC,
-			   Anum_group_topic_id, F_INT4EQ, Int32GetDatum(topic->topic_id));
+			Anum_group_topic_id, F_INT4EQ, Int32GetDatum(topic->topic_id));
 	while (scan_next(&s))
 	{
 		if (topic->ngroups == room)
@@ -398,7 +398,7 @@ load_grantees(ConsumerGroup *group)
 	CatalogScan s;
 
 	scan_by(&s, CATALOG_CONSUME_GRANT, INDEX_CONSUME_GRANT, Anum_grant_group_id, F_INT4EQ,
-			   Int32GetDatum(group->group_id));
+			Int32GetDatum(group->group_id));
 	while (scan_next(&s))
 	{
 		group->grantees = group->ngrantees == 0 ?
@@ -455,7 +455,7 @@ load_cursors(Topic *topic)
 		CatalogScan s;
 
 		scan_by(&s, CATALOG_CURSOR, INDEX_CURSOR_ZONE, Anum_cursor_zone_id,
-				   F_INT4EQ, Int32GetDatum(topic->zones[z].zone_id));
+				F_INT4EQ, Int32GetDatum(topic->zones[z].zone_id));
 		/* the index begins with zone_id, so that is its first key */
 		while (scan_next(&s))
 		{

@@ -118,7 +118,7 @@ claim(const Cursor *cursor, const ClaimRequest *request, Lookahead *ahead, Deliv
  */
 static ClaimResult
 claim_and_let_go(const Cursor *cursor, const ClaimRequest *request, Lookahead *ahead,
-			   DeliverySet *set)
+				 DeliverySet *set)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;

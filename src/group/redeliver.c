@@ -123,7 +123,7 @@ static void
 take_followers(Taken *taken, const Redelivery *head, TimestampTz now)
 {
 	RowScan		scan = iotmq_redelivery_scan_device(head->cursor_id, head->device,
-												 head->msg_offset + 1);
+													head->msg_offset + 1);
 	Redelivery	redelivery;
 
 	while (iotmq_redelivery_next(&scan, &redelivery) && redelivery.not_before <= now &&

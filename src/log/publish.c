@@ -105,7 +105,7 @@ resolve_zone(FunctionCallInfo fcinfo, const char *topic_name, int zone_arg)
 {
 	Topic	   *topic = iotmq_catalog_topic(topic_name);
 	Zone	   *zone = iotmq_catalog_zone_or_only(topic, PG_ARGISNULL(zone_arg) ? NULL :
-										  PG_GETARG_TEXT_PP(zone_arg));
+												  PG_GETARG_TEXT_PP(zone_arg));
 
 	iotmq_access_require_publish(topic, zone);
 	return zone->zone_id;

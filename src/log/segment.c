@@ -137,7 +137,7 @@ iotmq_segment_seal(const Zone *zone, TimestampTz at)
 		return;
 	last_try = at;
 	iotmq_owner_run("SELECT iotmq.segment_seal($1)", 1, (Oid[]) {INT4OID},
-				 (Datum[]) {Int32GetDatum(zone->zone_id)});
+					(Datum[]) {Int32GetDatum(zone->zone_id)});
 }
 
 /*
@@ -217,8 +217,8 @@ make_one(const Topic *topic, const Zone *zone, TimestampTz at)
 			to = Min(to, other->from_time);
 	}
 	iotmq_owner_run("SELECT iotmq.segment_create($1, $2, $3, $4)", 4,
-				 (Oid[]) {INT4OID, REGCLASSOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
-				 (Datum[]) {
+					(Oid[]) {INT4OID, REGCLASSOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
+					(Datum[]) {
 					 Int32GetDatum(zone->zone_id), ObjectIdGetDatum(zone->relid),
 					 TimestampTzGetDatum(from), TimestampTzGetDatum(to)
 				 });
