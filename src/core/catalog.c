@@ -78,7 +78,7 @@ iotmq_catalog_zone(Topic *topic, const char *name)
 {
 	Zone	   *zone = NULL;
 
-	if (strlen(name) <= NAME_BYTES)
+	if (strlen(name) <= NAME_BYTES && topic->nzones > 0)
 		zone = bsearch(name, topic->zones, topic->nzones, sizeof(Zone), compare_names);
 	if (zone == NULL)
 		ereport(ERROR,
@@ -114,7 +114,7 @@ iotmq_catalog_group(Topic *topic, const char *name)
 {
 	ConsumerGroup	   *group = NULL;
 
-	if (strlen(name) <= NAME_BYTES)
+	if (strlen(name) <= NAME_BYTES && topic->ngroups > 0)
 		group = bsearch(name, topic->groups, topic->ngroups, sizeof(ConsumerGroup), compare_names);
 	if (group == NULL)
 		ereport(ERROR,

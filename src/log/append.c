@@ -87,8 +87,7 @@ iotmq_append_messages(int32 zone_id, Datum **values, bool **isnull, int n, int64
 static Relation
 open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at)
 {
-	(void) GetTopTransactionId();	/* p1 */
-	iotmq_zone_lock_take(zone_id, ZONE_LOCK_PUBLISH, RowExclusiveLock);	/* p2 */
+	iotmq_stable_enter(zone_id);
 	for (;;)
 	{
 		const Segment *segment;

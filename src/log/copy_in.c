@@ -64,11 +64,11 @@ iotmq_copy_in_begin(PG_FUNCTION_ARGS)
 			 RelationGetRelationName(trigger->tg_relation), zone_id);
 
 	publishing = publishing_to(zone_id);
-	publishing->xid = GetTopTransactionId();	/* p1 */
-	publishing->sequence = zone->sequence;
-	iotmq_zone_lock_take(zone_id, ZONE_LOCK_PUBLISH, RowExclusiveLock);	/* p2 */
+	iotmq_stable_enter(zone_id);
+	publishing->xid = GetTopTransactionId();
 	if (!iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
 		elog(ERROR, "zone %d does not exist", zone_id);
+	publishing->sequence = zone->sequence;
 	iotmq_epoch_begin(topic, zone);
 	iotmq_stable_memory(zone)->watched = false; /* what the statement draws is not seen here */
 	publishing->last_offset = iotmq_sequence_last(publishing->sequence);

@@ -88,6 +88,7 @@ extern int64 iotmq_sequence_last(Oid sequence);
 
 /* ---- stable.c ---- */
 
+extern void iotmq_stable_enter(int32 zone_id);
 extern ZoneMemory *iotmq_stable_memory(const Zone *zone);
 extern void iotmq_stable_merge(Stable *known, const Stable *other);
 extern int64 iotmq_stable_refresh(ZoneMemory *memory);

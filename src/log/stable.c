@@ -48,7 +48,8 @@
  * below it can only be decided by a list without lower ids, and the rows it was taken
  * over are committed here.
  *
- * Locks: AccessShareLock on the sequence; the lock manager's partition lock and
+ * Locks: publishers: RowExclusiveLock on the sequence, then the publish lock. Readers:
+ * AccessShareLock on the sequence; the lock manager's partition lock and
  * the sequence's buffer lock for a moment; the zone's change lock, not waiting.
  */
 #include "log/log.h"
@@ -70,6 +71,7 @@
 
 static HTAB *memories = NULL;	/* ZoneMemory by zone_id */
 
+static void enter(int32 zone_id, LOCKMODE mode);
 static bool may_help(const Stable *stable, int64 offset);
 static FullTransactionId oldest_holder(int32 zone_id);
 static TransactionId holder_xid(VirtualTransactionId vxid);
@@ -106,6 +108,17 @@ iotmq_stable_merge(Stable *known, const Stable *other)
 		known->sample_offset = better ? other->sample_offset : 0;
 		known->sample_xid = better ? other->sample_xid : InvalidFullTransactionId;
 	}
+}
+
+/*
+ * p1 and p2 of a publisher. What it looked up of the zone before counts for nothing now;
+ * the zone may be gone.
+ */
+void
+iotmq_stable_enter(int32 zone_id)
+{
+	(void) GetTopTransactionId();	/* p1 */
+	enter(zone_id, RowExclusiveLock);	/* p2 */
 }
 
 /*
@@ -205,13 +218,7 @@ PG_FUNCTION_INFO_V1(iotmq_stable_exclude_publishers);
 Datum
 iotmq_stable_exclude_publishers(PG_FUNCTION_ARGS)
 {
-	int32		zone_id = PG_GETARG_INT32(0);
-	Topic	   *topic;
-	Zone	   *zone;
-
-	iotmq_zone_lock_take(zone_id, ZONE_LOCK_PUBLISH, ExclusiveLock);
-	if (iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
-		LockRelationOid(zone->sequence, ExclusiveLock);
+	enter(PG_GETARG_INT32(0), ExclusiveLock);
 	PG_RETURN_VOID();
 }
 
@@ -247,6 +254,21 @@ iotmq_stable_is_decided(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL((!FullTransactionIdIsValid(oldest) ||
 					FullTransactionIdFollowsOrEquals(oldest, sample_xid)) &&
 				   iotmq_zone_lock_is_free(zone_id, ZONE_LOCK_CHANGE));
+}
+
+/*
+ * Drawing locks the sequence, too. That comes first: somebody who has drawn from it by hand
+ * may publish later, while a drop waits for him.
+ */
+static void
+enter(int32 zone_id, LOCKMODE mode)
+{
+	Topic	   *topic;
+	Zone	   *zone;
+
+	if (iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
+		LockRelationOid(zone->sequence, mode);
+	iotmq_zone_lock_take(zone_id, ZONE_LOCK_PUBLISH, mode);
 }
 
 /* Has it a sample that may move that offset on? One of another cluster is void. */

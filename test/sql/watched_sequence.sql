@@ -34,7 +34,7 @@ SELECT alert FROM iotmq.alerts WHERE topic = 'watched';
 
 -- A cache, a cycle or a way down is refused, by every way of publishing.
 ALTER SEQUENCE :sequence CACHE 10;
-\set VERBOSITY default
+\set VERBOSITY terse
 SELECT iotmq.publish('watched', 'd', '9');
 \set VERBOSITY sqlstate
 SELECT iotmq.publish_batch('watched', '{d}', '{9}');
