@@ -1,8 +1,8 @@
 # iotmq: build with PostgreSQL's PGXS.
 #
-#   make && sudo make install      build and install for the pg_config in PATH
-#   make demo, test, bench, lint   each installs what it needs, works on a copy of
-#                                  this tree and leaves the machine's servers alone
+#   make && sudo make install             build and install for the pg_config in PATH
+#   make demo, test, model, bench, lint   each installs what it needs, works on a copy of
+#                                         this tree and leaves the machine's servers alone
 #
 # PG_CONFIG=/path/to/pg_config chooses another PostgreSQL.
 # TESTS="name..." narrows test and installcheck down to the tests of that name.
@@ -79,6 +79,10 @@ demo:
 test:
 	tools/test
 
+model:
+	tools/packages model
+	test/model/run large
+
 bench:
 	bench/run
 
@@ -89,4 +93,4 @@ lint:
 list-tests:
 	@echo $(REGRESS) $(ISOLATION) $(PROVE_TESTS)
 
-.PHONY: demo test bench lint list-tests
+.PHONY: demo test model bench lint list-tests
