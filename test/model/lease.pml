@@ -30,8 +30,17 @@
  *   small     136000  -DORDERLY
  *   small      93000  -DOPS=3 -DNCONS=1 -DROUNDS=2
  *   small     112000  -DORDERLY -DOPS=3 -DNCONS=1 -DROUNDS=2
+ *   small     410000  -DOPS=2
+ *   small     565000  -DORDERLY -DOPS=2
  *   small      51000  -DFILTER
  *   small       7000  -DTWO -DNCONS=1 -DROUNDS=2 -DBATCH=1 -DOPS=2
+ *   large    3174405  -DROUNDS=2
+ *   large     951381  -DOPS=3
+ *   large    1404435  -DNMSG=3 -DOPS=2
+ *   large    4837796  -DNCONS=3
+ *   large    3252963  -DORDERLY -DROUNDS=2
+ *   large    1780085  -DORDERLY -DNMSG=3 -DOPS=2
+ *   large     343572  -DTWO -DROUNDS=2 -DBATCH=1
  *
  * Mutations, each refuted by `run`: name, configuration, the place in C that it stands for.
  *   refute FILLSTALE -DNMSG=2

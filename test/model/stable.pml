@@ -45,7 +45,22 @@
  *   small     165000  -DSEALING -DPREPARE -DNREAD=0 -DATONCE
  *   small      66000  -DSEALING -DDROP -DNREAD=0 -DATONCE
  *   small      99000  -DSEALING -DDROP -DNPUB=1 -DATONCE
- *   small       1500  -DEPOCH -DNREAD=0 -DATONCE
+ *   small     321000  -DEPOCH -DROUNDS=1 -DATONCE
+ *   small     759000  -DPREPARE -DSEGMENT -DATONCE
+ *   large    4418088  -DNREAD=2 -DATONCE
+ *   large    3924498  -DMSGS=2 -DATONCE
+ *   large    3946683  -DNPUB=3 -DCOARSE -DATONCE
+ *   large   11037725  -DSEGMENT -DNREAD=2 -DATONCE
+ *   large    2552681  -DSEGMENT -DMSGS=2 -DATONCE
+ *   large     951900  -DSEGMENT -DPREPARE
+ *   large    3238986  -DSAVEPOINT
+ *   large    8529713  -DSAVEPOINT -DSEGMENT -DPREPARE -DATONCE
+ *   large    6941122  -DSEALING -DROUNDS=1 -DATONCE
+ *   large     498446  -DSEALING -DDROP -DPREPARE -DNREAD=0
+ *   large    6402875  -DSEALING -DDROP -DCOARSE -DATONCE
+ *   large    6954359  -DSEALING -DDROP -DNPUB=3 -DNREAD=0 -DATONCE
+ *   large   11214857  -DOWN -DSEGMENT -DPREPARE -DNPUB=1 -DNREAD=2 -DATONCE
+ *   large    1651291  -DEPOCH -DATONCE
  *
  * Mutations, each refuted by `run`: name, configuration, the place in C that it stands for.
  *   refute NOP1 -DATONCE
