@@ -9,8 +9,8 @@
  * the steps in which it takes locks and looks at what is committed, and one step in which its
  * changes are committed and its locks released.  Time is luck: any lease may expire at any
  * moment, unless it was extended a moment ago; whether a failed message has retries left
- * is a choice.  Locks: the rows of leases, the position's row; a claim skips what is locked,
- * all others wait; order lease, position.
+ * is a choice.  Locks: the rows of leases, then the position (the cursor's row of cursor_state);
+ * a claim skips what is locked, all others wait.
  *
  * Checked at each commit: no offset is in two leases, nor in a lease and waiting; each
  * message below the position is in flight, waiting, a dead letter, or done; what is done does
@@ -68,7 +68,7 @@
  *   refute NOPARK -DORDERLY -DBATCH=1
  *       claim.c, defer: a new message is delivered though its device is in flight or waits
  *   refute NOFLIGHTLOOK -DORDERLY -DBATCH=1 -DROUNDS=2
- *       redeliver.c, iotmq_redeliver_due: a device's head is delivered though the device is in flight
+ *       redeliver.c, iotmq_redeliver_due: a device's head though the device is in flight
  *   refute NOFOLLOWERS -DORDERLY
  *       settle.c, choose_followers: later ones of the device stay with the consumer
  */

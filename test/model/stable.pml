@@ -38,7 +38,9 @@
  *   small     254000  -DSEGMENT -DATONCE
  *   small      41000  -DSEGMENT -DNPUB=1 -DNREAD=2 -DATONCE
  *   small     212000  -DSAVEPOINT -DNPUB=1 -DNREAD=2 -DATONCE
+ *   small       3000  -DSAVEPOINT -DSEALING -DDROP -DNPUB=1 -DNREAD=0 -DATONCE
  *   small      20000  -DSAVEPOINT -DSEGMENT -DPREPARE -DNPUB=1 -DATONCE
+ *   small     759000  -DPREPARE -DSEGMENT -DATONCE
  *   small      57000  -DPREPARE -DSEGMENT -DNPUB=1 -DNREAD=2 -DATONCE
  *   small     120000  -DOWN -DSEGMENT -DPREPARE -DNPUB=1 -DATONCE
  *   small      76000  -DAHEAD -DATONCE
@@ -46,7 +48,6 @@
  *   small      66000  -DSEALING -DDROP -DNREAD=0 -DATONCE
  *   small      99000  -DSEALING -DDROP -DNPUB=1 -DATONCE
  *   small     321000  -DEPOCH -DROUNDS=1 -DATONCE
- *   small     759000  -DPREPARE -DSEGMENT -DATONCE
  *   large    4418088  -DNREAD=2 -DATONCE
  *   large    3924498  -DMSGS=2 -DATONCE
  *   large    3946683  -DNPUB=3 -DCOARSE -DATONCE
@@ -70,6 +71,10 @@
  *   refute PORTALOWNER -DSEGMENT -DNPUB=1 -DATONCE
  *       append.c, copy_in.c: the locks are taken under CurrentResourceOwner, which is a cursor's
  *       perhaps, instead of CurTransactionResourceOwner
+ *   refute LOOKBEFORE -DSEALING -DNPUB=1 -DNREAD=0 -DATONCE
+ *       append.c, open_present: the segment is looked up before the id and the lock
+ *   refute KEEPSEGMENT -DSAVEPOINT -DSEALING -DNPUB=1 -DNREAD=0 -DATONCE
+ *       append.c, copy_in.c: the segment or the time of before a savepoint's rollback is used again
  *   refute EARLYF -DATONCE
  *       stable.c, iotmq_stable_refresh: F is read before H
  *   refute XMAX -DATONCE
@@ -95,7 +100,8 @@
  *   refute OLDSNAPSHOT -DSEALING -DNPUB=1 -DNREAD=0 -DATONCE
  *       the same: bounds read with a snapshot older than the proof
  *   refute DROPUNWRITTEN -DSEALING -DDROP -DNREAD=0 -DATONCE
- *       sql/admin/retention.sql, retention_remove: earliest_offset above an offset that is drawn and not written yet
+ *       sql/admin/retention.sql, retention_remove: earliest_offset above an offset that is drawn
+ *       and not written yet
  *   refute EPOCHONCE -DEPOCH -DATONCE
  *       append.c: the sequence moves to the new epoch without a second look under the lock
  */
@@ -374,6 +380,9 @@ proctype publisher(byte me)
 	goto over;
 #endif
 	lx[me] = 1;
+#ifdef LOOKBEFORE
+	choose_segment(me, me == 0);
+#endif
 #ifndef NOP1
 	take_xid(me);				/* p1 */
 #endif
@@ -381,24 +390,35 @@ proctype publisher(byte me)
 	if
 	:: me == 0 ->
 		lock[me] = 1;
+		choose_segment(me, false);
 		draw();
 		if
-		:: d_step { owner[o] = me; undone[o] = 1; newer[o] = 0; o = 0 }
+		:: d_step { owner[o] = me; undone[o] = 1; newer[o] = on_new; o = 0 }
 		:: o = 0				/* an error came before the row */
 		fi;
-		lock[me] = 0			/* with the rollback to the savepoint */
+		d_step {				/* with the rollback to the savepoint */
+			lock[me] = 0;
+#ifdef SEALING
+			in_past = in_past - (on_new -> 0 : 1);
+#endif
+#ifndef KEEPSEGMENT
+			on_new = 0
+#endif
+		}
 	:: else
 	fi;
+#endif
 #ifdef NORELOCK
 	lock[me] = (me != 0);
-#else
-	lock[me] = 1;
-#endif
 #else
 	lock[me] = 1;				/* p2 */
 #endif
 	begin_epoch();
+#if defined(KEEPSEGMENT)
+	in_past = in_past + (on_new -> 0 : 1);
+#elif !defined(LOOKBEFORE)
 	choose_segment(me, me == 0);
+#endif
 	do
 	:: m < MSGS ->
 		draw();					/* p3 */
