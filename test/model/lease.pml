@@ -3,7 +3,8 @@
  *
  * It stands for src/group: claim.c, lease.c, settle.c, expire.c, redeliver.c, redelivery.c,
  * deadletter.c, cursor.c, and for what moves a group under the position's lock: seek
- * (sql/admin/seek.sql), commit_offset (pull.c), redrive and purge_dead_letters (redrive.c).  Whoever changes one of them changes this, too.
+ * (sql/admin/seek.sql), commit_offset (pull.c), redrive and purge_dead_letters (redrive.c).
+ * Whoever changes one of them changes this, too.
  *
  * All NMSG messages are committed and stable (stable.pml is about that).  A transaction is
  * the steps in which it takes locks and looks at what is committed, and one step in which its
@@ -26,20 +27,22 @@
  * consumers of ROUNDS claims of at most BATCH messages, OPS calls by an administrator.
  *
  * Configurations.  test/model/run reads them from here; states are those seen with Spin 6.5.2.
- *   small     105000  -DNMSG=2
- *   small     136000  -DORDERLY
- *   small      93000  -DOPS=3 -DNCONS=1 -DROUNDS=2
- *   small     112000  -DORDERLY -DOPS=3 -DNCONS=1 -DROUNDS=2
- *   small     410000  -DOPS=2
- *   small     565000  -DORDERLY -DOPS=2
- *   small      51000  -DFILTER
- *   small       7000  -DTWO -DNCONS=1 -DROUNDS=2 -DBATCH=1 -DOPS=2
+ *   small     105265  -DNMSG=2
+ *   small     135991  -DORDERLY
+ *   small      92032  -DOPS=3 -DNCONS=1 -DROUNDS=2
+ *   small     110692  -DORDERLY -DOPS=3 -DNCONS=1 -DROUNDS=2
+ *   small     408958  -DOPS=2
+ *   small     563533  -DORDERLY -DOPS=2
+ *   small      51579  -DFILTER
+ *   small       7241  -DTWO -DNCONS=1 -DROUNDS=2 -DBATCH=1 -DOPS=2
  *   large    3174405  -DROUNDS=2
  *   large     951381  -DOPS=3
  *   large    1404435  -DNMSG=3 -DOPS=2
  *   large    4837796  -DNCONS=3
  *   large    3252963  -DORDERLY -DROUNDS=2
  *   large    1780085  -DORDERLY -DNMSG=3 -DOPS=2
+ *   large     739884  -DORDERLY -DNMSG=4
+ *   large     770058  -DFILTER -DROUNDS=2
  *   large     343572  -DTWO -DROUNDS=2 -DBATCH=1
  *
  * Mutations, each refuted by `run`: name, configuration, the place in C that it stands for.
