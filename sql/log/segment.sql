@@ -39,7 +39,7 @@ DECLARE
 	name text := format('iotmq_topic._zone_%s_p%s', zone_id, to_char(from_time, 'YYYYMMDD_HH24MISS'));
 BEGIN
 	EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING CONSTRAINTS INCLUDING COMPRESSION
-		INCLUDING STORAGE, PRIMARY KEY (msg_offset))', name, zone_table);
+		INCLUDING STORAGE INCLUDING GENERATED, PRIMARY KEY (msg_offset))', name, zone_table);
 	IF (SELECT t.device_index
 		FROM iotmq.zone AS z
 		JOIN iotmq.topic AS t USING (topic_id)

@@ -1,9 +1,10 @@
 /*
  * append.c - writing messages to the end of a zone.
  *
- * The one way into the log for the publishing functions: p1 to p3 of stable.c in
- * that order, then plain heap and index inserts into the segment of the present.
- * Nothing that publishers share is written but the sequence.
+ * The one way into the log for the publishing functions: p1 to p4 of stable.c in
+ * that order, as plain heap and index inserts into the segment of the present, or by
+ * insert.c, if its owner has changed the table. Nothing that publishers share is written but
+ * the sequence.
  *
  * Locks, to the end of the transaction: the zone's publish lock, then RowExclusiveLock
  * on the segment; if that is to be made, those of segment.c between the two.
@@ -23,11 +24,14 @@
 
 static Relation open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at);
 static const Segment *present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at);
+static void write_rows(Relation segment, const Zone *zone, TimestampTz at, Datum **values,
+					   bool **isnull, int n, int64 *offsets);
 static void insert(ResultRelInfo *rri, EState *estate, TupleTableSlot **slots, int n);
 
 /*
  * Appends n checked messages, as columns of a topic table (0-based; zone,
- * msg_offset and published_at are filled in here), and tells their offsets.
+ * msg_offset and published_at are filled in here), and tells their offsets; 0: a trigger of
+ * the table's owner has left the message out.
  */
 void
 iotmq_append_messages(int32 zone_id, Datum **values, bool **isnull, int n, int64 *offsets)
@@ -36,8 +40,22 @@ iotmq_append_messages(int32 zone_id, Datum **values, bool **isnull, int n, int64
 	Zone	   *zone;
 	TimestampTz at;
 	Relation	segment = open_present(zone_id, &topic, &zone, &at);
-	Oid			sequence = zone->sequence;
-	ZoneMemory *memory = iotmq_stable_memory(zone);
+
+	if (iotmq_insert_is_plain(segment))
+		write_rows(segment, zone, at, values, isnull, n, offsets);
+	else
+		iotmq_insert_messages(zone->relid, values, isnull, n, offsets);
+	table_close(segment, NoLock);
+	/* what the owner's code did may have looked something up */
+	if (iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
+		iotmq_segment_keep_ahead(topic, zone, at);
+}
+
+/* Writes rows to a segment that nobody has changed. */
+static void
+write_rows(Relation segment, const Zone *zone, TimestampTz at, Datum **values, bool **isnull,
+		   int n, int64 *offsets)
+{
 	Datum		zone_name = CStringGetTextDatum(zone->name);
 	EState	   *estate = CreateExecutorState();
 	ResultRelInfo *rri = makeNode(ResultRelInfo);
@@ -60,7 +78,7 @@ iotmq_append_messages(int32 zone_id, Datum **values, bool **isnull, int n, int64
 			Datum	   *row = values[done + i];
 
 			ExecClearTuple(slot);
-			offsets[done + i] = nextval_internal(sequence, false);
+			offsets[done + i] = nextval_internal(zone->sequence, false);
 			row[Anum_zone - 1] = zone_name;
 			row[Anum_msg_offset - 1] = Int64GetDatum(offsets[done + i]);
 			row[Anum_published_at - 1] = TimestampTzGetDatum(at);
@@ -71,16 +89,12 @@ iotmq_append_messages(int32 zone_id, Datum **values, bool **isnull, int n, int64
 		insert(rri, estate, slots, now);
 	}
 
-	memory->highest = offsets[n - 1];
+	iotmq_stable_memory(zone)->highest = offsets[n - 1];
 
 	for (int i = 0; i < nslots; i++)
 		ExecDropSingleTupleTableSlot(slots[i]);
 	ExecCloseIndices(rri);
 	FreeExecutorState(estate);
-	table_close(segment, NoLock);
-	/* an index on an expression of the user's may have looked something up */
-	if (iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
-		iotmq_segment_keep_ahead(topic, zone, at);
 }
 
 /* Opens the segment of the present for writing; makes it if it is missing. */

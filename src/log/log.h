@@ -4,6 +4,7 @@
  *   publish        publish and publish_batch
  *   copy_in        what COPY and INSERT into a zone's table go through
  *   append         writing messages to the end of a zone
+ *   insert         the same, where the owner of the table has changed it
  *   message        what a message may be
  *   segment        the segment for a moment, made and sealed
  *   segment_scan   the rows of one segment, by offset
@@ -141,6 +142,13 @@ extern int64 iotmq_scan_last_below(const Zone *zone, int64 msg_offset);
 /* ---- message.c ---- */
 
 extern void iotmq_message_check(const Datum *values, const bool *isnull);
+extern bool iotmq_message_fits(TupleDesc desc);
+
+/* ---- insert.c ---- */
+
+extern bool iotmq_insert_is_plain(Relation segment);
+extern void iotmq_insert_messages(Oid zone_table, Datum **values, bool **isnull, int n,
+								  int64 *offsets);
 
 /* ---- append.c ---- */
 

@@ -8,6 +8,7 @@
 #include "log/log.h"
 
 #include "access/detoast.h"
+#include "catalog/pg_type_d.h"
 #include "utils/builtins.h"
 
 static void check_tag(text *tag);
@@ -46,7 +47,30 @@ iotmq_message_check(const Datum *values, const bool *isnull)
 }
 
 /*
- * check_message(device_id text, tag text, payload jsonb, body bytea, properties
+ * Are the first columns of a table those of a message? Somebody may have dropped one, or
+ * changed its type.
+ */
+bool
+iotmq_message_fits(TupleDesc desc)
+{
+	static const Oid types[Natts_message] = {
+		TEXTOID, INT8OID, TIMESTAMPTZOID, TEXTOID, TEXTOID, JSONBOID, BYTEAOID, JSONBOID
+	};
+
+	if (desc->natts < Natts_message)
+		return false;
+	for (int i = 0; i < Natts_message; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(desc, i);
+
+		if (column->attisdropped || column->atttypid != types[i] || column->attgenerated)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * message_is_valid(device_id text, tag text, payload jsonb, body bytea, properties
  * jsonb) RETURNS boolean: true, or the error that publish would raise.
  */
 PG_FUNCTION_INFO_V1(iotmq_message_is_valid);

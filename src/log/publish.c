@@ -15,7 +15,8 @@ static void column_from_array(FunctionCallInfo fcinfo, int argno, const char *ar
 
 /*
  * publish(topic text, device_id text, payload jsonb, zone text, tag text,
- * properties jsonb, body bytea) RETURNS bigint: the offset.
+ * properties jsonb, body bytea) RETURNS bigint: the offset; NULL: a trigger
+ * of the table's owner has left the message out.
  * Errors: 22004 topic or device_id NULL, neither payload nor body, or zone NULL
  * where there are several; 22023 bad device_id or tag; 54000 over 4 MiB; 42704
  * unknown topic or zone; 42501 not allowed; 25006 on a standby.
@@ -42,6 +43,8 @@ iotmq_publish(PG_FUNCTION_ARGS)
 	}
 	iotmq_message_check(row, nulls);
 	iotmq_append_messages(zone_id, &values, &isnull, 1, &msg_offset);
+	if (msg_offset == 0)
+		PG_RETURN_NULL();
 	PG_RETURN_INT64(msg_offset);
 }
 
@@ -60,6 +63,7 @@ iotmq_publish_batch(PG_FUNCTION_ARGS)
 	bool	  **isnull = NULL;
 	int64	   *offsets;
 	Datum	   *result;
+	bool	   *nulls;
 	int			n = -1;
 	int32		zone_id;
 
@@ -93,10 +97,14 @@ iotmq_publish_batch(PG_FUNCTION_ARGS)
 	iotmq_append_messages(zone_id, values, isnull, n, offsets);
 
 	result = palloc(sizeof(Datum) * n);
+	nulls = palloc(sizeof(bool) * n);
 	for (int i = 0; i < n; i++)
+	{
 		result[i] = Int64GetDatum(offsets[i]);
-	PG_RETURN_ARRAYTYPE_P(construct_array(result, n, INT8OID, sizeof(int64),
-										  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+		nulls[i] = offsets[i] == 0;
+	}
+	PG_RETURN_ARRAYTYPE_P(construct_md_array(result, nulls, 1, &n, (int[]) {1}, INT8OID,
+											 sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
 /* The zone to publish to, if the current user may. */

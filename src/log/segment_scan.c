@@ -175,6 +175,13 @@ open_index(SegmentScan *s)
 		return true;
 	if (s->heap == NULL || RelationGetNumberOfBlocks(s->heap) == 0)
 		return false;
+	if (!iotmq_message_fits(RelationGetDescr(s->heap)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has no columns for messages any more",
+						RelationGetRelationName(s->heap)),
+				 errdetail("Somebody has dropped one of the topic's columns, or changed its type."),
+				 errhint("Columns may be added; those of a message must stay as they are.")));
 	index = PRIMARY_KEY_INDEX(s->heap);
 	if (!OidIsValid(index))
 		elog(ERROR, "segment %s has no primary key", RelationGetRelationName(s->heap));
