@@ -89,8 +89,12 @@ bench:
 lint:
 	tools/lint
 
+# ROUNDS=n SEED=s; sqlsmith: QUERIES=n SEED=s
+fuzz sqlsmith:
+	test/fuzz/run $@
+
 # What installcheck is going to run, for tools/test to count.
 list-tests:
 	@echo $(REGRESS) $(ISOLATION) $(PROVE_TESTS)
 
-.PHONY: demo test model bench lint list-tests
+.PHONY: demo test model bench lint fuzz sqlsmith list-tests

@@ -1,0 +1,280 @@
+"""What a journal says, message by message: who published it, who was given it, what became of it."""
+
+from collections import defaultdict
+
+SETTINGS = {"mode": "concurrent", "tags": None, "above": None, "invisible_for": 60.0,
+            "max_retries": 16, "start": "latest", "durable_acks": False}
+HAPPENED = ("committed", "unknown")     # what may have happened
+
+
+def overlaps(event, begin, end):
+    return event["begin"] <= end and event["end"] >= begin
+
+
+class Message:
+    """A message as its publisher knows it."""
+
+    def __init__(self, fields, event):
+        self.id = fields["id"]
+        self.topic = event["topic"]
+        self.zone = fields["zone"]
+        self.device = fields["device"]
+        self.tag = fields.get("tag")
+        self.v = fields.get("v")
+        self.offset = fields.get("offset")
+        self.undone = bool(fields.get("undone"))
+        self.xact = event["xact"]
+        self.published = event
+        self.outcome = None             # the event, if there is one
+        self.result = "unknown"         # and what is known in the end
+
+    @property
+    def end(self):
+        return self.outcome["end"] if self.outcome else float("inf")
+
+
+class Delivery:
+    """One message in one lease."""
+
+    def __init__(self, row, claim):
+        self.id = row["id"]
+        self.offset = row["offset"]
+        self.device = row["device"]
+        self.tag = row.get("tag")
+        self.attempt = row["attempt"]
+        self.claim = claim
+        self.lease = claim["lease"]
+        self.topic, self.group, self.zone = claim["topic"], claim["group"], claim["zone"]
+        self.begin, self.end = claim["begin"], claim["end"]
+        self.fates = {"open"}           # "ack", "nack", "dead", "back" or "open": what may be
+        self.settled = []               # the settlements that count it
+
+
+class History:
+    def __init__(self, events):
+        self.events = events
+        self.by_kind = defaultdict(list)
+        for event in events:
+            self.by_kind[event["kind"]].append(event)
+        self.messages = {}
+        self.deliveries = []
+        self.chains = defaultdict(list)     # (topic, group, zone, offset): in the order of delivery
+        self.leases = defaultdict(list)     # lease: its claims, more than one is a fault
+        self.of_claim = defaultdict(list)   # number of a claim: its deliveries
+        self.groups = defaultdict(list)     # (topic, group): its events
+        for event in self.by_kind["group"]:
+            if event["result"] in HAPPENED:
+                self.groups[event["topic"], event["group"]].append(event)
+        self.read_moves()
+        self.read_messages()
+        self.read_claims()
+        self.settle_unknown_effects()
+        self.read_settlements()
+        self.settle_unknown_publishes()
+
+    # Where groups were moved ------------------------------------------------------------
+
+    def read_moves(self):
+        """All that makes a group go on elsewhere, by (topic, group): seeks, and what makes or
+        drops a group or a zone.  "zones" None: all of them; an offset None: nobody knows which."""
+        self.moves = defaultdict(list)
+        for event in self.by_kind["move"]:
+            if event["result"] in HAPPENED:
+                self.moves[event["topic"], event["group"]].append(event)
+        for key, events in self.groups.items():
+            for event in events:
+                if event["action"] == "create":
+                    start = event.get("settings", {}).get("start", SETTINGS["start"])
+                    self.moves[key].append({**event, "zones": None, "to": 0 if start == "earliest" else None})
+                elif event["action"] == "drop":
+                    self.moves[key].append({**event, "zones": None, "to": None})
+        self.zone_events = defaultdict(list)
+        for event in self.by_kind["zone"]:
+            if event["result"] in HAPPENED:
+                self.zone_events[event["topic"], event["zone"]].append(event)
+                for key in list(self.groups):
+                    if key[0] == event["topic"]:
+                        to = 0 if event["action"] == "add" else None
+                        self.moves[key].append({**event, "zones": {event["zone"]: to}})
+        for moves in self.moves.values():
+            moves.sort(key=lambda move: move["end"])
+
+    def moves_of(self, topic, group, zone):
+        """(move, offset) of that zone; the offset is None where it isn't known."""
+        for move in self.moves[topic, group]:
+            if move["zones"] is None:
+                yield move, move["to"]
+            elif zone in move["zones"]:
+                yield move, move["zones"][zone]
+
+    def moved(self, topic, group, zone, begin, end):
+        return any(overlaps(move, begin, end) for move, _ in self.moves_of(topic, group, zone))
+
+    def redriven(self, topic, group, begin, end):
+        return any(event["topic"] == topic and event["group"] == group and event["result"] in HAPPENED
+                   and overlaps(event, begin, end) for event in self.by_kind["redrive"])
+
+    def crashed(self, begin, end, durable=False):
+        """Whether a crash in that time may have forgotten what was committed at its beginning."""
+        return any(overlaps(crash, begin, end) and crash["forgets"] != "nothing"
+                   and (crash["forgets"] == "tail" or not durable)
+                   and crash.get("since", float("-inf")) <= end
+                   for crash in self.by_kind["crash"])
+
+    def settings(self, key, name, begin=float("-inf"), end=float("inf")):
+        """The values that a setting of a group may have had in that time."""
+        values = [SETTINGS[name]]
+        for event in self.groups[key]:
+            given = event.get("settings", {})
+            if event["action"] == "drop" or event["begin"] > end:
+                continue
+            if event["action"] == "create":
+                value = given.get(name, SETTINGS[name])
+            elif name in given:
+                value = given[name]
+            else:
+                continue
+            value = tuple(value) if isinstance(value, list) else value
+            if event["result"] == "committed" and (event["end"] < begin or event["action"] == "create"):
+                values = [value]
+            else:
+                values.append(value)
+        return set(values)
+
+    def wanted(self, message, key, begin, end):
+        """True, False, or None where the group's tags or filter may have been either."""
+        answers = {(tags is None or message.tag in tags) and (above is None or message.v > above)
+                   for tags in self.settings(key, "tags", begin, end)
+                   for above in self.settings(key, "above", begin, end)}
+        return answers.pop() if len(answers) == 1 else None
+
+    # What was published, delivered and settled ------------------------------------------
+
+    def read_messages(self):
+        outcomes = {event["xact"]: event for event in self.by_kind["outcome"]}
+        for event in self.by_kind["publish"]:
+            outcome = outcomes.get(event["xact"])
+            for fields in event["messages"]:
+                message = Message(fields, event)
+                message.outcome = outcome
+                if outcome:
+                    message.result = outcome["result"]
+                    message.offset = (outcome.get("offsets") or {}).get(message.id, message.offset)
+                if message.undone:
+                    message.result = "rolled back"
+                elif message.result == "committed" and self.forgotten(outcome, durable=True):
+                    message.result = "unknown"
+                self.messages[message.id] = message
+
+    def forgotten(self, event, durable):
+        """Whether a crash after it may have forgotten what it committed."""
+        return any(crash["begin"] >= event["begin"] and self.crashed_of(crash, event, durable)
+                   for crash in self.by_kind["crash"])
+
+    @staticmethod
+    def crashed_of(crash, event, durable):
+        return (crash["forgets"] != "nothing" and (crash["forgets"] == "tail" or not durable)
+                and event["end"] >= crash.get("since", float("-inf")))
+
+    def read_claims(self):
+        self.unseen = defaultdict(list)     # (topic, group): claims whose answer was lost
+        for number, claim in enumerate(self.by_kind["claim"]):
+            claim["number"] = number
+            if claim["result"] == "unknown":
+                self.unseen[claim["topic"], claim["group"]].append(claim)
+            if claim["result"] != "committed" or not claim.get("rows"):
+                continue
+            self.leases[claim["lease"]].append(claim)
+            for row in claim["rows"]:
+                delivery = Delivery(row, claim)
+                self.deliveries.append(delivery)
+                self.of_claim[number].append(delivery)
+                self.chains[delivery.topic, delivery.group, delivery.zone, delivery.offset].append(delivery)
+        # Of one cursor, later leases have higher ids; cursors come and go with their group and zone.
+        first_seen = {}
+        for delivery in self.deliveries:
+            cursor = delivery.lease >> 43
+            first_seen[cursor] = min(first_seen.get(cursor, delivery.end), delivery.end)
+        self.order = lambda d: (first_seen[d.lease >> 43], d.lease, d.end, d.offset)
+        for chain in self.chains.values():
+            chain.sort(key=self.order)
+
+    def settle_unknown_effects(self):
+        """A settlement whose answer was lost has happened if its effects are there, and only then."""
+        self.effects = None
+        for state in self.by_kind["state"]:
+            self.effects = {(group, lease, id) for group, id, lease in state["effects"]}
+            for settle in self.by_kind["settle"]:
+                if settle["result"] == "unknown" and settle["effects"] and settle["end"] < state["begin"] \
+                        and settle["topic"] == state["topic"]:
+                    there = any((settle["group"], settle["lease"], id) in self.effects for id in settle["effects"])
+                    settle["result"] = "committed" if there else "rolled back"
+                    settle["by_effects"] = True
+
+    def read_settlements(self):
+        self.settlements = defaultdict(list)    # lease: in the order of time
+        for settle in self.by_kind["settle"]:
+            if settle["result"] in HAPPENED:
+                self.settlements[settle["lease"]].append(settle)
+        self.miscounted = []
+        for lease, settles in self.settlements.items():
+            settles.sort(key=lambda settle: settle["begin"])
+            for claim in self.leases[lease]:
+                deliveries = self.of_claim[claim["number"]]
+                for settle in settles:
+                    self.apply(settle, deliveries)
+
+    def apply(self, settle, deliveries):
+        """What a settlement made of the messages of its lease."""
+        open_ones = [d for d in deliveries if d.fates == {"open"}]
+        maybe_open = [d for d in deliveries if "open" in d.fates]
+        named = settle["offsets"]
+        touched = [d for d in maybe_open if named is None or d.offset in named]
+        certain = settle["result"] == "committed"
+        least = sum(1 for d in open_ones if named is None or d.offset in named)
+        if certain and settle.get("count") is not None and not least <= settle["count"] <= len(touched):
+            self.miscounted.append((settle, least, len(touched)))
+        for d in touched:
+            key = (d.topic, d.group)
+            fates = {settle["verb"]} if settle["verb"] == "ack" else {"dead"}
+            if settle["verb"] == "nack":
+                retries = self.settings(key, "max_retries", d.begin, settle["end"])
+                fates = {"dead" if d.attempt > most else "nack" for most in retries}
+            if certain and d.fates == {"open"}:
+                d.fates = fates
+            else:
+                d.fates = (d.fates - {"open"} if certain else d.fates) | fates
+            d.settled.append(settle)
+            if "nack" in fates and "orderly" in self.settings(key, "mode", d.begin, settle["end"]):
+                surely = certain and fates == {"nack"} and d.fates == {"nack"} \
+                    and self.settings(key, "mode", d.begin, settle["end"]) == {"orderly"}
+                for later in maybe_open:
+                    if later.device == d.device and later.offset > d.offset and later not in touched \
+                            and "open" in later.fates:
+                        later.fates = {"back"} if surely else later.fates | {"back"}
+
+    def settle_unknown_publishes(self):
+        """What was found anywhere was committed, and so was all of its transaction."""
+        self.found = {d.id for d in self.deliveries}
+        for fetch in self.by_kind["fetch"]:
+            for row in fetch["rows"]:
+                self.found.add(row["id"])
+                message = self.messages.get(row["id"])
+                if message and message.offset is None:
+                    message.offset = row["offset"]
+        for state in self.by_kind["state"]:
+            for zone, held in state["zones"].items():
+                for offset, id, _ in held["log"]:
+                    self.found.add(id)
+                    message = self.messages.get(id)
+                    if message and message.offset is None:
+                        message.offset = offset
+        for d in self.deliveries:
+            message = self.messages.get(d.id)
+            if message and message.offset is None:
+                message.offset = d.offset
+        committed = {self.messages[id].xact for id in self.found if id in self.messages}
+        for message in self.messages.values():
+            message.torn = message.result == "unknown" and message.xact in committed and message.id not in self.found
+            if message.result == "unknown" and message.xact in committed:
+                message.result = "committed"
