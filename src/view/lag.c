@@ -263,12 +263,14 @@ find_oldest(const OverviewZone *zone, Lag *lags)
 		Lag		   *lag = &lags[g];
 
 		lag->earliest_offset = zone->earliest_offset;
+		/* whoever was busy when the log was cut goes on at what is left of it */
+		lag->next_offset = Max(lag->next_offset, lag->earliest_offset);
 		lag->end_offset = zone->end.last + 1;
 		lag->stable_offset = Max(zone->stable_offset, lag->next_offset);
 		lag->ready_messages = ready_messages(zone, lag);
 		lag->oldest_published_at = NONE;
 		if (lag->ready_messages > 0)
-			lag->oldest_offset = Min(lag->oldest_offset, Max(lag->next_offset, lag->earliest_offset));
+			lag->oldest_offset = Min(lag->oldest_offset, lag->next_offset);
 		if (!lag->exists || lag->oldest_offset == NONE)
 			continue;
 		if (lag->oldest_offset >= lag->earliest_offset)
@@ -286,7 +288,7 @@ find_oldest(const OverviewZone *zone, Lag *lags)
 static int64
 ready_messages(const OverviewZone *entry, const Lag *lag)
 {
-	int64		from = Max(lag->next_offset, lag->earliest_offset);
+	int64		from = lag->next_offset;
 	int64		n = Max(lag->stable_offset - from, 0);
 	Topic	   *topic;
 	Zone	   *zone;
