@@ -86,6 +86,10 @@ model:
 bench:
 	bench/run
 
+# On a PostgreSQL with assertions, which the first call builds.
+test-assert:
+	PG_CONFIG=$$(tools/server) tools/test
+
 lint:
 	tools/lint
 
@@ -93,4 +97,4 @@ lint:
 list-tests:
 	@echo $(REGRESS) $(ISOLATION) $(PROVE_TESTS)
 
-.PHONY: demo test model bench lint list-tests
+.PHONY: demo test model test-assert bench lint list-tests
