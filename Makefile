@@ -88,7 +88,15 @@ bench:
 
 # On a PostgreSQL with assertions, which the first call builds.
 test-assert:
-	PG_CONFIG=$$(tools/server) tools/test
+	tools/test-assert
+
+# Does a test notice when a line that matters is wrong?
+mutants:
+	tools/mutants
+
+# All that takes too long for every commit.
+nightly:
+	tools/nightly
 
 lint:
 	tools/lint
@@ -97,4 +105,4 @@ lint:
 list-tests:
 	@echo $(REGRESS) $(ISOLATION) $(PROVE_TESTS)
 
-.PHONY: demo test model test-assert bench lint list-tests
+.PHONY: demo test model test-assert mutants nightly bench lint list-tests
