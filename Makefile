@@ -86,6 +86,18 @@ model:
 bench:
 	bench/run
 
+# On a PostgreSQL with assertions, which the first call builds.
+test-assert:
+	tools/test-assert
+
+# Does a test notice when a line that matters is wrong?
+mutants:
+	tools/mutants
+
+# All that takes too long for every commit.
+nightly:
+	tools/nightly
+
 lint:
 	tools/lint
 
@@ -97,4 +109,4 @@ fuzz sqlsmith:
 list-tests:
 	@echo $(REGRESS) $(ISOLATION) $(PROVE_TESTS)
 
-.PHONY: demo test model bench lint fuzz sqlsmith list-tests
+.PHONY: demo test model test-assert mutants nightly bench lint fuzz sqlsmith list-tests
