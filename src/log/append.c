@@ -16,6 +16,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "commands/sequence.h"
+#include "core/stop.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -79,6 +80,7 @@ write_rows(Relation segment, const Zone *zone, TimestampTz at, Datum **values, b
 
 			ExecClearTuple(slot);
 			offsets[done + i] = nextval_internal(zone->sequence, false);
+			STOP("append_drawn");
 			row[Anum_zone - 1] = zone_name;
 			row[Anum_msg_offset - 1] = Int64GetDatum(offsets[done + i]);
 			row[Anum_published_at - 1] = TimestampTzGetDatum(at);
