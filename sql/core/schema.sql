@@ -119,7 +119,8 @@ CREATE TABLE iotmq.cursor_state (
 	delivered_total bigint NOT NULL DEFAULT 0,
 	retried_total bigint NOT NULL DEFAULT 0,
 	dead_total bigint NOT NULL DEFAULT 0,
-	dead_letters bigint NOT NULL DEFAULT 0
+	dead_letters bigint NOT NULL DEFAULT 0,
+	next_redriven bigint NOT NULL DEFAULT 9223372036854775807
 ) WITH (fillfactor = 20);
 CREATE INDEX cursor_state_cursor_id ON iotmq.cursor_state (cursor_id);
 COMMENT ON TABLE iotmq.cursor_state IS 'where each cursor stands';
@@ -132,6 +133,7 @@ COMMENT ON COLUMN iotmq.cursor_state.delivered_total IS 'deliveries by lease sin
 COMMENT ON COLUMN iotmq.cursor_state.retried_total IS 'failed attempts that led to another one, since the group was made';
 COMMENT ON COLUMN iotmq.cursor_state.dead_total IS 'messages that became dead letters since the group was made';
 COMMENT ON COLUMN iotmq.cursor_state.dead_letters IS 'how many dead letters of this cursor there are; those redriven are not';
+COMMENT ON COLUMN iotmq.cursor_state.next_redriven IS 'no redriven message below it is without a place: see place.c';
 
 -- A batch in flight: first to last without holes (offsets NULL), or a list.
 CREATE TABLE iotmq.lease (
@@ -208,6 +210,7 @@ CREATE TABLE iotmq.dead_message (
 	properties jsonb
 );
 CREATE INDEX dead_message_origin ON iotmq.dead_message (cursor_id, msg_offset);
+CREATE INDEX dead_message_redriven ON iotmq.dead_message (cursor_id, msg_offset) WHERE redriven;
 CREATE INDEX dead_message_age ON iotmq.dead_message (cursor_id, dead_at) WHERE NOT redriven;
 COMMENT ON TABLE iotmq.dead_message IS 'one row per message that a group gave up; see the view dead_letter';
 COMMENT ON COLUMN iotmq.dead_message.redriven IS 'on its way again: the content is kept until it is settled';

@@ -27,7 +27,8 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.cursor_void_leases IS 'internal: ends the leases of a group in a zone';
 
--- create_cursor, drop_cursor: where a group stands in a zone.
+-- cursor_create, cursor_drop: where a group stands in a zone. Dead letters are locked before
+-- the position, as by whoever redrives or purges them.
 CREATE FUNCTION iotmq.cursor_create(group_id int, zone_id int, next_offset bigint) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
@@ -45,6 +46,7 @@ CREATE FUNCTION iotmq.cursor_drop(cursor_id int) RETURNS void
 	SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT iotmq.cursor_void_leases(cursor_id, true);
+	DELETE FROM iotmq.dead_message AS d WHERE d.cursor_id = cursor_drop.cursor_id;
 	DELETE FROM iotmq.cursor_state AS p WHERE p.cursor_id = cursor_drop.cursor_id;
 	SELECT iotmq.cursor_void_leases(cursor_id, false);
 	DELETE FROM iotmq.redelivery AS r WHERE r.cursor_id = cursor_drop.cursor_id;
@@ -74,6 +76,7 @@ AS $$
 		next_due = 'infinity',
 		oldest_lease = p.last_lease + 1,
 		redeliveries = 0,
+		next_redriven = 9223372036854775807,
 		dead_letters = p.dead_letters + (SELECT count(*) FROM dead)
 	WHERE p.cursor_id = cursor_move.cursor_id;
 $$;

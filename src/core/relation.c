@@ -45,7 +45,10 @@ static const char *const index_names[CATALOG_INDEXES] = {
 	[INDEX_LEASE] = "lease_pkey",
 	[INDEX_REDELIVERY_DUE] = "redelivery_due",
 	[INDEX_REDELIVERY_DEVICE] = "redelivery_device",
-	[INDEX_DEAD_MESSAGE] = "dead_message_origin"
+	[INDEX_DEAD_MESSAGE] = "dead_message_origin",
+	[INDEX_DEAD_MESSAGE_ID] = "dead_message_pkey",
+	[INDEX_DEAD_MESSAGE_AGE] = "dead_message_age",
+	[INDEX_DEAD_MESSAGE_REDRIVEN] = "dead_message_redriven"
 };
 
 static bool known = false;		/* false: look them up at the next question */

@@ -39,7 +39,8 @@ static ClaimResult claim(const Cursor *cursor, const ClaimRequest *request, Look
 						 DeliverySet *set);
 static ClaimResult claim_and_let_go(const Cursor *cursor, const ClaimRequest *request,
 									Lookahead *ahead, DeliverySet *set);
-static TupleTableSlot *next_wanted(ZoneScan *scan, const ConsumerGroup *group, int *budget);
+static TupleTableSlot *next_wanted(ZoneScan *scan, const Cursor *cursor,
+								   const CursorState *state, int *budget);
 static void remember(const Cursor *cursor, int64 from, int64 to);
 static ClaimResult fill(HeldCursor *held, const ClaimRequest *request, Lookahead *ahead,
 						DeliverySet *set);
@@ -63,7 +64,8 @@ iotmq_claim_lease(const Cursor *cursor, const ClaimRequest *request, ClaimHint *
 		return CLAIM_EMPTY;
 	if (!iotmq_cursor_peek(cursor->cursor_id, &state))
 		return CLAIM_EMPTY;
-	if (state.next_expiry > now && !iotmq_redeliver_ready(cursor, &state, now))
+	if (state.next_expiry > now && !iotmq_place_is_due(cursor, &state) &&
+		!iotmq_redeliver_ready(cursor, &state, now))
 	{
 		look_ahead(cursor, request, &state, hint, &ahead);
 		if (ahead.slot == NULL)
@@ -107,7 +109,8 @@ claim(const Cursor *cursor, const ClaimRequest *request, Lookahead *ahead, Deliv
 	iotmq_cursor_release(&held);
 	/* a dead letter is one at the moment that its lease expires: the call must end */
 	if (result == CLAIM_EMPTY && (held.state.dead_total != held.before.dead_total ||
-								  held.state.expired_unread != held.before.expired_unread))
+								  held.state.expired_unread != held.before.expired_unread ||
+								  held.state.next_redriven != held.before.next_redriven))
 		return CLAIM_CHANGED;
 	return result;
 }
@@ -171,7 +174,7 @@ look_ahead(const Cursor *cursor, const ClaimRequest *request, const CursorState 
 		from = hint->to;
 	ahead->next_offset = state->next_offset;
 	ahead->scan = iotmq_scan_begin(cursor->zone, from, last);
-	ahead->slot = next_wanted(ahead->scan, cursor->group, &budget);
+	ahead->slot = next_wanted(ahead->scan, cursor, state, &budget);
 	if (ahead->slot != NULL)
 		return;
 
@@ -184,14 +187,18 @@ look_ahead(const Cursor *cursor, const ClaimRequest *request, const CursorState 
 		remember(cursor, hint->from, hint->to);
 }
 
-/* The next message that the group wants; NULL: none, or the budget is used up. */
+/*
+ * The next message that the group wants, or that was redriven to it; NULL: none, or the
+ * budget is used up.
+ */
 static TupleTableSlot *
-next_wanted(ZoneScan *scan, const ConsumerGroup *group, int *budget)
+next_wanted(ZoneScan *scan, const Cursor *cursor, const CursorState *state, int *budget)
 {
 	TupleTableSlot *slot = NULL;
 
 	while ((*budget)-- > 0 && (slot = iotmq_scan_next(scan)) != NULL)
-		if (iotmq_filter_accepts(group, slot))
+		if (iotmq_filter_accepts(cursor->group, slot) ||
+			iotmq_place_is_pending(state, scan->position - 1))
 			return slot;
 	return NULL;
 }
@@ -242,11 +249,14 @@ fill(HeldCursor *held, const ClaimRequest *request, Lookahead *ahead, DeliverySe
 		in_flight = iotmq_device_in_flight(&held->state, &oldest_lease);
 		iotmq_cursor_oldest_lease_is(held, oldest_lease);
 	}
+	iotmq_place_redriven(held, NULL);
 	iotmq_lease_build_begin(&build, held, request->max_messages, now, set);
 	add_due(&build, in_flight);
 	if (lease->batch_limit == 0 && lease->n < build.limit &&
 		(lease->n == 0 || lease->offsets[lease->n - 1] < held->state.next_offset))
 		deferred = add_new(&build, ahead, in_flight);
+	/* what the cursor has passed just now */
+	iotmq_place_redriven(held, lease->n > 0 ? &build.lease : NULL);
 	if (lease->n > 0)
 	{
 		iotmq_lease_build_grant(&build, request->invisible_for, request->consumer);
@@ -289,7 +299,7 @@ add_new(LeaseBuild *build, Lookahead *ahead, DeviceSet *in_flight)
 		if (ahead->scan != NULL)
 			iotmq_scan_end(ahead->scan);
 		ahead->scan = iotmq_scan_begin(cursor->zone, held->state.next_offset, last);
-		ahead->slot = next_wanted(ahead->scan, cursor->group, &budget);
+		ahead->slot = next_wanted(ahead->scan, cursor, &held->state, &budget);
 	}
 	while (ahead->slot != NULL)
 	{
@@ -303,7 +313,7 @@ add_new(LeaseBuild *build, Lookahead *ahead, DeviceSet *in_flight)
 			iotmq_lease_build_add(build, ahead->slot, msg_offset, 1);
 		if (build->lease.n >= build->limit || deferred >= DEFER_LIMIT)
 			break;
-		ahead->slot = next_wanted(ahead->scan, cursor->group, &budget);
+		ahead->slot = next_wanted(ahead->scan, cursor, &held->state, &budget);
 	}
 	held->state.next_offset = ahead->scan->position;
 	iotmq_stable_merge(&held->state.stable, &ahead->scan->memory->stable);

@@ -3,11 +3,12 @@
  */
 #include "group/group.h"
 
-static int64 count_wanted(int32 cursor_id, int64 from, int64 to);
+static int64 count_wanted(int32 cursor_id, int64 from, int64 to, const CursorState *state);
 
 /*
  * count_ready(cursor_id int) RETURNS bigint: how many messages the group has not
- * been delivered yet in a zone, filters applied, up to the first undecided offset.
+ * been delivered yet in a zone, filters applied, up to the first undecided offset, and
+ * what was redriven to it and has no place yet.
  */
 PG_FUNCTION_INFO_V1(iotmq_count_ready);
 Datum
@@ -15,11 +16,15 @@ iotmq_count_ready(PG_FUNCTION_ARGS)
 {
 	Cursor		cursor;
 	CursorState state;
+	int64		first;
 
 	if (!iotmq_catalog_cursor_by_id(PG_GETARG_INT32(0), &cursor) ||
 		!iotmq_cursor_peek(cursor.cursor_id, &state))
 		PG_RETURN_INT64(0);
-	PG_RETURN_INT64(count_wanted(PG_GETARG_INT32(0), state.next_offset, PG_INT64_MAX));
+	PG_RETURN_INT64(count_wanted(PG_GETARG_INT32(0), state.next_offset, PG_INT64_MAX, &state) +
+					iotmq_place_count(state.cursor_id, state.next_redriven,
+									  Max(state.next_offset, cursor.zone->earliest_offset),
+									  NULL, &first));
 }
 
 /*
@@ -30,12 +35,15 @@ PG_FUNCTION_INFO_V1(iotmq_count_between);
 Datum
 iotmq_count_between(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64(count_wanted(PG_GETARG_INT32(0), PG_GETARG_INT64(1), PG_GETARG_INT64(2)));
+	PG_RETURN_INT64(count_wanted(PG_GETARG_INT32(0), PG_GETARG_INT64(1), PG_GETARG_INT64(2), NULL));
 }
 
-/* Counts what the group wants from an offset on, up to to or the first undecided one. */
+/*
+ * Counts what the group wants from an offset on, up to to or the first undecided one. With
+ * the state of the cursor also what was redriven and comes from there.
+ */
 static int64
-count_wanted(int32 cursor_id, int64 from, int64 to)
+count_wanted(int32 cursor_id, int64 from, int64 to, const CursorState *state)
 {
 	Cursor		cursor;
 	int64		n;
@@ -56,7 +64,8 @@ count_wanted(int32 cursor_id, int64 from, int64 to)
 			break;
 		scan = iotmq_scan_begin(cursor.zone, from, Min(end.last, to - 1));
 		while ((slot = iotmq_scan_next(scan)) != NULL)
-			if (iotmq_filter_accepts(cursor.group, slot))
+			if (iotmq_filter_accepts(cursor.group, slot) ||
+				(state != NULL && iotmq_place_is_pending(state, scan->position - 1)))
 				n++;
 		stale = scan->stale;
 		iotmq_scan_end(scan);

@@ -87,7 +87,8 @@ iotmq_cursor_release(HeldCursor *held)
 		Int64GetDatum(state->delivered_total),
 		Int64GetDatum(state->retried_total),
 		Int64GetDatum(state->dead_total),
-		Int64GetDatum(state->dead_letters)
+		Int64GetDatum(state->dead_letters),
+		Int64GetDatum(state->next_redriven)
 	};
 	bool		isnull[lengthof(values)] = {false};
 

@@ -1,7 +1,7 @@
 /*
  * forget.c - what a group has of a segment that goes: leases and waiting messages end, and
  * what was not settled is counted as expired unread. What was redriven stays: its content
- * is kept with its dead letter.
+ * is kept with its dead letter. If it was to come from the log, it waits in redelivery now.
  *
  * Locks: the cursor and the rows of leases. The caller has locked those that have
  * something there: see sql/admin/retention.sql.
@@ -12,6 +12,7 @@
 #include "nodes/pg_list.h"
 #include "utils/timestamp.h"
 
+static void place_redriven(HeldCursor *held, SegmentScan *segment);
 static int64 count_unread(const HeldCursor *held, SegmentScan *segment);
 static int64 end_in_leases(HeldCursor *held, SegmentScan *segment);
 static int	settle_gone(const HeldCursor *held, Lease *lease, SegmentScan *segment);
@@ -33,12 +34,37 @@ iotmq_forget_segment(PG_FUNCTION_ARGS)
 	segment = iotmq_segment_scan_open(PG_GETARG_OID(1));
 	held.state.expired_unread += count_unread(&held, segment) +
 		end_in_leases(&held, segment) + end_waiting(&held, segment);
+	place_redriven(&held, segment);
 	iotmq_segment_scan_close(segment);
 	iotmq_cursor_release(&held);
 	PG_RETURN_VOID();
 }
 
-/* What the group wants there and has not been delivered yet. */
+/* What was redriven and was to come from there. All is read before any is changed, as below. */
+static void
+place_redriven(HeldCursor *held, SegmentScan *segment)
+{
+	int64		from = Max(held->state.next_redriven, held->state.next_offset);
+	RowScan		scan = iotmq_deadletter_scan_redriven(held->state.cursor_id, from, NULL);
+	int64		stays = PG_INT64_MAX;
+	DeadLetter	letter;
+	List	   *letters = NIL;
+	ListCell   *lc;
+
+	while (iotmq_deadletter_next(&scan, &letter))
+		if (iotmq_segment_scan_find(segment, letter.msg_offset))
+			letters = lappend(letters, memcpy(palloc(sizeof(DeadLetter)), &letter,
+											  sizeof(DeadLetter)));
+		else
+			stays = Min(stays, letter.msg_offset);
+	iotmq_row_scan_end(&scan);
+	foreach(lc, letters)
+		iotmq_place_unread(held, lfirst(lc));
+	if (from == held->state.next_redriven)
+		held->state.next_redriven = stays;
+}
+
+/* What the group wants there and has not been delivered yet, and was not redriven to it. */
 static int64
 count_unread(const HeldCursor *held, SegmentScan *segment)
 {
@@ -47,7 +73,8 @@ count_unread(const HeldCursor *held, SegmentScan *segment)
 	for (iotmq_segment_scan_seek(segment, held->state.next_offset); segment->offset != NO_ROW;
 		 iotmq_segment_scan_step(segment))
 		if (iotmq_segment_scan_fate(segment) == FATE_COMMITTED &&
-			iotmq_filter_accepts(held->cursor->group, segment->slot))
+			iotmq_filter_accepts(held->cursor->group, segment->slot) &&
+			!iotmq_place_is_pending(&held->state, segment->offset))
 			n++;
 	return n;
 }

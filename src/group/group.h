@@ -5,6 +5,7 @@
  *   claim         one lease of one zone
  *   settle        ack, nack, reject, extend
  *   redrive       dead letters that are delivered again, or deleted
+ *   place         where a redriven message waits for its delivery
  *   pull          fetch and commit_offset: reading without leases
  *   count         how many messages a group wants, by reading
  *   forget        what a group has of a segment that goes
@@ -44,6 +45,7 @@ typedef struct CursorState
 	int64		retried_total;
 	int64		dead_total;
 	int64		dead_letters;	/* dead now; those redriven are not */
+	int64		next_redriven;	/* no redriven message below it is without a place */
 } CursorState;
 
 /* A cursor whose row this transaction has locked. */
@@ -95,6 +97,17 @@ typedef enum Place				/* of a waiting message among those of its device */
 	PLACE_HEAD,
 	PLACE_BEHIND
 } Place;
+
+/* A message given up: a row of iotmq.dead_message, without the content. */
+typedef struct DeadLetter
+{
+	int64		id;
+	int32		cursor_id;
+	int64		msg_offset;
+	TimestampTz dead_at;
+	bool		redriven;		/* on its way again */
+	text	   *device;
+} DeadLetter;
 
 /* An attempt that failed. */
 typedef struct Failure
@@ -149,7 +162,10 @@ extern bool iotmq_redelivery_next(RowScan *scan, Redelivery *redelivery);
 extern bool iotmq_redelivery_has_device(int32 cursor_id, text *device);
 extern RowScan iotmq_redelivery_scan_lowest(Snapshot snapshot);
 extern int64 iotmq_redelivery_lowest(RowScan *scan, int32 cursor_id);
+extern bool iotmq_redelivery_find(int32 cursor_id, text *device, int64 msg_offset,
+								  Redelivery *redelivery);
 extern void iotmq_redelivery_add(HeldCursor *held, const Redelivery *redelivery);
+extern void iotmq_redelivery_change(HeldCursor *held, const Redelivery *redelivery);
 extern void iotmq_redelivery_remove(HeldCursor *held, const Redelivery *redelivery);
 extern void iotmq_redelivery_lift_head(HeldCursor *held, text *device, int64 from);
 
@@ -222,6 +238,23 @@ extern bool iotmq_deadletter_add(HeldCursor *held, const Failure *failure);
 extern TupleTableSlot *iotmq_deadletter_content(int32 cursor_id, int64 msg_offset);
 extern bool iotmq_deadletter_is_redriven(int32 cursor_id, int64 msg_offset);
 extern void iotmq_deadletter_done(int32 cursor_id, int64 msg_offset);
+extern RowScan iotmq_deadletter_scan(int32 cursor_id);
+extern RowScan iotmq_deadletter_scan_redriven(int32 cursor_id, int64 from, Snapshot snapshot);
+extern bool iotmq_deadletter_next(RowScan *scan, DeadLetter *letter);
+extern bool iotmq_deadletter_find(int64 id, DeadLetter *letter);
+extern bool iotmq_deadletter_redrive(int64 id);
+extern bool iotmq_deadletter_purge(int64 id, TimestampTz older_than);
+extern void iotmq_deadletter_return(HeldCursor *held, int64 id, bool wait);
+
+/* ---- place.c ---- */
+
+extern bool iotmq_place_is_due(const Cursor *cursor, const CursorState *state);
+extern bool iotmq_place_is_pending(const CursorState *state, int64 msg_offset);
+extern void iotmq_place_redriven(HeldCursor *held, Lease *lease);
+extern void iotmq_place_unread(HeldCursor *held, const DeadLetter *letter);
+extern int64 iotmq_place_count(int32 cursor_id, int64 next_redriven, int64 to,
+							   Snapshot snapshot, int64 *first);
+extern void iotmq_place_give_back(HeldCursor *held, int64 from, int64 to);
 
 /* ---- claim.c ---- */
 

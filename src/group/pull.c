@@ -4,6 +4,7 @@
 #include "group/group.h"
 
 #include "access/xact.h"
+#include "catalog/pg_type_d.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -11,6 +12,8 @@
 #define LOOKS 5					/* at open publishers, before fetch reports that there is nothing */
 #define PROOF_ROWS 100000		/* to read in order to show that from_offset is stable */
 
+static void go_back(HeldCursor *held, int64 next_offset);
+static void run_on_cursor(const char *command, int32 cursor_id, Oid type, Datum value);
 static int64 lowest_allowed(const Topic *topic, const Zone *zone);
 static void require_given_out(const Topic *topic, const Zone *zone, int64 from_offset);
 static bool read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages,
@@ -129,7 +132,9 @@ read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages, Deliver
 
 /*
  * commit_offset(topic text, consumer_group text, zone text, next_offset bigint)
- * RETURNS void: the group goes on there; back only for who may read the topic.
+ * RETURNS void: the group goes on there; back only for who may read the topic, and as a
+ * seek does it: leases and what waits are void. What was redriven and is passed over is a
+ * dead letter again.
  * Errors: 22004 an argument NULL; 22023 outside of earliest..end; 42704 unknown
  * topic, group or zone; 42501 not allowed; 25006 on a standby.
  */
@@ -142,6 +147,8 @@ iotmq_commit_offset(PG_FUNCTION_ARGS)
 	Zone	   *zone = iotmq_catalog_zone(topic, iotmq_call_name(fcinfo, 2, "zone"));
 	int64		next_offset;
 	Cursor		cursor = {group->cursors[zone - topic->zones], topic, group, zone};
+	int32		zone_id = zone->zone_id;
+	CursorState state;
 	HeldCursor	held;
 	int64		end_offset;
 
@@ -155,6 +162,11 @@ iotmq_commit_offset(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("next_offset " INT64_FORMAT " is not between the earliest offset " INT64_FORMAT " and the end offset " INT64_FORMAT,
 						next_offset, zone->earliest_offset, end_offset)));
+	/* leases before the cursor: see sql/group/cursor.sql */
+	if (iotmq_cursor_peek(cursor.cursor_id, &state) && next_offset < state.next_offset &&
+		iotmq_access_may_read(topic))
+		run_on_cursor("SELECT iotmq.cursor_void_leases($1, $2)", cursor.cursor_id, BOOLOID,
+					  BoolGetDatum(true));
 	if (iotmq_cursor_hold(&cursor, true, &held) != ROW_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -168,11 +180,33 @@ iotmq_commit_offset(PG_FUNCTION_ARGS)
 				 errhint("An administrator can run: SELECT iotmq.seek_offset(%s, %s, %s, " INT64_FORMAT ");",
 						 quote_literal_cstr(topic->name), quote_literal_cstr(group->name),
 						 quote_literal_cstr(zone->name), next_offset)));
+	if (next_offset < held.state.next_offset)
+		go_back(&held, next_offset);
+	else
+		iotmq_place_give_back(&held, held.state.next_offset, next_offset);
 	held.state.next_offset = next_offset;
 	held.state.last_consumed_at = GetCurrentTimestamp();
 	iotmq_cursor_release(&held);
-	iotmq_segment_keep_ahead(topic, zone, held.state.last_consumed_at);
+	if (iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
+		iotmq_segment_keep_ahead(topic, zone, held.state.last_consumed_at);
 	PG_RETURN_VOID();
+}
+
+/* Moves the cursor back, and holds it as it is then. */
+static void
+go_back(HeldCursor *held, int64 next_offset)
+{
+	run_on_cursor("SELECT iotmq.cursor_move($1, $2)", held->state.cursor_id, INT8OID,
+				  Int64GetDatum(next_offset));
+	if (iotmq_cursor_hold(held->cursor, true, held) != ROW_OK)
+		elog(ERROR, "cursor %d vanished under its lock", held->state.cursor_id);
+}
+
+/* Runs a SELECT of one of our functions that takes a cursor's id and a value. */
+static void
+run_on_cursor(const char *command, int32 cursor_id, Oid type, Datum value)
+{
+	iotmq_owner_run(command, 2, (Oid[]) {INT4OID, type}, (Datum[]) {Int32GetDatum(cursor_id), value});
 }
 
 /*

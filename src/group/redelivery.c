@@ -98,6 +98,27 @@ iotmq_redelivery_has_device(int32 cursor_id, text *device)
 	return found;
 }
 
+/* The row of that message, of its device in an orderly group; false: it does not wait. */
+bool
+iotmq_redelivery_find(int32 cursor_id, text *device, int64 msg_offset, Redelivery *redelivery)
+{
+	ScanKeyData keys[3];
+	RowScan		scan;
+	bool		found;
+
+	if (device != NULL)
+		scan = iotmq_redelivery_scan_device(cursor_id, device, msg_offset);
+	else
+	{
+		set_keys_without_device(keys, cursor_id);
+		ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(msg_offset));
+		scan = iotmq_row_scan(CATALOG_REDELIVERY, INDEX_REDELIVERY_DEVICE, keys, 3, NULL);
+	}
+	found = iotmq_redelivery_next(&scan, redelivery) && redelivery->msg_offset == msg_offset;
+	iotmq_row_scan_end(&scan);
+	return found;
+}
+
 /* A scan for iotmq_redelivery_lowest. */
 RowScan
 iotmq_redelivery_scan_lowest(Snapshot snapshot)
@@ -130,6 +151,19 @@ iotmq_redelivery_add(HeldCursor *held, const Redelivery *redelivery)
 	form_row(redelivery, values, isnull);
 	iotmq_row_insert(CATALOG_REDELIVERY, values, isnull, Natts_redelivery);
 	held->state.redeliveries++;
+	iotmq_cursor_expect_due(held, redelivery->due_at);
+}
+
+/* Writes a row that was changed, but for its offset and device. */
+void
+iotmq_redelivery_change(HeldCursor *held, const Redelivery *redelivery)
+{
+	ItemPointerData tid = redelivery->tid;
+	Datum		values[Natts_redelivery];
+	bool		isnull[Natts_redelivery];
+
+	form_row(redelivery, values, isnull);
+	iotmq_row_update(CATALOG_REDELIVERY, &tid, values, isnull, Natts_redelivery);
 	iotmq_cursor_expect_due(held, redelivery->due_at);
 }
 
@@ -167,13 +201,9 @@ static void
 set_due(HeldCursor *held, const Redelivery *redelivery, TimestampTz due_at)
 {
 	Redelivery	changed = *redelivery;
-	Datum		values[Natts_redelivery];
-	bool		isnull[Natts_redelivery];
 
 	changed.due_at = due_at;
-	form_row(&changed, values, isnull);
-	iotmq_row_update(CATALOG_REDELIVERY, &changed.tid, values, isnull, Natts_redelivery);
-	iotmq_cursor_expect_due(held, due_at);
+	iotmq_redelivery_change(held, &changed);
 }
 
 /* Of rows of a group that is not orderly, in the order of offsets. */

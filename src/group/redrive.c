@@ -1,87 +1,347 @@
 /*
  * redrive.c - what becomes of dead letters: they are delivered again, or deleted.
+ *
+ * Of both there may be many, and meanwhile the group goes on: the dead letters are marked
+ * or deleted one by one, and only then the cursors are held, to tell them. How a redriven
+ * message is delivered then: place.c.
+ *
+ * Locks: each cursor for a moment, to wait for those who give messages up just now; then
+ * rows of dead letters, in the order of their ids, so that each goes one way; then the
+ * cursors, likewise, to the end of the transaction. The same at every isolation level.
  */
 #include "group/group.h"
 
+#include "access/xact.h"
+#include "catalog/pg_type_d.h"
+#include "core/stop.h"
+#include "lib/qunique.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
-static void require_consume(FunctionCallInfo fcinfo);
-static bool is_in_log(const Cursor *cursor, int64 msg_offset);
+typedef struct Moved			/* dead letters of one cursor, by one call */
+{
+	int32		cursor_id;
+	int64		messages;
+	int64		lowest;			/* offset */
+} Moved;
+
+typedef struct Letters			/* of a group, that a call is about */
+{
+	char	   *topic;
+	char	   *group;
+	int			ncursors;
+	Moved	   *moved;			/* of each cursor, in order */
+	int			n;
+	int64	   *ids;			/* in order */
+} Letters;
+
+static Letters begin(FunctionCallInfo fcinfo);
+static void await_holders(const Letters *letters);
+static void await_holder(int32 cursor_id);
+static void choose(FunctionCallInfo fcinfo, Letters *letters);
+static void add_id(Letters *letters, int *room, int64 id);
+static Moved *moved_of(Letters *letters, int32 cursor_id);
+static void note(Letters *letters, const DeadLetter *letter);
+static int64 settle_cursors(const Letters *letters, bool redriven);
+static int	compare_moved(const void *a, const void *b);
+static int	compare_ids(const void *a, const void *b);
 
 /*
- * redrive, purge_dead_letters: SQL functions that run as the extension's owner, once the
- * caller's right is checked. Arguments, results and errors are theirs; 42501 not allowed;
- * 25006 on a standby.
+ * redrive(topic text, consumer_group text, ids bigint[], max_messages bigint, dry_run
+ * boolean) RETURNS bigint: dead letters of the group are delivered to it again, the oldest
+ * first, from attempt 1 on; how many (dry_run: would be). ids NULL: all; ids that are no
+ * dead letters of the group don't count. max_messages NULL: no limit.
+ * Errors: 22004 topic, consumer_group or dry_run NULL; 22023 max_messages below 0; 42704
+ * unknown topic or group; 42501 not allowed; 25006 on a standby.
  */
 PG_FUNCTION_INFO_V1(iotmq_redrive);
 Datum
 iotmq_redrive(PG_FUNCTION_ARGS)
 {
+	int64		most = PG_ARGISNULL(3) ? PG_INT64_MAX : PG_GETARG_INT64(3);
+	int64		moved = 0;
+	MemoryContext context;
+	MemoryContext caller;
+	Letters		letters;
+
 	iotmq_call_require_primary("redrive()");
-	require_consume(fcinfo);
-	return iotmq_owner_call(fcinfo, "redrive_as_owner");
+	letters = begin(fcinfo);
+	iotmq_call_require(fcinfo, 4, "dry_run");
+	if (most < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_messages must not be negative")));
+	if (!PG_GETARG_BOOL(4))
+		await_holders(&letters);
+	choose(fcinfo, &letters);
+	if (PG_GETARG_BOOL(4))
+		PG_RETURN_INT64(Min(letters.n, most));
+
+	context = AllocSetContextCreate(CurrentMemoryContext, "iotmq letter", ALLOCSET_DEFAULT_SIZES);
+	for (int i = 0; i < letters.n && moved < most; i++)
+	{
+		DeadLetter	letter;
+
+		CHECK_FOR_INTERRUPTS();
+		caller = MemoryContextSwitchTo(context);
+		if (iotmq_deadletter_find(letters.ids[i], &letter) &&
+			iotmq_deadletter_redrive(letters.ids[i]))
+		{
+			note(&letters, &letter);
+			moved++;
+		}
+		MemoryContextSwitchTo(caller);
+		MemoryContextReset(context);
+	}
+	MemoryContextDelete(context);
+	PG_RETURN_INT64(moved - settle_cursors(&letters, true));
 }
 
+/*
+ * purge_dead_letters(topic text, consumer_group text, ids bigint[], older_than interval)
+ * RETURNS bigint: deletes dead letters of the group for good; how many. ids as of redrive;
+ * older_than NULL: of any age. Errors as of redrive; 22023 older_than below 0.
+ */
 PG_FUNCTION_INFO_V1(iotmq_purge_dead_letters);
 Datum
 iotmq_purge_dead_letters(PG_FUNCTION_ARGS)
 {
+	TimestampTz older_than = DT_NOEND;
+	int64		purged = 0;
+	MemoryContext context;
+	MemoryContext caller;
+	Letters		letters;
+
 	iotmq_call_require_primary("purge_dead_letters()");
-	require_consume(fcinfo);
-	return iotmq_owner_call(fcinfo, "redrive_purge_as_owner");
+	letters = begin(fcinfo);
+	if (!PG_ARGISNULL(3))
+	{
+		if (iotmq_interval_us(PG_GETARG_INTERVAL_P(3)) < 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("older_than must not be negative")));
+		older_than = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
+															 TimestampTzGetDatum(GetCurrentTimestamp()),
+															 PG_GETARG_DATUM(3)));
+	}
+	await_holders(&letters);
+	choose(fcinfo, &letters);
+
+	context = AllocSetContextCreate(CurrentMemoryContext, "iotmq letter", ALLOCSET_DEFAULT_SIZES);
+	for (int i = 0; i < letters.n; i++)
+	{
+		DeadLetter	letter;
+
+		CHECK_FOR_INTERRUPTS();
+		caller = MemoryContextSwitchTo(context);
+		if (iotmq_deadletter_find(letters.ids[i], &letter) && letter.dead_at < older_than &&
+			iotmq_deadletter_purge(letters.ids[i], older_than))
+		{
+			note(&letters, &letter);
+			purged++;
+		}
+		MemoryContextSwitchTo(caller);
+		MemoryContextReset(context);
+	}
+	MemoryContextDelete(context);
+	(void) settle_cursors(&letters, false);
+	PG_RETURN_INT64(purged);
 }
 
-/*
- * redrive_wait(cursor_id int, msg_offset bigint) RETURNS void: a message whose dead
- * letter was just marked as redriven waits for its first attempt. If the group
- * went back behind it, it comes from the log by itself and needs no letter.
- */
-PG_FUNCTION_INFO_V1(iotmq_redrive_wait);
-Datum
-iotmq_redrive_wait(PG_FUNCTION_ARGS)
+/* The group that arguments 0 and 1 name, if the current user may consume as it. */
+static Letters
+begin(FunctionCallInfo fcinfo)
 {
-	Failure		waiting = {
-		.msg_offset = PG_GETARG_INT64(1), .not_before = GetCurrentTimestamp(), .redriven = true
+	Letters		letters = {
+		.topic = iotmq_call_name(fcinfo, 0, "topic"),
+		.group = iotmq_call_name(fcinfo, 1, "consumer_group")
 	};
-	Cursor		cursor;
-	HeldCursor	held;
-	TupleTableSlot *content;
-	bool		isnull;
+	Topic	   *topic = iotmq_catalog_topic(letters.topic);
+	ConsumerGroup *group = iotmq_catalog_group(topic, letters.group);
 
-	if (!iotmq_catalog_cursor_by_id(PG_GETARG_INT32(0), &cursor) ||
-		(content = iotmq_deadletter_content(cursor.cursor_id, waiting.msg_offset)) == NULL ||
-		iotmq_cursor_hold(&cursor, true, &held) != ROW_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("dead letter of offset " INT64_FORMAT " does not exist",
-						waiting.msg_offset)));
-	held.state.dead_letters--;
-	if (waiting.msg_offset >= held.state.next_offset && is_in_log(&cursor, waiting.msg_offset))
-		iotmq_deadletter_done(cursor.cursor_id, waiting.msg_offset);
+	iotmq_access_require_consume(topic, group);
+	letters.moved = palloc0(sizeof(Moved) * Max(topic->nzones, 1));
+	for (int z = 0; z < topic->nzones; z++)
+		if (group->cursors[z] != 0)
+			letters.moved[letters.ncursors++] = (Moved) {
+				.cursor_id = group->cursors[z], .lowest = PG_INT64_MAX
+			};
+	qsort(letters.moved, letters.ncursors, sizeof(Moved), compare_moved);
+	return letters;
+}
+
+/* Waits for those who hold a cursor of the group now, if it has ever given something up. */
+static void
+await_holders(const Letters *letters)
+{
+	for (int c = 0; c < letters->ncursors; c++)
+	{
+		CursorState state;
+
+		if (iotmq_cursor_peek(letters->moved[c].cursor_id, &state) && state.dead_total > 0)
+			await_holder(letters->moved[c].cursor_id);
+	}
+}
+
+/* Holds the cursor in a subtransaction, which is rolled back: that leaves no lock. */
+static void
+await_holder(int32 cursor_id)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		HeldCursor	held;
+
+		(void) iotmq_cursor_hold(&(Cursor) {.cursor_id = cursor_id}, true, &held);
+	}
+	PG_CATCH();
+	{
+		/* whoever catches the error rolls back his subtransaction, not ours */
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+}
+
+/* The dead letters that argument 2 names; NULL: all of the group. */
+static void
+choose(FunctionCallInfo fcinfo, Letters *letters)
+{
+	DeadLetter	letter;
+	int			room = 0;
+
+	if (PG_ARGISNULL(2))
+		for (int c = 0; c < letters->ncursors; c++)
+		{
+			RowScan		scan = iotmq_deadletter_scan(letters->moved[c].cursor_id);
+
+			while (iotmq_deadletter_next(&scan, &letter))
+			{
+				pfree(letter.device);
+				add_id(letters, &room, letter.id);
+			}
+			iotmq_row_scan_end(&scan);
+		}
 	else
 	{
-		if (cursor.group->orderly)
-			waiting.device = DatumGetTextPP(slot_getattr(content, Anum_device_id, &isnull));
-		iotmq_fail_wait(&held, &waiting, 1);
+		Datum	   *elements;
+		bool	   *nulls;
+		int			n;
+
+		deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+						  TYPALIGN_DOUBLE, &elements, &nulls, &n);
+		for (int i = 0; i < n; i++)
+			if (!nulls[i] && iotmq_deadletter_find(DatumGetInt64(elements[i]), &letter) &&
+				!letter.redriven && moved_of(letters, letter.cursor_id) != NULL)
+				add_id(letters, &room, letter.id);
 	}
-	iotmq_cursor_release(&held);
-	PG_RETURN_VOID();
+	if (letters->n > 1)
+	{
+		qsort(letters->ids, letters->n, sizeof(int64), compare_ids);
+		letters->n = qunique(letters->ids, letters->n, sizeof(int64), compare_ids);
+	}
 }
 
 static void
-require_consume(FunctionCallInfo fcinfo)
+add_id(Letters *letters, int *room, int64 id)
 {
-	Topic	   *topic = iotmq_catalog_topic(iotmq_call_name(fcinfo, 0, "topic"));
-
-	iotmq_access_require_consume(topic, iotmq_catalog_group(topic, iotmq_call_name(fcinfo, 1, "consumer_group")));
+	if (letters->n == *room)
+	{
+		*room = Max(1024, *room * 2);
+		letters->ids = letters->n == 0 ? palloc(sizeof(int64) * *room) :
+			repalloc_huge(letters->ids, sizeof(int64) * *room);
+	}
+	letters->ids[letters->n++] = id;
 }
 
-static bool
-is_in_log(const Cursor *cursor, int64 msg_offset)
+/* NULL: the cursor is not of the group. */
+static Moved *
+moved_of(Letters *letters, int32 cursor_id)
 {
-	ZoneScan   *scan = iotmq_scan_begin(cursor->zone, msg_offset, msg_offset);
-	bool		found = iotmq_scan_one(scan, msg_offset) != NULL;
+	Moved		key = {.cursor_id = cursor_id};
 
-	iotmq_scan_end(scan);
-	return found;
+	return bsearch(&key, letters->moved, letters->ncursors, sizeof(Moved), compare_moved);
+}
+
+static void
+note(Letters *letters, const DeadLetter *letter)
+{
+	Moved	   *moved = moved_of(letters, letter->cursor_id);
+
+	moved->messages++;
+	moved->lowest = Min(moved->lowest, letter->msg_offset);
+}
+
+/*
+ * Tells the cursors what they have less of, and what is on its way; returns how many of
+ * the redriven could not go, since somebody is settling them.
+ */
+static int64
+settle_cursors(const Letters *letters, bool redriven)
+{
+	int64		stayed = 0;
+
+	STOP("redrive_marked");
+	for (int c = 0; c < letters->ncursors; c++)
+	{
+		const Moved *moved = &letters->moved[c];
+		Cursor		cursor;
+		HeldCursor	held;
+
+		if (moved->messages == 0)
+			continue;
+		if (!iotmq_catalog_cursor_by_id(moved->cursor_id, &cursor) ||
+			iotmq_cursor_hold(&cursor, true, &held) != ROW_OK)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("consumer group \"%s\" of topic \"%s\" was dropped",
+							letters->group, letters->topic)));
+		held.state.dead_letters -= moved->messages;
+		if (redriven)
+		{
+			int64		left = held.state.dead_letters;
+
+			held.state.next_redriven = Min(held.state.next_redriven, moved->lowest);
+			iotmq_place_redriven(&held, NULL);
+			stayed += held.state.dead_letters - left;
+		}
+		iotmq_cursor_release(&held);
+	}
+	return stayed;
+}
+
+static int
+compare_moved(const void *a, const void *b)
+{
+	int32		x = ((const Moved *) a)->cursor_id;
+	int32		y = ((const Moved *) b)->cursor_id;
+
+	return x < y ? -1 : x > y;
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return x < y ? -1 : x > y;
 }

@@ -39,6 +39,7 @@ typedef struct Lag				/* of a group, in a zone or in all */
 	int64		delivered_total;
 	int64		retried_total;
 	int64		dead_total;
+	int64		next_redriven;	/* see place.c (not for sums) */
 	int64		oldest_offset;	/* not settled; NONE: all is (not for sums) */
 	TimestampTz oldest_published_at;	/* NONE: no such message */
 	TimestampTz last_consumed_at;	/* DT_NOBEGIN: never */
@@ -186,6 +187,7 @@ read_cursors(Lags *lags, Snapshot snapshot)
 		lag->delivered_total = state.delivered_total;
 		lag->retried_total = state.retried_total;
 		lag->dead_total = state.dead_total;
+		lag->next_redriven = state.next_redriven;
 		lag->oldest_offset = NONE;
 		lag->last_consumed_at = state.last_consumed_at;
 	}
@@ -214,7 +216,7 @@ read_leases(Lags *lags, Snapshot snapshot)
 	iotmq_row_scan_end(&scan);
 }
 
-/* Counts blocked devices, and finds the lowest offset that waits. */
+/* Counts blocked devices and what was redriven just now, and finds the lowest offset that waits. */
 static void
 read_waiting(Lags *lags, Snapshot snapshot)
 {
@@ -227,10 +229,18 @@ read_waiting(Lags *lags, Snapshot snapshot)
 		for (int g = 0; g < zone->ngroups; g++)
 		{
 			Lag		   *lag = &lags->zones[z][g];
+			int64		waits = lag->retry_messages;
+			int64		first;
 			RowScan		scan;
 			Redelivery	waiting;
 
-			if (lag->retry_messages == 0)
+			if (!lag->exists)
+				continue;
+			lag->retry_messages += iotmq_place_count(zone->cursors[g], lag->next_redriven,
+													 Max(lag->next_offset, zone->earliest_offset),
+													 snapshot, &first);
+			lag->oldest_offset = Min(lag->oldest_offset, first);
+			if (waits == 0)
 				continue;
 			if (!lags->overview->groups[zone->first_group + g].orderly)
 			{
