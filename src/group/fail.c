@@ -3,8 +3,28 @@
  */
 #include "group/group.h"
 
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/timestamp.h"
+
+#define REASON_BYTES 1024
+
+/* The argument that is a reason, cut at a character; NULL: none given. */
+text *
+iotmq_fail_reason(FunctionCallInfo fcinfo, int argno)
+{
+	text	   *reason;
+	int			size;
+
+	if (PG_ARGISNULL(argno))
+		return NULL;
+	/* it may be large, and stored far away */
+	reason = PG_GETARG_TEXT_P_SLICE(argno, 0, REASON_BYTES + MAX_MULTIBYTE_CHAR_LEN);
+	size = VARSIZE_ANY_EXHDR(reason);
+	return cstring_to_text_with_len(VARDATA_ANY(reason),
+									pg_mbcliplen(VARDATA_ANY(reason), size, REASON_BYTES));
+}
 
 /* Message i of a lease as a failure, due again then, in leases as limited as this one. */
 Failure

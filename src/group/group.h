@@ -216,6 +216,7 @@ extern void iotmq_lease_build_grant(LeaseBuild *build, int64 invisible_for, text
 
 /* ---- fail.c ---- */
 
+extern text *iotmq_fail_reason(FunctionCallInfo fcinfo, int argno);
 extern Failure iotmq_fail_of(const HeldCursor *held, const Lease *lease, int i,
 							 TimestampTz not_before);
 extern void iotmq_fail_wait(HeldCursor *held, const Failure *failure, int next_attempt);

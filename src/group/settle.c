@@ -35,6 +35,8 @@ typedef struct Settlement
 	text	   *reason;			/* NULL: none */
 } Settlement;
 
+#define MAX_DELAY (365 * USECS_PER_DAY)
+
 static int	settle(FunctionCallInfo fcinfo, const Settlement *settlement);
 static void open_lease(FunctionCallInfo fcinfo, Cursor *cursor, Lease *lease, ItemPointer tid);
 static void hold_for_lease(const Cursor *cursor, const Lease *lease, HeldCursor *held);
@@ -65,22 +67,23 @@ iotmq_ack(PG_FUNCTION_ARGS)
  * RETURNS int: these messages (NULL: all still open) failed; each comes again
  * after delay (NULL: the group's backoff for that attempt) or, after the last
  * retry, becomes a dead letter with that reason. Errors as of ack; 22023 delay
- * below 0.
+ * below 0 or
+ * above 365 days. The reason is cut at 1,024 bytes, here and below.
  */
 PG_FUNCTION_INFO_V1(iotmq_nack);
 Datum
 iotmq_nack(PG_FUNCTION_ARGS)
 {
-	Settlement	settlement = {VERDICT_NACK, -1, PG_ARGISNULL(3) ? NULL : PG_GETARG_TEXT_PP(3)};
+	Settlement	settlement = {VERDICT_NACK, -1, iotmq_fail_reason(fcinfo, 3)};
 
 	iotmq_call_require_primary("nack()");
 	if (!PG_ARGISNULL(2))
 	{
 		settlement.delay = iotmq_interval_us(PG_GETARG_INTERVAL_P(2));
-		if (settlement.delay < 0)
+		if (settlement.delay < 0 || settlement.delay > MAX_DELAY)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("delay must not be negative")));
+					 errmsg("delay must be between 0 and 365 days")));
 	}
 	PG_RETURN_INT32(settle(fcinfo, &settlement));
 }
@@ -95,7 +98,7 @@ iotmq_reject(PG_FUNCTION_ARGS)
 {
 	iotmq_call_require_primary("reject()");
 	PG_RETURN_INT32(settle(fcinfo, &(Settlement) {
-		VERDICT_REJECT, -1, PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2)
+		VERDICT_REJECT, -1, iotmq_fail_reason(fcinfo, 2)
 	}));
 }
 

@@ -276,6 +276,20 @@ SELECT payload, attempt FROM iotmq.consume('retries_poison', 'nacked');
 SELECT count(*) FILTER (WHERE NOT poisonous) < 100 AS few_leases FROM retries_leases WHERE consumer_group = 'usual';
 SELECT iotmq.drop_topic('retries_poison', force => true);
 
+-- A reason is kept up to 1,024 bytes, whole characters; a delay has an end.
+SELECT iotmq.create_topic('retries_reason');
+SELECT iotmq.create_group('retries_reason', 'g');
+SELECT iotmq.publish('retries_reason', 'd' || n, to_jsonb(n)) FROM generate_series(1, 5) AS n;
+SELECT min(lease_id) AS lease FROM iotmq.consume('retries_reason', 'g') \gset
+SELECT iotmq.reject(:lease, '{1}', repeat('x', 1024)), iotmq.reject(:lease, '{2}', repeat('x', 5000000)), iotmq.reject(:lease, '{3}', 'x' || repeat(U&'\00e4', 1000)), iotmq.nack(:lease, '{4}', '365 days', repeat('y', 1025));
+SELECT msg_offset, octet_length(reason), length(reason) FROM iotmq.dead_letter WHERE topic = 'retries_reason' ORDER BY msg_offset;
+SELECT msg_offset, octet_length(reason), due_at > now() + interval '364 days' AS late FROM iotmq.redelivery;
+SELECT iotmq.nack(:lease, '{5}', '365 days 1 us');
+SELECT iotmq.nack(:lease, '{5}', '1000 years');
+SELECT iotmq.nack(:lease, '{5}', '-1 us');
+SELECT messages FROM iotmq.in_flight WHERE topic = 'retries_reason';
+SELECT iotmq.drop_topic('retries_reason', force => true);
+
 DROP TABLE retries_leases;
 DROP VIEW retries_lag;
 DROP FUNCTION retries_delay, retries_skip_delay, retries_expire, retries_until_dead, retries_consume_all, retries_survive;
