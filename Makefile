@@ -19,7 +19,7 @@ SQL_MODULES = \
 	core/schema core/catalog core/call core/access \
 	log/zone_lock log/stable log/message log/copy_in log/segment log/offset log/epoch log/publish \
 	group/delivery group/filter group/lease group/cursor group/consume group/settle group/pull \
-	group/count group/expire group/forget group/deadletter group/redrive \
+	group/count group/expire group/forget group/deadletter group/redrive group/waiting \
 	view/overview view/lag view/stats view/held_back view/zone_epoch view/alerts view/metrics \
 	admin/access admin/group admin/zone admin/topic admin/seek admin/retention \
 	admin/maintenance admin/schedule admin/execute

@@ -224,6 +224,7 @@ bury_again(HeldCursor *held, const Failure *failure)
 	while (iotmq_deadletter_next(&scan, &letter))
 	{
 		DeadRow		row;
+		DeadRow		before;
 		bool		redriven;
 
 		/* see above: nobody else has one that is marked */
@@ -236,7 +237,18 @@ bury_again(HeldCursor *held, const Failure *failure)
 			held->state.dead_letters -= redriven ? 0 : 1;
 			continue;
 		}
+		before = row;
 		set_fate(&row, cursor_id, failure);
+		if (failure->attempt == 0)
+		{
+			/* nothing became of it since it was redriven */
+			row.values[Anum_attempts - 1] = before.values[Anum_attempts - 1];
+			if (failure->reason == NULL)
+			{
+				row.values[Anum_reason - 1] = before.values[Anum_reason - 1];
+				row.isnull[Anum_reason - 1] = before.isnull[Anum_reason - 1];
+			}
+		}
 		update_row(&row);
 		held->state.dead_letters += redriven ? 1 : 0;
 		buried = true;

@@ -6,6 +6,7 @@
  *   settle        ack, nack, reject, extend
  *   redrive       dead letters that are delivered again, or deleted
  *   place         where a redriven message waits for its delivery
+ *   waiting       retry_now and give_up
  *   pull          fetch and commit_offset: reading without leases
  *   count         how many messages a group wants, by reading
  *   forget        what a group has of a segment that goes
