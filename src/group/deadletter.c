@@ -8,7 +8,8 @@
  * Who changes a row: one that is not marked, whoever has its row lock (redrive, purge, and
  * who gives the message up once more); one that is marked, whoever holds the cursor, or
  * has the lock on the lease that has the message. Redrive and purge lock rows, then the
- * cursor; who holds the cursor already must not wait for a row that is not marked. So a
+ * cursor, and never keep a row that turns out to be marked; who holds the cursor already
+ * must not wait for a row that is not marked. So a
  * message that is given up again while its dead letter is being redriven or purged becomes
  * a second one, and there may be several of a message, marked or not.
  */
@@ -20,9 +21,11 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "commands/sequence.h"
+#include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 enum
@@ -44,6 +47,7 @@ static void set_fate(DeadRow *row, int32 cursor_id, const Failure *failure);
 static RowScan scan_message(CatalogIndex index, int32 cursor_id, int64 msg_offset);
 static bool find_redriven(int32 cursor_id, int64 msg_offset, DeadRow *row);
 static RowResult lock_row(int64 id, bool wait, DeadRow *row);
+static RowResult lock_dead(int64 id, bool wait, DeadRow *row);
 static void update_row(DeadRow *row);
 static void copy_row(TupleTableSlot *slot, TupleDesc desc, DeadRow *row);
 static void read_letter(TupleTableSlot *slot, DeadLetter *letter);
@@ -179,7 +183,7 @@ iotmq_deadletter_redrive(int64 id)
 {
 	DeadRow		row;
 
-	if (lock_row(id, true, &row) != ROW_OK || DatumGetBool(row.values[Anum_redriven - 1]))
+	if (lock_dead(id, true, &row) != ROW_OK)
 		return false;
 	row.values[Anum_redriven - 1] = BoolGetDatum(true);
 	update_row(&row);
@@ -192,7 +196,7 @@ iotmq_deadletter_purge(int64 id, TimestampTz older_than)
 {
 	DeadRow		row;
 
-	if (lock_row(id, true, &row) != ROW_OK || DatumGetBool(row.values[Anum_redriven - 1]) ||
+	if (lock_dead(id, true, &row) != ROW_OK ||
 		DatumGetTimestampTz(row.values[Anum_dead_at - 1]) >= older_than)
 		return false;
 	iotmq_row_delete(CATALOG_DEAD_MESSAGE, &row.tid);
@@ -225,16 +229,15 @@ bury_again(HeldCursor *held, const Failure *failure)
 	{
 		DeadRow		row;
 		DeadRow		before;
-		bool		redriven;
 
 		/* see above: nobody else has one that is marked */
-		if (lock_row(letter.id, letter.redriven, &row) != ROW_OK)
+		if ((letter.redriven ? lock_row(letter.id, true, &row) :
+			 lock_dead(letter.id, false, &row)) != ROW_OK)
 			continue;
-		redriven = DatumGetBool(row.values[Anum_redriven - 1]);
 		if (buried)
 		{
 			iotmq_row_delete(CATALOG_DEAD_MESSAGE, &row.tid);
-			held->state.dead_letters -= redriven ? 0 : 1;
+			held->state.dead_letters -= letter.redriven ? 0 : 1;
 			continue;
 		}
 		before = row;
@@ -250,7 +253,7 @@ bury_again(HeldCursor *held, const Failure *failure)
 			}
 		}
 		update_row(&row);
-		held->state.dead_letters += redriven ? 1 : 0;
+		held->state.dead_letters += letter.redriven ? 1 : 0;
 		buried = true;
 	}
 	iotmq_row_scan_end(&scan);
@@ -304,6 +307,45 @@ lock_row(int64 id, bool wait, DeadRow *row)
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
 	result = iotmq_row_lock(rel, iotmq_relation_index(INDEX_DEAD_MESSAGE_ID), &key, 1, wait, slot);
+	if (result == ROW_OK)
+		copy_row(slot, RelationGetDescr(rel), row);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+	return result;
+}
+
+/*
+ * Locks a row that is not marked, and reads it; ROW_GONE: it is marked now. What is locked
+ * is the version that was seen: while another one is made, there is no lock.
+ */
+static RowResult
+lock_dead(int64 id, bool wait, DeadRow *row)
+{
+	Relation	rel = table_open(iotmq_relation_table(CATALOG_DEAD_MESSAGE), RowExclusiveLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	ScanKeyData key;
+	RowResult	result;
+	TM_Result	locked;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	do
+	{
+		TM_FailureData failure;
+		ItemPointerData tid;
+		bool		isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		result = ROW_GONE;
+		if (!iotmq_row_peek(rel, iotmq_relation_index(INDEX_DEAD_MESSAGE_ID), &key, 1, slot) ||
+			DatumGetBool(slot_getattr(slot, Anum_redriven, &isnull)))
+			break;
+		tid = slot->tts_tid;
+		ExecClearTuple(slot);
+		locked = table_tuple_lock(rel, &tid, SnapshotAny, slot, GetCurrentCommandId(true),
+								  LockTupleExclusive, wait ? LockWaitBlock : LockWaitSkip, 0,
+								  &failure);
+		result = locked == TM_Ok ? ROW_OK : ROW_LOCKED;
+	} while (locked != TM_Ok && locked != TM_WouldBlock);
 	if (result == ROW_OK)
 		copy_row(slot, RelationGetDescr(rel), row);
 	ExecDropSingleTupleTableSlot(slot);

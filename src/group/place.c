@@ -141,7 +141,8 @@ iotmq_place_give_back(HeldCursor *held, int64 from, int64 to)
 
 	if (held->state.next_redriven >= to)
 		return;
-	scan = iotmq_deadletter_scan_redriven(held->state.cursor_id, from, NULL);
+	scan = iotmq_deadletter_scan_redriven(held->state.cursor_id,
+										  Max(from, held->state.next_redriven), NULL);
 	while (iotmq_deadletter_next(&scan, &letter) && letter.msg_offset < to)
 		iotmq_deadletter_return(held, letter.id, true);
 	iotmq_row_scan_end(&scan);
@@ -210,7 +211,9 @@ place(Placing *placing, const DeadLetter *letter)
 	foreach(lc, placing->leases)
 		if (place_in_lease(placing, lfirst(lc), letter))
 			return;
-	place_in_redelivery(placing, letter);
+	/* an ack that has just been committed may have been the end of it, but no later one */
+	if (iotmq_deadletter_is_redriven(placing->held->state.cursor_id, letter->msg_offset))
+		place_in_redelivery(placing, letter);
 }
 
 /* False: the lease does not have the message. */
