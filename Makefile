@@ -21,7 +21,7 @@ SQL_MODULES = \
 	group/delivery group/filter group/lease group/cursor group/consume group/settle group/pull \
 	group/count group/expire group/forget group/deadletter group/redrive \
 	view/overview view/lag view/stats view/held_back view/zone_epoch view/alerts view/metrics \
-	admin/access admin/group admin/zone admin/topic admin/seek admin/retention \
+	admin/access admin/node admin/group admin/zone admin/topic admin/seek admin/retention \
 	admin/maintenance admin/schedule admin/execute
 
 # Upgrade scripts.  Set even while there is none: "make demo DATA=..." means another DATA.

@@ -9,3 +9,9 @@ CREATE FUNCTION iotmq.lease_cursor(lease_id bigint) RETURNS int
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
 	AS 'MODULE_PATHNAME', 'iotmq_lease_cursor_of';
 COMMENT ON FUNCTION iotmq.lease_cursor IS 'internal: the cursor that a lease is of';
+
+-- lease_left(cursor_id, last_lease): how many ids are left above that one.
+CREATE FUNCTION iotmq.lease_left(cursor_id int, last_lease bigint) RETURNS bigint
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'iotmq_lease_left';
+COMMENT ON FUNCTION iotmq.lease_left IS 'internal: how many lease ids a cursor has left';

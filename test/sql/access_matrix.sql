@@ -104,6 +104,8 @@ INSERT INTO expected VALUES
 	('revoke_monitor', $$SELECT %s('regress_iotmq_monitor')$$, '{}'),
 	('grant_admin', $$SELECT %s('regress_iotmq_nobody')$$, '{}'),
 	('revoke_admin', $$SELECT %s('regress_iotmq_admin')$$, '{}'),
+	-- before the first group
+	('set_node', NULL, '{}'),
 	-- not in a transaction block; need pg_cron
 	('run_maintenance', NULL, '{}'),
 	('call_check_transaction', NULL, '{}'),
@@ -145,7 +147,7 @@ INSERT INTO expected VALUES
 -- them nevertheless stands above
 INSERT INTO expected
 SELECT unnest('{topic,zone,zone_gap,segment,consumer_group,cursor,cursor_state,lease,redelivery,dead_message,
-	consume_grant}'::text[]), 'SELECT * FROM %s', '{}', false;
+	consume_grant,past_cursor,node}'::text[]), 'SELECT * FROM %s', '{}', false;
 INSERT INTO expected
 SELECT p.proname, NULL, '{}', false
 FROM pg_proc AS p

@@ -53,6 +53,7 @@ my $source = new_cluster('source', 5000);
 # Zone a: offsets 1 to 4 of three hours ago, 5 to 16, then 17 and 18 of the open publisher, 19.
 $source->safe_psql('iot', ($cron ? 'CREATE EXTENSION pg_cron;' : '') . <<'SQL');
 CREATE EXTENSION iotmq;
+SELECT iotmq.set_node(5);
 SELECT iotmq.create_topic('dropped');
 SELECT iotmq.create_topic('m', '{a,b}', retention => '1 day', segment_interval => '1 hour');
 SELECT iotmq.drop_topic('dropped');
@@ -220,6 +221,8 @@ foreach my $target ([ 'lower', 0, 'plain' ], [ 'higher', 20000, 'custom' ], [ 'l
 	is($code->(q{SET ROLE stranger; SELECT iotmq.publish('m', 'e', '1', 'b')}), '42501', "$name: and who nothing");
 
 	# Administration: nothing is given a name or a number that is taken.
+	is($sql->('SELECT n.node FROM iotmq.node AS n'), '5', "$name: the node");
+	is($sql->('SELECT min(lease_id >> 57), max(lease_id >> 57) FROM iotmq.in_flight'), '5|5', "$name: which is in the lease ids");
 	$sql->(<<'SQL');
 SELECT iotmq.create_topic('n', '{a,b}');
 SELECT iotmq.add_zone('m', 'c');
