@@ -203,6 +203,7 @@ DECLARE
 	id int := iotmq.call_group_id(topic, consumer_group);
 BEGIN
 	PERFORM iotmq.access_grant('{SELECT ON iotmq.dead_letter}', role);
+	id := iotmq.call_group_id(topic, consumer_group);	-- unless it was dropped meanwhile
 	INSERT INTO iotmq.consume_grant (group_id, role) VALUES (id, role) ON CONFLICT DO NOTHING;
 END
 $$;

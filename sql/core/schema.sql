@@ -117,6 +117,15 @@ CREATE TABLE iotmq.node (
 );
 COMMENT ON TABLE iotmq.node IS 'the number of this server, which is part of lease ids; no row: 0';
 
+-- What was dropped: a zone made anew under the same names goes on above its offsets.
+CREATE TABLE iotmq.past_zone (
+	topic text COLLATE "C" NOT NULL,
+	zone text COLLATE "C" NOT NULL,
+	last_offset bigint NOT NULL,
+	PRIMARY KEY (topic, zone)
+);
+COMMENT ON TABLE iotmq.past_zone IS 'one row per zone that was dropped: the last offset that it gave out';
+
 -- The moving part of a cursor, one row each, updated once a batch. Its index is
 -- not unique on purpose: a uniqueness check visits every dead version of the
 -- row, which a held-back xmin turns into thousands. New versions stay in the
@@ -243,6 +252,7 @@ SELECT pg_catalog.pg_extension_config_dump('iotmq.cursor', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.cursor_number', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.past_cursor', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.node', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.past_zone', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.cursor_state', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.lease', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.redelivery', '');
