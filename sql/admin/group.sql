@@ -106,7 +106,10 @@ DECLARE
 BEGIN
 	PERFORM iotmq.group_check(mode, filter, invisible_for, max_retries, backoff, max_delay, max_lag);
 	IF mode <> (SELECT g.mode FROM iotmq.consumer_group AS g WHERE g.group_id = id FOR UPDATE) THEN
-		-- nobody claims from here on
+		-- nobody claims or settles from here on
+		PERFORM iotmq.cursor_lock_exclude(array_agg(c.cursor_id ORDER BY c.cursor_id))
+		FROM iotmq.cursor AS c
+		WHERE c.group_id = id;
 		PERFORM FROM iotmq.cursor_state AS p
 		WHERE p.cursor_id IN (SELECT c.cursor_id FROM iotmq.cursor AS c WHERE c.group_id = id)
 		ORDER BY p.cursor_id
@@ -158,6 +161,12 @@ BEGIN
 	END IF;
 	PERFORM iotmq.call_hold_topic(topic);
 	id_of_group := iotmq.call_group_id(topic, consumer_group);	-- unless it was dropped meanwhile
+	PERFORM iotmq.cursor_lock_exclude(array_agg(c.cursor_id ORDER BY c.cursor_id))
+	FROM iotmq.cursor AS c
+	WHERE c.group_id = id_of_group;
+	PERFORM FROM iotmq.cursor_state AS p
+	WHERE p.cursor_id IN (SELECT c.cursor_id FROM iotmq.cursor AS c WHERE c.group_id = id_of_group)
+	FOR UPDATE;
 	SELECT count(*), count(*) FILTER (WHERE d.redriven) INTO letters, underway
 	FROM iotmq.cursor AS c
 	JOIN iotmq.dead_message AS d USING (cursor_id)

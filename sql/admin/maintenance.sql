@@ -104,7 +104,7 @@ BEGIN
 	INSERT INTO iotmq.maintenance_run (started_at, finished_at, at, segments_made, segments_sealed,
 		segments_dropped, leases_taken_over, skipped)
 	VALUES (started_at, clock_timestamp(), at, made, sealed, dropped, taken_over, skipped);
-	-- what a seek or a drop left: see void_leases
+	-- what is void is swept up
 	DELETE FROM iotmq.lease AS l
 	WHERE l.lease_id IN (
 		SELECT f.lease_id
@@ -190,7 +190,8 @@ COMMENT ON FUNCTION iotmq.maintenance_step IS 'internal: one step of maintenance
 
 -- run_maintenance(at): see the head of this file; at stands for now in all that it
 -- decides. Safe to run twice at once. One step's error does not keep a run from the
--- others. Errors: 22004 at NULL; 25001 in a transaction block.
+-- others. Runs in READ COMMITTED whatever the session's default is: what it has waited for
+-- counts. Errors: 22004 at NULL; 25001 in a transaction block.
 CREATE PROCEDURE iotmq.run_maintenance(at timestamptz DEFAULT pg_catalog.now())
 	LANGUAGE plpgsql
 AS $$
@@ -208,6 +209,8 @@ BEGIN
 	IF at IS NULL THEN
 		RAISE EXCEPTION 'at must not be NULL' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
+	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	FOR work IN SELECT p.* FROM iotmq.maintenance_plan(at) AS p LOOP
 		after := '-infinity';
 		LOOP
@@ -222,6 +225,7 @@ BEGIN
 				skipped := iotmq.maintenance_note_failure(skipped, work.step, work.name, SQLERRM);
 			END;
 			COMMIT;
+			SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 			EXIT WHEN after IS NULL;
 		END LOOP;
 	END LOOP;

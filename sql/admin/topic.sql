@@ -152,6 +152,13 @@ BEGIN
 				DETAIL = format('Its groups: %s.', groups),
 				HINT = format('Drop them too: SELECT iotmq.drop_topic(%L, force => true);', topic);
 	END IF;
+	-- from all zones at once: see cursor_lock.c
+	PERFORM iotmq.cursor_lock_exclude(
+		(SELECT coalesce(array_agg(c.cursor_id ORDER BY c.cursor_id), '{}')
+			FROM iotmq.cursor AS c
+			JOIN iotmq.zone AS z USING (zone_id)
+			WHERE z.topic_id = id),
+		(SELECT coalesce(array_agg(z.zone_id ORDER BY z.zone_id), '{}') FROM iotmq.zone AS z WHERE z.topic_id = id));
 	-- what the groups know of their zones counts, too
 	PERFORM iotmq.zone_note_past(z.zone_id) FROM iotmq.zone AS z WHERE z.topic_id = id;
 	PERFORM iotmq.drop_group(topic, g.consumer_group, force)

@@ -190,7 +190,8 @@ BEGIN
 	SELECT coalesce(array_agg(c.cursor_id ORDER BY c.cursor_id), '{}') INTO cursors
 	FROM iotmq.cursor AS c
 	WHERE c.zone_id = id;
-	PERFORM iotmq.stable_exclude_publishers(id);
+	PERFORM iotmq.cursor_lock_exclude(cursors, ARRAY[id]);
+	PERFORM FROM iotmq.cursor_state AS p WHERE p.cursor_id = ANY (cursors) ORDER BY p.cursor_id FOR UPDATE;
 	IF NOT force THEN
 		PERFORM iotmq.zone_require_done(topic, zone);
 	END IF;

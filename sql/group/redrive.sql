@@ -28,6 +28,7 @@ BEGIN
 		RAISE EXCEPTION 'max_messages must not be negative' USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	IF NOT dry_run THEN
+		PERFORM iotmq.cursor_lock_use(c.cursor_id, true) FROM iotmq.cursor AS c WHERE c.group_id = id_of_group;
 		PERFORM FROM iotmq.cursor_state AS p
 		WHERE p.cursor_id IN (SELECT c.cursor_id FROM iotmq.cursor AS c WHERE c.group_id = id_of_group)
 		ORDER BY p.cursor_id
@@ -72,6 +73,7 @@ BEGIN
 		RAISE EXCEPTION 'older_than must not be negative' USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	-- as redrive does, so that each dead letter goes one way
+	PERFORM iotmq.cursor_lock_use(c.cursor_id, true) FROM iotmq.cursor AS c WHERE c.group_id = id_of_group;
 	PERFORM FROM iotmq.cursor_state AS p
 	WHERE p.cursor_id IN (SELECT c.cursor_id FROM iotmq.cursor AS c WHERE c.group_id = id_of_group)
 	ORDER BY p.cursor_id

@@ -247,6 +247,32 @@ iotmq_lease_left(PG_FUNCTION_ARGS)
 }
 
 /*
+ * lease_void(cursor_id int) RETURNS void: ends the cursor's leases. The caller has excluded
+ * its users (cursor_lock.c).
+ */
+PG_FUNCTION_INFO_V1(iotmq_lease_void);
+Datum
+iotmq_lease_void(PG_FUNCTION_ARGS)
+{
+	CursorState state;
+	RowScan		scan;
+	Lease		lease;
+
+	if (!iotmq_cursor_peek(PG_GETARG_INT32(0), &state))
+		PG_RETURN_VOID();
+	scan = iotmq_lease_scan(&state);
+	while (iotmq_lease_scan_next(&scan, &lease))
+	{
+		ItemPointerData tid;
+
+		if (iotmq_lease_lock(lease.lease_id, true, &lease, &tid) == ROW_OK)
+			iotmq_lease_delete(&tid);
+	}
+	iotmq_row_scan_end(&scan);
+	PG_RETURN_VOID();
+}
+
+/*
  * lease_first(cursor_id int) RETURNS bigint: no lease of the cursor has a lower id, and none
  * of the one before has a higher.
  */

@@ -142,6 +142,7 @@ iotmq_commit_offset(PG_FUNCTION_ARGS)
 	Zone	   *zone = iotmq_catalog_zone(topic, iotmq_call_name(fcinfo, 2, "zone"));
 	int64		next_offset;
 	Cursor		cursor = {group->cursors[zone - topic->zones], topic, group, zone};
+	CursorState state;
 	HeldCursor	held;
 	int64		end_offset;
 
@@ -149,6 +150,22 @@ iotmq_commit_offset(PG_FUNCTION_ARGS)
 	iotmq_call_require(fcinfo, 3, "next_offset");
 	iotmq_access_require_consume(topic, group);
 	next_offset = PG_GETARG_INT64(3);
+	/* as a seek: nobody moves or uses the cursor meanwhile */
+	iotmq_cursor_lock_alone(cursor.cursor_id);
+	if (iotmq_cursor_peek(cursor.cursor_id, &state) && next_offset < state.next_offset)
+	{
+		/* how far retention has come counts now */
+		iotmq_cursor_lock_back(zone->zone_id);
+		if (!iotmq_catalog_cursor_by_id(cursor.cursor_id, &cursor))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("consumer group \"%s\" of topic \"%s\" was dropped",
+							iotmq_call_name(fcinfo, 1, "consumer_group"),
+							iotmq_call_name(fcinfo, 0, "topic"))));
+		topic = cursor.topic;
+		group = cursor.group;
+		zone = cursor.zone;
+	}
 	end_offset = iotmq_sequence_last(zone->sequence) + 1;
 	if (next_offset < zone->earliest_offset || next_offset > end_offset)
 		ereport(ERROR,
