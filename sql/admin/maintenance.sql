@@ -89,7 +89,7 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.maintenance_note_failure IS 'internal: notes a step of maintenance that failed';
 
--- maintenance_note_run(...): sweeps up, adds a run to the log of runs and says what it did.
+-- maintenance_note_run(...): adds a run to the log of runs and says what it did.
 CREATE FUNCTION iotmq.maintenance_note_run(started_at timestamptz, at timestamptz, done jsonb,
 		skipped text[]) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
@@ -104,14 +104,6 @@ BEGIN
 	INSERT INTO iotmq.maintenance_run (started_at, finished_at, at, segments_made, segments_sealed,
 		segments_dropped, leases_taken_over, skipped)
 	VALUES (started_at, clock_timestamp(), at, made, sealed, dropped, taken_over, skipped);
-	-- what is void is swept up
-	DELETE FROM iotmq.lease AS l
-	WHERE l.lease_id IN (
-		SELECT f.lease_id
-		FROM iotmq.lease AS f
-		LEFT JOIN iotmq.cursor_state AS p ON p.cursor_id = iotmq.lease_cursor(f.lease_id)
-		WHERE p.cursor_id IS NULL OR f.lease_id < p.oldest_lease
-		FOR UPDATE OF f SKIP LOCKED);
 	DELETE FROM iotmq.maintenance_run AS r
 	WHERE r.run_id <= (SELECT max(run_id) - 1000 FROM iotmq.maintenance_run);
 	RAISE NOTICE 'segments: % made, % sealed, % dropped; expired leases taken over: %; skipped: %',

@@ -165,7 +165,6 @@ settle(FunctionCallInfo fcinfo, const Settlement *settlement)
 static void
 open_lease(FunctionCallInfo fcinfo, Cursor *cursor, Lease *lease, ItemPointer tid)
 {
-	CursorState state;
 	int64		lease_id;
 
 	iotmq_call_require(fcinfo, 0, "lease_id");
@@ -179,18 +178,15 @@ open_lease(FunctionCallInfo fcinfo, Cursor *cursor, Lease *lease, ItemPointer ti
 				 errdetail("It is of a consumer group that role \"%s\" may not consume as.",
 						   GetUserNameFromId(GetUserId(), false))));
 	(void) iotmq_cursor_lock_use(cursor->cursor_id, true);
-	if (iotmq_lease_lock(lease_id, true, lease, tid) != ROW_OK ||
-		!iotmq_cursor_peek(cursor->cursor_id, &state) ||
-		lease_id < state.oldest_lease)
+	if (iotmq_lease_lock(lease_id, true, lease, tid) != ROW_OK)
 		lease_is_gone(lease_id);
 }
 
-/* Holds the cursor of a lease that is locked already, unless that is void meanwhile. */
+/* Holds the cursor of a lease that is locked already. */
 static void
 hold_for_lease(const Cursor *cursor, const Lease *lease, HeldCursor *held)
 {
-	if (iotmq_cursor_hold(cursor, true, held) != ROW_OK ||
-		lease->lease_id < held->state.oldest_lease)
+	if (iotmq_cursor_hold(cursor, true, held) != ROW_OK)
 		lease_is_gone(lease->lease_id);
 }
 
