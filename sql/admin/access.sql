@@ -203,6 +203,7 @@ DECLARE
 	id int := iotmq.call_group_id(topic, consumer_group);
 BEGIN
 	PERFORM iotmq.access_grant('{SELECT ON iotmq.dead_letter}', role);
+	id := iotmq.call_group_id(topic, consumer_group);	-- unless it was dropped meanwhile
 	INSERT INTO iotmq.consume_grant (group_id, role) VALUES (id, role) ON CONFLICT DO NOTHING;
 END
 $$;
@@ -283,7 +284,7 @@ AS $$
 	SELECT iotmq.access_monitor_rights() || '{SELECT ON iotmq.dead_letter}'::text[]
 		|| array_agg('EXECUTE ON ROUTINE iotmq.' || routine)
 	FROM unnest('{create_topic,alter_topic,drop_topic,add_zone,drop_zone,
-		create_group,alter_group,drop_group,seek,seek_offset,
+		create_group,alter_group,drop_group,seek,seek_offset,set_node,
 		grant_publish,revoke_publish,grant_consume,revoke_consume,grant_read,revoke_read,
 		grant_monitor,revoke_monitor,grant_admin,revoke_admin,
 		run_maintenance,call_check_transaction,maintenance_plan,maintenance_step,maintenance_prepare,

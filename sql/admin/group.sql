@@ -54,20 +54,21 @@ CREATE FUNCTION iotmq.create_group(topic text, consumer_group text, mode text DE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	topic_of_group int := iotmq.call_topic_id(topic);
+	topic_of_group int;
 	new_group int;
 	missing text := CASE
 		WHEN mode IS NULL THEN 'mode' WHEN start_from IS NULL THEN 'start_from'
 		WHEN tags IS NULL THEN 'tags' WHEN invisible_for IS NULL THEN 'invisible_for'
 		WHEN max_retries IS NULL THEN 'max_retries' END;
 BEGIN
+	PERFORM iotmq.call_topic_id(topic);
 	PERFORM iotmq.call_check_name('consumer_group', consumer_group);
 	IF missing IS NOT NULL THEN
 		RAISE EXCEPTION '% must not be NULL', missing USING ERRCODE = 'null_value_not_allowed';
 	END IF;
 	PERFORM iotmq.group_check(mode, filter, invisible_for, max_retries, backoff, max_delay, max_lag);
 	-- zones must not come or go meanwhile
-	PERFORM FROM iotmq.topic AS t WHERE t.topic_id = topic_of_group FOR UPDATE;
+	topic_of_group := iotmq.call_hold_topic(topic);
 	BEGIN
 		-- RocketMQ's table of delays
 		INSERT INTO iotmq.consumer_group (topic_id, consumer_group, mode, tags, filter,
@@ -105,7 +106,10 @@ DECLARE
 BEGIN
 	PERFORM iotmq.group_check(mode, filter, invisible_for, max_retries, backoff, max_delay, max_lag);
 	IF mode <> (SELECT g.mode FROM iotmq.consumer_group AS g WHERE g.group_id = id FOR UPDATE) THEN
-		-- nobody claims from here on
+		-- nobody claims or settles from here on
+		PERFORM iotmq.cursor_lock_exclude(array_agg(c.cursor_id ORDER BY c.cursor_id))
+		FROM iotmq.cursor AS c
+		WHERE c.group_id = id;
 		PERFORM FROM iotmq.cursor_state AS p
 		WHERE p.cursor_id IN (SELECT c.cursor_id FROM iotmq.cursor AS c WHERE c.group_id = id)
 		ORDER BY p.cursor_id
@@ -140,21 +144,45 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.alter_group IS 'changes the settings of a consumer group; NULL leaves one unchanged';
 
--- drop_group: the group with its position, leases, retries and dead letters.
--- Errors: 42704. Waits for open transactions of its consumers.
-CREATE FUNCTION iotmq.drop_group(topic text, consumer_group text) RETURNS void
+-- drop_group: the group with its position, leases and retries; with force also its dead
+-- letters. Errors: 42704; 55006 it has dead letters, without force. Waits for open
+-- transactions of its consumers.
+CREATE FUNCTION iotmq.drop_group(topic text, consumer_group text, force boolean DEFAULT false) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id int := iotmq.call_group_id(topic, consumer_group);
+	id_of_group int := iotmq.call_group_id(topic, consumer_group);
+	letters bigint;
+	underway bigint;
 BEGIN
-	PERFORM FROM iotmq.topic AS t WHERE t.topic = drop_group.topic FOR UPDATE;
-	LOCK TABLE iotmq.consume_grant IN SHARE ROW EXCLUSIVE MODE;	-- as access_tidy will
-	PERFORM iotmq.cursor_drop(c.cursor_id) FROM iotmq.cursor AS c WHERE c.group_id = id;
-	DELETE FROM iotmq.consume_grant AS r WHERE r.group_id = id;
-	DELETE FROM iotmq.consumer_group AS g WHERE g.group_id = id;
+	IF force IS NULL THEN
+		RAISE EXCEPTION 'force must not be NULL' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	PERFORM iotmq.call_hold_topic(topic);
+	id_of_group := iotmq.call_group_id(topic, consumer_group);	-- unless it was dropped meanwhile
+	PERFORM iotmq.cursor_lock_exclude(array_agg(c.cursor_id ORDER BY c.cursor_id))
+	FROM iotmq.cursor AS c
+	WHERE c.group_id = id_of_group;
+	PERFORM FROM iotmq.cursor_state AS p
+	WHERE p.cursor_id IN (SELECT c.cursor_id FROM iotmq.cursor AS c WHERE c.group_id = id_of_group)
+	FOR UPDATE;
+	SELECT count(*), count(*) FILTER (WHERE d.redriven) INTO letters, underway
+	FROM iotmq.cursor AS c
+	JOIN iotmq.dead_message AS d USING (cursor_id)
+	WHERE c.group_id = id_of_group;
+	IF letters > 0 AND NOT force THEN
+		RAISE EXCEPTION 'consumer group "%" of topic "%" still has dead letters', consumer_group, topic
+			USING ERRCODE = 'object_in_use',
+				DETAIL = format('It has %s, of which %s are redriven and not settled yet.', letters, underway),
+				HINT = format('Drop them too: SELECT iotmq.drop_group(%L, %L, force => true);', topic, consumer_group);
+	END IF;
+	-- as access_tidy will; now that nobody is waited for any more
+	LOCK TABLE iotmq.consume_grant IN SHARE ROW EXCLUSIVE MODE;
+	PERFORM iotmq.cursor_drop(c.cursor_id) FROM iotmq.cursor AS c WHERE c.group_id = id_of_group;
+	DELETE FROM iotmq.consume_grant AS r WHERE r.group_id = id_of_group;
+	DELETE FROM iotmq.consumer_group AS g WHERE g.group_id = id_of_group;
 	PERFORM iotmq.access_tidy();
 END
 $$;
-COMMENT ON FUNCTION iotmq.drop_group IS 'drops a consumer group with its position, leases and dead letters';
+COMMENT ON FUNCTION iotmq.drop_group IS 'drops a consumer group with its position and leases; with force also its dead letters';

@@ -89,7 +89,7 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.maintenance_note_failure IS 'internal: notes a step of maintenance that failed';
 
--- maintenance_note_run(...): sweeps up, adds a run to the log of runs and says what it did.
+-- maintenance_note_run(...): adds a run to the log of runs and says what it did.
 CREATE FUNCTION iotmq.maintenance_note_run(started_at timestamptz, at timestamptz, done jsonb,
 		skipped text[]) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
@@ -104,14 +104,6 @@ BEGIN
 	INSERT INTO iotmq.maintenance_run (started_at, finished_at, at, segments_made, segments_sealed,
 		segments_dropped, leases_taken_over, skipped)
 	VALUES (started_at, clock_timestamp(), at, made, sealed, dropped, taken_over, skipped);
-	-- what a seek or a drop left: see void_leases
-	DELETE FROM iotmq.lease AS l
-	WHERE l.lease_id IN (
-		SELECT f.lease_id
-		FROM iotmq.lease AS f
-		LEFT JOIN iotmq.cursor_state AS p ON p.cursor_id = iotmq.lease_cursor(f.lease_id)
-		WHERE p.cursor_id IS NULL OR f.lease_id < p.oldest_lease
-		FOR UPDATE OF f SKIP LOCKED);
 	DELETE FROM iotmq.maintenance_run AS r
 	WHERE r.run_id <= (SELECT max(run_id) - 1000 FROM iotmq.maintenance_run);
 	RAISE NOTICE 'segments: % made, % sealed, % dropped; expired leases taken over: %; skipped: %',
@@ -190,7 +182,8 @@ COMMENT ON FUNCTION iotmq.maintenance_step IS 'internal: one step of maintenance
 
 -- run_maintenance(at): see the head of this file; at stands for now in all that it
 -- decides. Safe to run twice at once. One step's error does not keep a run from the
--- others. Errors: 22004 at NULL; 25001 in a transaction block.
+-- others. Runs in READ COMMITTED whatever the session's default is: what it has waited for
+-- counts. Errors: 22004 at NULL; 25001 in a transaction block.
 CREATE PROCEDURE iotmq.run_maintenance(at timestamptz DEFAULT pg_catalog.now())
 	LANGUAGE plpgsql
 AS $$
@@ -208,6 +201,8 @@ BEGIN
 	IF at IS NULL THEN
 		RAISE EXCEPTION 'at must not be NULL' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
+	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	FOR work IN SELECT p.* FROM iotmq.maintenance_plan(at) AS p LOOP
 		after := '-infinity';
 		LOOP
@@ -222,6 +217,7 @@ BEGIN
 				skipped := iotmq.maintenance_note_failure(skipped, work.step, work.name, SQLERRM);
 			END;
 			COMMIT;
+			SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 			EXIT WHEN after IS NULL;
 		END LOOP;
 	END LOOP;

@@ -107,10 +107,10 @@ CREATE FUNCTION iotmq.alter_topic(topic text, retention interval DEFAULT NULL,
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id int := iotmq.call_topic_id(topic);
+	id int := iotmq.call_hold_topic(topic);
 	old iotmq.topic;
 BEGIN
-	SELECT t.* INTO STRICT old FROM iotmq.topic AS t WHERE t.topic_id = id FOR UPDATE;
+	SELECT t.* INTO STRICT old FROM iotmq.topic AS t WHERE t.topic_id = id;
 	PERFORM iotmq.topic_check_retention(
 		coalesce(alter_topic.retention, old.retention),
 		coalesce(alter_topic.segment_interval, old.segment_interval),
@@ -134,13 +134,15 @@ CREATE FUNCTION iotmq.drop_topic(topic text, force boolean DEFAULT false) RETURN
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id int := iotmq.call_topic_id(topic);
+	id int;
 	groups text;
 	zone text;
 BEGIN
+	PERFORM iotmq.call_topic_id(topic);
 	IF force IS NULL THEN
 		RAISE EXCEPTION 'force must not be NULL' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
+	id := iotmq.call_hold_topic(topic);
 	SELECT string_agg(format('"%s"', g.consumer_group), ', ' ORDER BY g.consumer_group) INTO groups
 	FROM iotmq.consumer_group AS g
 	WHERE g.topic_id = id;
@@ -150,7 +152,16 @@ BEGIN
 				DETAIL = format('Its groups: %s.', groups),
 				HINT = format('Drop them too: SELECT iotmq.drop_topic(%L, force => true);', topic);
 	END IF;
-	PERFORM iotmq.drop_group(topic, g.consumer_group)
+	-- from all zones at once: see cursor_lock.c
+	PERFORM iotmq.cursor_lock_exclude(
+		(SELECT coalesce(array_agg(c.cursor_id ORDER BY c.cursor_id), '{}')
+			FROM iotmq.cursor AS c
+			JOIN iotmq.zone AS z USING (zone_id)
+			WHERE z.topic_id = id),
+		(SELECT coalesce(array_agg(z.zone_id ORDER BY z.zone_id), '{}') FROM iotmq.zone AS z WHERE z.topic_id = id));
+	-- what the groups know of their zones counts, too
+	PERFORM iotmq.zone_note_past(z.zone_id) FROM iotmq.zone AS z WHERE z.topic_id = id;
+	PERFORM iotmq.drop_group(topic, g.consumer_group, force)
 	FROM iotmq.consumer_group AS g
 	WHERE g.topic_id = id;
 	PERFORM iotmq.drop_zone(topic, z.zone, force)

@@ -19,30 +19,38 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.zone_drop_table IS 'internal: drops a table of messages';
 
--- add_zone: one more zone, which every group reads from its beginning.
+-- add_zone: one more zone, which every group reads from its beginning. If there was one of
+-- this name before, it goes on above that one's offsets.
 -- Errors: 42704 unknown topic; 42602 bad name; 42710 the zone exists.
 CREATE FUNCTION iotmq.add_zone(topic text, zone text) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id int := iotmq.call_topic_id(topic);
+	id int;
 	new_zone int;
+	first bigint;
 	root regclass;
 	name text;
 	publisher regrole;
 BEGIN
+	PERFORM iotmq.call_topic_id(topic);
 	PERFORM iotmq.call_check_name('zone', zone);
 	-- groups must not come or go meanwhile
-	SELECT t.table_name INTO STRICT root FROM iotmq.topic AS t WHERE t.topic_id = id FOR UPDATE;
+	id := iotmq.call_hold_topic(topic);
+	SELECT t.table_name INTO STRICT root FROM iotmq.topic AS t WHERE t.topic_id = id;
 	IF EXISTS (SELECT FROM iotmq.zone AS z WHERE z.topic_id = id AND z.zone = add_zone.zone) THEN
 		RAISE EXCEPTION 'zone "%" of topic "%" already exists', zone, topic
 			USING ERRCODE = 'duplicate_object';
 	END IF;
 
+	first := 1 + coalesce((
+		SELECT p.last_offset
+		FROM iotmq.past_zone AS p
+		WHERE p.topic = add_zone.topic AND p.zone = add_zone.zone), 0);
 	new_zone := nextval('iotmq.zone_zone_id_seq');
 	name := format('iotmq_topic._zone_%s', new_zone);
-	EXECUTE format('CREATE SEQUENCE %s_offset', name);
+	EXECUTE format('CREATE SEQUENCE %s_offset START %s', name, first);
 	EXECUTE format('CREATE TABLE %s (LIKE %s) PARTITION BY RANGE (published_at)', name, root);
 	EXECUTE format('ALTER TABLE %1$s
 			ADD CONSTRAINT message CHECK (iotmq.message_is_valid(device_id, tag, payload, body, properties)),
@@ -57,9 +65,9 @@ BEGIN
 	EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES IN (%L)', root, name, zone);
 	EXECUTE format('COMMENT ON TABLE %s IS %L', name, format('zone %s of topic %s', zone, topic));
 
-	INSERT INTO iotmq.zone (zone_id, topic_id, zone, table_name, offset_sequence)
+	INSERT INTO iotmq.zone (zone_id, topic_id, zone, table_name, offset_sequence, earliest_offset)
 		OVERRIDING SYSTEM VALUE
-	VALUES (new_zone, id, zone, name::regclass, (name || '_offset')::regclass);
+	VALUES (new_zone, id, zone, name::regclass, (name || '_offset')::regclass, first);
 	-- whoever may publish to all zones may to this one
 	FOR publisher IN
 		SELECT a.grantee::regrole
@@ -73,7 +81,7 @@ BEGIN
 		clock_timestamp() + iotmq.segment_ahead(t.segment_interval))
 	FROM iotmq.topic AS t
 	WHERE t.topic_id = id;
-	PERFORM iotmq.cursor_create(g.group_id, new_zone, 1)
+	PERFORM iotmq.cursor_create(g.group_id, new_zone, first)
 	FROM iotmq.consumer_group AS g
 	WHERE g.topic_id = id
 	ORDER BY g.group_id;
@@ -81,10 +89,89 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.add_zone IS 'adds a zone to a topic; every group reads it from its beginning';
 
+-- zone_require_done(topic, zone): raises 55006 if a group has something to lose there. The
+-- caller keeps publishers and consumers out, so what is seen is what is lost.
+CREATE FUNCTION iotmq.zone_require_done(topic text, zone text) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id int := iotmq.call_zone_id(topic, zone);
+	reader record;
+BEGIN
+	SELECT g.consumer_group, n.letters INTO reader
+	FROM iotmq.cursor AS c
+	JOIN iotmq.consumer_group AS g USING (group_id)
+	CROSS JOIN LATERAL (SELECT count(*) AS letters FROM iotmq.dead_message AS d WHERE d.cursor_id = c.cursor_id) AS n
+	WHERE c.zone_id = id
+		AND (n.letters > 0
+			OR iotmq.count_ready(c.cursor_id) > 0
+			OR EXISTS (SELECT FROM iotmq.redelivery AS r WHERE r.cursor_id = c.cursor_id)
+			OR EXISTS (SELECT FROM iotmq.lease AS l
+				JOIN iotmq.cursor_state AS p ON p.cursor_id = c.cursor_id AND p.oldest_lease <= l.lease_id
+				WHERE l.lease_id >= iotmq.lease_first(c.cursor_id)
+					AND l.lease_id < iotmq.lease_first(c.cursor_id + 1)))
+	ORDER BY n.letters > 0, g.consumer_group
+	LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'consumer group "%" has % in zone "%" of topic "%"', reader.consumer_group,
+				CASE WHEN reader.letters > 0 THEN 'dead letters' ELSE 'unread or unsettled messages' END, zone, topic
+			USING ERRCODE = 'object_in_use',
+				HINT = format('Drop it nevertheless: SELECT iotmq.drop_zone(%L, %L, force => true);', topic, zone);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION iotmq.zone_require_done IS 'internal: raises an error if a group would lose something with a zone';
+
+-- zone_note_past(zone_id): remembers up to where a zone that goes has given out offsets: by
+-- its sequence, and by what else is known of it, if somebody has dropped or reset that.
+CREATE FUNCTION iotmq.zone_note_past(zone_id int) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	past record;
+	drawn bigint;
+	written bigint;
+	last bigint;
+BEGIN
+	SELECT t.topic, z.zone, k.oid::regclass AS offset_sequence INTO past
+	FROM iotmq.zone AS z
+	JOIN iotmq.topic AS t USING (topic_id)
+	LEFT JOIN pg_class AS k ON k.oid = z.offset_sequence
+	WHERE z.zone_id = zone_note_past.zone_id;
+	IF past.offset_sequence IS NOT NULL THEN
+		EXECUTE format('SELECT last_value - 1 + is_called::int FROM %s', past.offset_sequence) INTO drawn;
+	END IF;
+	BEGIN
+		SELECT max(b.highest) INTO written
+		FROM iotmq.segment AS s
+		JOIN pg_class AS k ON k.oid = s.table_name
+		CROSS JOIN LATERAL iotmq.segment_bounds(s.table_name) AS b
+		WHERE s.zone_id = zone_note_past.zone_id;
+	EXCEPTION WHEN object_not_in_prerequisite_state THEN
+		written := NULL;		-- somebody has changed the table's columns
+	END;
+	last := greatest(drawn, written,
+		(SELECT max(s.last_offset) FROM iotmq.segment AS s WHERE s.zone_id = zone_note_past.zone_id),
+		(SELECT max(greatest(p.next_offset, p.stable_offset)) - 1
+			FROM iotmq.cursor AS c
+			JOIN iotmq.cursor_state AS p USING (cursor_id)
+			WHERE c.zone_id = zone_note_past.zone_id));
+	IF last > 0 THEN
+		INSERT INTO iotmq.past_zone AS p (topic, zone, last_offset)
+		VALUES (past.topic, past.zone, last)
+		ON CONFLICT ON CONSTRAINT past_zone_pkey
+		DO UPDATE SET last_offset = greatest(p.last_offset, excluded.last_offset);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION iotmq.zone_note_past IS 'internal: remembers the last offset of a zone that is dropped';
+
 -- drop_zone: a zone with its messages. Errors: 42704 unknown topic or zone;
--- 55006 a group has unread or unsettled messages there, or users made something of
--- its table, without force. Waits for open transactions that use the zone, in the order
--- in which they lock: publishers (zone lock, table), consumers (position, table).
+-- 55006 a group has unread or unsettled messages or dead letters there, or users made
+-- something of its table, without force. Waits for open transactions that use the zone:
+-- publishers and consumers, then readers of its table.
 CREATE FUNCTION iotmq.drop_zone(topic text, zone text, force boolean DEFAULT false) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
@@ -92,41 +179,26 @@ AS $$
 DECLARE
 	id int := iotmq.call_zone_id(topic, zone);
 	old_table regclass;
-	reader text;
+	cursors int[];
 BEGIN
 	IF force IS NULL THEN
 		RAISE EXCEPTION 'force must not be NULL' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
-	PERFORM FROM iotmq.topic AS t WHERE t.topic = drop_zone.topic FOR UPDATE;
-	SELECT z.table_name INTO old_table
-	FROM iotmq.zone AS z
-	WHERE z.zone_id = id
-	FOR UPDATE;
-	IF old_table IS NULL THEN
-		RETURN;					-- somebody else dropped it while we waited
-	END IF;
-	PERFORM iotmq.stable_exclude_publishers(id);
+	PERFORM iotmq.call_hold_topic(topic);
+	id := iotmq.call_zone_id(topic, zone);	-- unless it was dropped meanwhile
+	SELECT z.table_name INTO old_table FROM iotmq.zone AS z WHERE z.zone_id = id FOR UPDATE;
+	SELECT coalesce(array_agg(c.cursor_id ORDER BY c.cursor_id), '{}') INTO cursors
+	FROM iotmq.cursor AS c
+	WHERE c.zone_id = id;
+	PERFORM iotmq.cursor_lock_exclude(cursors, ARRAY[id]);
+	PERFORM FROM iotmq.cursor_state AS p WHERE p.cursor_id = ANY (cursors) ORDER BY p.cursor_id FOR UPDATE;
 	IF NOT force THEN
-		SELECT g.consumer_group INTO reader
-		FROM iotmq.cursor AS c
-		JOIN iotmq.consumer_group AS g USING (group_id)
-		WHERE c.zone_id = id
-			AND (iotmq.count_ready(c.cursor_id) > 0
-				OR EXISTS (SELECT FROM iotmq.redelivery AS r WHERE r.cursor_id = c.cursor_id)
-				OR EXISTS (SELECT FROM iotmq.lease AS l
-					WHERE l.lease_id >= iotmq.lease_first(c.cursor_id)
-						AND l.lease_id < iotmq.lease_first(c.cursor_id + 1)))
-		ORDER BY g.consumer_group
-		LIMIT 1;
-		IF reader IS NOT NULL THEN
-			RAISE EXCEPTION 'consumer group "%" has unread or unsettled messages in zone "%" of topic "%"',
-					reader, zone, topic
-				USING ERRCODE = 'object_in_use',
-					HINT = format('Drop it nevertheless: SELECT iotmq.drop_zone(%L, %L, force => true);', topic, zone);
-		END IF;
+		PERFORM iotmq.zone_require_done(topic, zone);
 	END IF;
-	PERFORM iotmq.cursor_drop(c.cursor_id) FROM iotmq.cursor AS c WHERE c.zone_id = id;
+	PERFORM iotmq.zone_note_past(id);
+	PERFORM iotmq.cursor_drop(one) FROM unnest(cursors) AS one;
 	DELETE FROM iotmq.segment AS s WHERE s.zone_id = id;
+	DELETE FROM iotmq.zone_gap AS g WHERE g.zone_id = id;
 	DELETE FROM iotmq.zone AS z WHERE z.zone_id = id;
 	IF EXISTS (SELECT FROM pg_class AS k WHERE k.oid = old_table) THEN
 		PERFORM iotmq.zone_drop_table(old_table::text, force);

@@ -59,6 +59,31 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.call_topic_id IS 'internal: the id of a topic';
 
+-- call_hold_topic(topic): its id, locked to the end of the transaction: nobody else makes or
+-- drops zones and groups of it meanwhile. Raises 22004 or 42704. It is an update, so that a
+-- transaction whose snapshot is older than the last such change fails with 40001 instead of
+-- going by what was.
+CREATE FUNCTION iotmq.call_hold_topic(topic text) RETURNS int
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id int;
+BEGIN
+	LOOP
+		UPDATE iotmq.topic AS t
+		SET topic = t.topic
+		WHERE t.topic = call_hold_topic.topic
+		RETURNING t.topic_id INTO id;
+		IF FOUND THEN
+			RETURN id;
+		END IF;
+		PERFORM iotmq.call_topic_id(topic);	-- unless it was made anew meanwhile
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION iotmq.call_hold_topic IS 'internal: locks a topic against other changes';
+
 -- call_zone_id(topic, zone): its id; raises 22004 or 42704.
 CREATE FUNCTION iotmq.call_zone_id(topic text, zone text) RETURNS int
 	LANGUAGE plpgsql STABLE PARALLEL SAFE

@@ -90,14 +90,41 @@ CREATE TABLE iotmq.consumer_group (
 COMMENT ON TABLE iotmq.consumer_group IS 'one row per consumer group: what it reads and how failures are retried';
 COMMENT ON COLUMN iotmq.consumer_group.tags IS 'the tags delivered; NULL: all';
 
--- Which cursor belongs to a group in a zone. The number is part of every lease id.
+-- Which cursor belongs to a group in a zone. Its id is part of every lease id, and has the
+-- node and one of its numbers: see group/cursor.sql.
 CREATE TABLE iotmq.cursor (
-	cursor_id int GENERATED ALWAYS AS IDENTITY (MAXVALUE 1048575) PRIMARY KEY,
+	cursor_id int PRIMARY KEY,
 	group_id int NOT NULL,
 	zone_id int NOT NULL,
 	UNIQUE (zone_id, group_id)
 );
-COMMENT ON TABLE iotmq.cursor IS 'one row per group and zone: the number of its cursor';
+COMMENT ON TABLE iotmq.cursor IS 'one row per group and zone: the id of its cursor';
+
+CREATE SEQUENCE iotmq.cursor_number AS int MAXVALUE 16383 CYCLE;
+COMMENT ON SEQUENCE iotmq.cursor_number IS 'internal: numbers for cursors, in turn; those in use are passed over';
+
+-- The lease ids of cursors that were dropped: no later cursor of that id gives them out again.
+CREATE TABLE iotmq.past_cursor (
+	cursor_id int PRIMARY KEY,
+	last_lease bigint NOT NULL
+);
+COMMENT ON TABLE iotmq.past_cursor IS 'one row per cursor that was dropped: the last lease id that it gave out';
+
+-- Which of several servers this is, so that lease ids differ. No row: node 0.
+CREATE TABLE iotmq.node (
+	node int NOT NULL CHECK (node BETWEEN 0 AND 63),
+	one boolean PRIMARY KEY DEFAULT true CHECK (one)
+);
+COMMENT ON TABLE iotmq.node IS 'the number of this server, which is part of lease ids; no row: 0';
+
+-- What was dropped: a zone made anew under the same names goes on above its offsets.
+CREATE TABLE iotmq.past_zone (
+	topic text COLLATE "C" NOT NULL,
+	zone text COLLATE "C" NOT NULL,
+	last_offset bigint NOT NULL,
+	PRIMARY KEY (topic, zone)
+);
+COMMENT ON TABLE iotmq.past_zone IS 'one row per zone that was dropped: the last offset that it gave out';
 
 -- The moving part of a cursor, one row each, updated once a batch. Its index is
 -- not unique on purpose: a uniqueness check visits every dead version of the
@@ -225,7 +252,10 @@ SELECT pg_catalog.pg_extension_config_dump('iotmq.segment', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.consumer_group', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.consumer_group_group_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.cursor', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.cursor_cursor_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.cursor_number', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.past_cursor', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.node', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.past_zone', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.cursor_state', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.lease', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq.redelivery', '');

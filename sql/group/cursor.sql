@@ -1,68 +1,74 @@
 -- Cursors: where a group stands in a zone, made, moved and dropped.
+--
+-- A cursor's id is part of every lease id: 6 bits of the node (iotmq.node), then a number of
+-- 14 bits. Numbers come in turn, and again once their cursors have been dropped: the new
+-- cursor's lease ids begin above the old one's (iotmq.past_cursor).
+--
+-- Who moves or drops a cursor has excluded its users before: see cursor_lock.c.
 
--- cursor_void_leases(cursor_id, wait): its leases end; without wait but for those that
--- somebody has locked. Who needs a lease and the position locks them in that order:
--- so a seek or a drop voids the leases, waiting, then locks the position, then voids
--- those made meanwhile. For these it must not wait: who has one may be waiting for
--- the position. He finds that it is void (see src/group/settle.c), and maintenance sweeps
--- up the row.
-CREATE FUNCTION iotmq.cursor_void_leases(cursor_id int, wait boolean) RETURNS void
+-- cursor_create(group_id, zone_id, next_offset): lets a group read a zone from an offset on.
+-- Errors: 54000 all numbers are in use.
+CREATE FUNCTION iotmq.cursor_create(group_id int, zone_id int, next_offset bigint) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	first bigint := iotmq.lease_first(cursor_id);
-	next bigint := iotmq.lease_first(cursor_id + 1);
+	first int;
+	new_cursor int;
+	last_lease bigint;
 BEGIN
-	IF wait THEN
-		DELETE FROM iotmq.lease AS l WHERE l.lease_id >= first AND l.lease_id < next;
-	ELSE
-		DELETE FROM iotmq.lease AS l
-		WHERE l.lease_id IN (
-			SELECT f.lease_id FROM iotmq.lease AS f
-			WHERE f.lease_id >= first AND f.lease_id < next
-			FOR UPDATE SKIP LOCKED);
-	END IF;
+	LOCK TABLE iotmq.node IN ROW SHARE MODE;	-- see set_node
+	first := coalesce((SELECT n.node FROM iotmq.node AS n), 0) << 14;
+	FOR try IN 1..16383 LOOP
+		new_cursor := first + nextval('iotmq.cursor_number');
+		INSERT INTO iotmq.cursor (cursor_id, group_id, zone_id)
+		VALUES (new_cursor, cursor_create.group_id, cursor_create.zone_id)
+		ON CONFLICT (cursor_id) DO NOTHING;
+		CONTINUE WHEN NOT FOUND;
+		last_lease := coalesce((SELECT p.last_lease FROM iotmq.past_cursor AS p WHERE p.cursor_id = new_cursor), 0);
+		IF iotmq.lease_left(new_cursor, last_lease) > 1000000000 THEN
+			INSERT INTO iotmq.cursor_state (cursor_id, next_offset, stable_offset, last_lease, oldest_lease)
+			VALUES (new_cursor, cursor_create.next_offset, 0, last_lease, last_lease + 1);
+			RETURN;
+		END IF;
+		-- its ids are used up, after a clock that was wrong
+		DELETE FROM iotmq.cursor AS c WHERE c.cursor_id = new_cursor;
+	END LOOP;
+	RAISE EXCEPTION 'all 16383 cursors of this database are in use'
+		USING ERRCODE = 'program_limit_exceeded',
+			DETAIL = 'Each consumer group has one in each zone of its topic.',
+			HINT = 'Drop consumer groups that nobody consumes any more: SELECT iotmq.drop_group(...);';
 END
-$$;
-COMMENT ON FUNCTION iotmq.cursor_void_leases IS 'internal: ends the leases of a group in a zone';
-
--- cursor_create, cursor_drop: where a group stands in a zone. Dead letters are locked before
--- the position, as by whoever redrives or purges them.
-CREATE FUNCTION iotmq.cursor_create(group_id int, zone_id int, next_offset bigint) RETURNS void
-	LANGUAGE sql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
-AS $$
-	WITH new AS (
-		INSERT INTO iotmq.cursor (group_id, zone_id) VALUES (group_id, zone_id) RETURNING cursor_id
-	)
-	INSERT INTO iotmq.cursor_state (cursor_id, next_offset, stable_offset)
-	SELECT cursor_id, next_offset, 0 FROM new
 $$;
 COMMENT ON FUNCTION iotmq.cursor_create IS 'internal: lets a group read a zone from an offset on';
 
+-- cursor_drop(cursor_id): a group reads a zone no longer.
 CREATE FUNCTION iotmq.cursor_drop(cursor_id int) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT iotmq.cursor_void_leases(cursor_id, true);
-	DELETE FROM iotmq.dead_message AS d WHERE d.cursor_id = cursor_drop.cursor_id;
-	DELETE FROM iotmq.cursor_state AS p WHERE p.cursor_id = cursor_drop.cursor_id;
-	SELECT iotmq.cursor_void_leases(cursor_id, false);
+	SELECT iotmq.lease_void(cursor_drop.cursor_id);
+	WITH past AS (
+		DELETE FROM iotmq.cursor_state AS p
+		WHERE p.cursor_id = cursor_drop.cursor_id
+		RETURNING p.cursor_id, p.last_lease
+	)
+	INSERT INTO iotmq.past_cursor AS p (cursor_id, last_lease)
+	SELECT past.cursor_id, past.last_lease FROM past WHERE past.last_lease > 0
+	ON CONFLICT (cursor_id) DO UPDATE SET last_lease = greatest(p.last_lease, excluded.last_lease);
 	DELETE FROM iotmq.redelivery AS r WHERE r.cursor_id = cursor_drop.cursor_id;
 	DELETE FROM iotmq.dead_message AS d WHERE d.cursor_id = cursor_drop.cursor_id;
 	DELETE FROM iotmq.cursor AS c WHERE c.cursor_id = cursor_drop.cursor_id;
 $$;
 COMMENT ON FUNCTION iotmq.cursor_drop IS 'internal: a group reads a zone no longer';
 
--- cursor_move(cursor_id, next_offset): the group goes on there; its leases and
--- waiting retries in the zone are void; what was redriven is a dead letter again.
--- The caller has voided the leases and locked the position: see void_leases.
+-- cursor_move(cursor_id, next_offset): the group goes on there; its leases and waiting
+-- retries in the zone are void; what was redriven is a dead letter again.
 CREATE FUNCTION iotmq.cursor_move(cursor_id int, next_offset bigint) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT iotmq.cursor_void_leases(cursor_id, false);
+	SELECT iotmq.lease_void(cursor_move.cursor_id);
 	DELETE FROM iotmq.redelivery AS r WHERE r.cursor_id = cursor_move.cursor_id;
 	WITH dead AS (
 		UPDATE iotmq.dead_message AS d

@@ -3,6 +3,8 @@
  */
 #include "group/group.h"
 
+#include "core/stop.h"
+
 static int64 count_wanted(int32 cursor_id, int64 from, int64 to, const CursorState *state);
 
 /*
@@ -18,6 +20,7 @@ iotmq_count_ready(PG_FUNCTION_ARGS)
 	CursorState state;
 	int64		first;
 
+	STOP("count_begun");
 	if (!iotmq_catalog_cursor_by_id(PG_GETARG_INT32(0), &cursor) ||
 		!iotmq_cursor_peek(cursor.cursor_id, &state))
 		PG_RETURN_INT64(0);

@@ -43,15 +43,19 @@ iotmq_cursor_peek(int32 cursor_id, CursorState *state)
 	return found;
 }
 
-/* Locks the cursor to the end of the transaction. */
+/* Locks the cursor to the end of the transaction, as one of its users: see cursor_lock.c. */
 RowResult
 iotmq_cursor_hold(const Cursor *cursor, bool wait, HeldCursor *held)
 {
-	Relation	rel = table_open(iotmq_relation_table(CATALOG_CURSOR_STATE), RowExclusiveLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Relation	rel;
+	TupleTableSlot *slot;
 	ScanKeyData key;
 	RowResult	result;
 
+	if (!iotmq_cursor_lock_use(cursor->cursor_id, wait))
+		return ROW_LOCKED;
+	rel = table_open(iotmq_relation_table(CATALOG_CURSOR_STATE), RowExclusiveLock);
+	slot = table_slot_create(rel, NULL);
 	set_key(&key, cursor->cursor_id);
 	result = iotmq_row_lock(rel, iotmq_relation_index(INDEX_CURSOR_STATE), &key, 1, wait, slot);
 	if (result == ROW_OK)

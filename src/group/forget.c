@@ -8,6 +8,7 @@
  */
 #include "group/group.h"
 
+#include "core/stop.h"
 #include "log/segment_scan.h"
 #include "nodes/pg_list.h"
 #include "utils/timestamp.h"
@@ -27,6 +28,7 @@ iotmq_forget_segment(PG_FUNCTION_ARGS)
 	HeldCursor	held;
 	SegmentScan *segment;
 
+	STOP("forget_begun");
 	/* a cursor that another has got has nothing there: the caller has locked those that do */
 	if (!iotmq_catalog_cursor_by_id(PG_GETARG_INT32(0), &cursor) ||
 		iotmq_cursor_hold(&cursor, false, &held) != ROW_OK)

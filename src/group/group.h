@@ -19,6 +19,7 @@
  *   device        sets of devices, of an orderly group
  *   lease         batches in flight
  *   cursor        where a group stands in a zone
+ *   cursor_lock   who uses a cursor, and who moves it
  *   filter        what a group wants
  *   delivery      rows of type delivery
  */
@@ -136,6 +137,12 @@ extern void iotmq_cursor_next_expiry_is(HeldCursor *held, TimestampTz at);
 extern RowScan iotmq_cursor_scan(Snapshot snapshot);
 extern bool iotmq_cursor_scan_next(RowScan *scan, CursorState *state);
 extern void iotmq_cursor_teach(const Topic *topic, const Zone *zone);
+
+/* ---- cursor_lock.c ---- */
+
+extern bool iotmq_cursor_lock_use(int32 cursor_id, bool wait);
+extern void iotmq_cursor_lock_alone(int32 cursor_id);
+extern void iotmq_cursor_lock_back(int32 zone_id);
 
 /* ---- lease.c ---- */
 

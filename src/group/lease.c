@@ -1,10 +1,15 @@
 /*
  * lease.c - batches in flight: one row of iotmq.lease each.
  *
- * A lease id is the cursor's number, then a time in steps of 100 us since 2026
- * (or the cursor's last one + 1, if that is higher): it leads to group and zone
- * without a search, grows per cursor, and doesn't come again after a rollback
- * or a crash that forgot the last ones.
+ * A lease id is positive and has, from the top, 20 bits of the cursor's id (6 of the node
+ * and 14 of a number on that node, see sql/group/cursor.sql), then 43 bits of a time in
+ * steps of 100 us since 2026, or of the cursor's last one + 1, if that is higher. So it
+ * leads to group and zone without a search, grows per cursor, and doesn't come again after
+ * a rollback or a crash that forgot the last ones.
+ *
+ * It never leaves the cursor's range, however the clock runs: a time in the last eighth of
+ * it (from May 2050 on) doesn't count, so that a clock that was wrong for once leaves ids
+ * for 10^12 leases more.
  *
  * Whoever settles, extends or takes over a lease locks its row to the end of
  * the transaction; a deleted row means: ended, taken over or voided.
@@ -30,11 +35,15 @@ enum
 };
 
 /* 2026-01-01 00:00 UTC, in PostgreSQL's microseconds since 2000. */
+#define CURSOR_BITS 20
 #define TIME_BITS 43
 #define LEASE_EPOCH (INT64CONST(9497) * USECS_PER_DAY)
 #define LEASE_STEP 100			/* us */
+#define LEASE_TIMES (INT64CONST(7) << (TIME_BITS - 3))	/* steps that count */
 
 static int64 first_id(int32 cursor_id);
+static int64 last_id(int32 cursor_id);
+static void none_left(int32 cursor_id) pg_attribute_noreturn();
 static void form_row(const Lease *lease, Datum *values, bool *isnull);
 static void read_row(TupleTableSlot *slot, Lease *lease);
 static Datum array_of_int64(const int64 *elements, int n);
@@ -48,12 +57,33 @@ iotmq_lease_cursor(int64 lease_id)
 	return (int32) (lease_id >> TIME_BITS);
 }
 
-/* The id of the cursor's next lease. */
+/* The id of the cursor's next lease; raises 54000 when all have been given out. */
 int64
 iotmq_lease_next_id(const CursorState *state, TimestampTz now)
 {
-	return Max(state->last_lease + 1,
-			   first_id(state->cursor_id) + Max(now - LEASE_EPOCH, 0) / LEASE_STEP);
+	int64		first = first_id(state->cursor_id);
+	int64		next = Max(state->last_lease + 1, first);
+	int64		step = now > LEASE_EPOCH ? (now - LEASE_EPOCH) / LEASE_STEP : 0;
+
+	if (step < LEASE_TIMES)
+		next = Max(next, first + step);
+	if (next > last_id(state->cursor_id))
+		none_left(state->cursor_id);
+	return next;
+}
+
+static void
+none_left(int32 cursor_id)
+{
+	Cursor		cursor;
+
+	if (!iotmq_catalog_cursor_by_id(cursor_id, &cursor))
+		elog(ERROR, "cursor %d vanished under its lock", cursor_id);
+	ereport(ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("consumer group \"%s\" of topic \"%s\" has given out all its lease ids in zone \"%s\"",
+					cursor.group->name, cursor.topic->name, cursor.zone->name),
+			 errhint("Make another group that begins where this one stands (see iotmq.consumer_lag), and drop this one.")));
 }
 
 void
@@ -203,7 +233,49 @@ iotmq_lease_cursor_of(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(iotmq_lease_cursor(PG_GETARG_INT64(0)));
 }
 
-/* lease_first(cursor_id int) RETURNS bigint: no lease of the cursor has a lower id. */
+/*
+ * lease_left(cursor_id int, last_lease bigint) RETURNS bigint: how many ids the cursor has
+ * left when that is the last one that was given out; 0: none was.
+ */
+PG_FUNCTION_INFO_V1(iotmq_lease_left);
+Datum
+iotmq_lease_left(PG_FUNCTION_ARGS)
+{
+	int32		cursor_id = PG_GETARG_INT32(0);
+
+	PG_RETURN_INT64(last_id(cursor_id) - Max(PG_GETARG_INT64(1), first_id(cursor_id) - 1));
+}
+
+/*
+ * lease_void(cursor_id int) RETURNS void: ends the cursor's leases. The caller has excluded
+ * its users (cursor_lock.c).
+ */
+PG_FUNCTION_INFO_V1(iotmq_lease_void);
+Datum
+iotmq_lease_void(PG_FUNCTION_ARGS)
+{
+	CursorState state;
+	RowScan		scan;
+	Lease		lease;
+
+	if (!iotmq_cursor_peek(PG_GETARG_INT32(0), &state))
+		PG_RETURN_VOID();
+	scan = iotmq_lease_scan(&state);
+	while (iotmq_lease_scan_next(&scan, &lease))
+	{
+		ItemPointerData tid;
+
+		if (iotmq_lease_lock(lease.lease_id, true, &lease, &tid) == ROW_OK)
+			iotmq_lease_delete(&tid);
+	}
+	iotmq_row_scan_end(&scan);
+	PG_RETURN_VOID();
+}
+
+/*
+ * lease_first(cursor_id int) RETURNS bigint: no lease of the cursor has a lower id, and none
+ * of the one before has a higher.
+ */
 PG_FUNCTION_INFO_V1(iotmq_lease_first);
 Datum
 iotmq_lease_first(PG_FUNCTION_ARGS)
@@ -215,7 +287,16 @@ iotmq_lease_first(PG_FUNCTION_ARGS)
 static int64
 first_id(int32 cursor_id)
 {
+	if (cursor_id >= 1 << CURSOR_BITS)
+		return PG_INT64_MAX;	/* the end of the last cursor's range */
 	return (int64) cursor_id << TIME_BITS;
+}
+
+/* The highest; one below the end, which the last cursor's range does not quite have. */
+static int64
+last_id(int32 cursor_id)
+{
+	return first_id(cursor_id) + (INT64CONST(1) << TIME_BITS) - 2;
 }
 
 static void

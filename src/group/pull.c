@@ -13,7 +13,6 @@
 #define PROOF_ROWS 100000		/* to read in order to show that from_offset is stable */
 
 static void go_back(HeldCursor *held, int64 next_offset);
-static void run_on_cursor(const char *command, int32 cursor_id, Oid type, Datum value);
 static int64 lowest_allowed(const Topic *topic, const Zone *zone);
 static void require_given_out(const Topic *topic, const Zone *zone, int64 from_offset);
 static bool read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages,
@@ -156,17 +155,28 @@ iotmq_commit_offset(PG_FUNCTION_ARGS)
 	iotmq_call_require(fcinfo, 3, "next_offset");
 	iotmq_access_require_consume(topic, group);
 	next_offset = PG_GETARG_INT64(3);
+	/* as a seek: nobody moves or uses the cursor meanwhile */
+	iotmq_cursor_lock_alone(cursor.cursor_id);
+	if (iotmq_cursor_peek(cursor.cursor_id, &state) && next_offset < state.next_offset)
+	{
+		/* how far retention has come counts now */
+		iotmq_cursor_lock_back(zone->zone_id);
+		if (!iotmq_catalog_cursor_by_id(cursor.cursor_id, &cursor))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("consumer group \"%s\" of topic \"%s\" was dropped",
+							iotmq_call_name(fcinfo, 1, "consumer_group"),
+							iotmq_call_name(fcinfo, 0, "topic"))));
+		topic = cursor.topic;
+		group = cursor.group;
+		zone = cursor.zone;
+	}
 	end_offset = iotmq_sequence_last(zone->sequence) + 1;
 	if (next_offset < zone->earliest_offset || next_offset > end_offset)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("next_offset " INT64_FORMAT " is not between the earliest offset " INT64_FORMAT " and the end offset " INT64_FORMAT,
 						next_offset, zone->earliest_offset, end_offset)));
-	/* leases before the cursor: see sql/group/cursor.sql */
-	if (iotmq_cursor_peek(cursor.cursor_id, &state) && next_offset < state.next_offset &&
-		iotmq_access_may_read(topic))
-		run_on_cursor("SELECT iotmq.cursor_void_leases($1, $2)", cursor.cursor_id, BOOLOID,
-					  BoolGetDatum(true));
 	if (iotmq_cursor_hold(&cursor, true, &held) != ROW_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -196,17 +206,12 @@ iotmq_commit_offset(PG_FUNCTION_ARGS)
 static void
 go_back(HeldCursor *held, int64 next_offset)
 {
-	run_on_cursor("SELECT iotmq.cursor_move($1, $2)", held->state.cursor_id, INT8OID,
-				  Int64GetDatum(next_offset));
+	iotmq_owner_run("SELECT iotmq.cursor_move($1, $2)", 2, (Oid[]) {INT4OID, INT8OID},
+					(Datum[]) {
+						Int32GetDatum(held->state.cursor_id), Int64GetDatum(next_offset)
+					});
 	if (iotmq_cursor_hold(held->cursor, true, held) != ROW_OK)
 		elog(ERROR, "cursor %d vanished under its lock", held->state.cursor_id);
-}
-
-/* Runs a SELECT of one of our functions that takes a cursor's id and a value. */
-static void
-run_on_cursor(const char *command, int32 cursor_id, Oid type, Datum value)
-{
-	iotmq_owner_run(command, 2, (Oid[]) {INT4OID, type}, (Datum[]) {Int32GetDatum(cursor_id), value});
 }
 
 /*

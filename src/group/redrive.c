@@ -5,8 +5,9 @@
  * or deleted one by one, and only then the cursors are held, to tell them. How a redriven
  * message is delivered then: place.c.
  *
- * Locks: each cursor for a moment, to wait for those who give messages up just now; then
- * rows of dead letters, in the order of their ids, so that each goes one way; then the
+ * Locks: the use of the group's cursors (cursor_lock.c): nobody moves it meanwhile. Each
+ * cursor for a moment, to wait for those who give messages up just now; then rows of dead
+ * letters, in the order of their ids, so that each goes one way; then the
  * cursors, likewise, to the end of the transaction. The same at every isolation level.
  */
 #include "group/group.h"
@@ -174,10 +175,15 @@ begin(FunctionCallInfo fcinfo)
 	return letters;
 }
 
-/* Waits for those who hold a cursor of the group now, if it has ever given something up. */
+/*
+ * Keeps the group from being moved, and waits for those who hold a cursor of it now, if that
+ * has ever given something up.
+ */
 static void
 await_holders(const Letters *letters)
 {
+	for (int c = 0; c < letters->ncursors; c++)
+		(void) iotmq_cursor_lock_use(letters->moved[c].cursor_id, true);
 	for (int c = 0; c < letters->ncursors; c++)
 	{
 		CursorState state;

@@ -7,11 +7,11 @@
  * the lease. nack, reject and a shortening extend tell the cursor that something
  * will be due.
  *
- * Locks: the lease, then the cursor where it is needed: a transaction
- * may ack some messages of a lease and nack others. Who voids leases (a seek, a
- * drop) takes them in the same order, and can't wait for those made after it began
- * (see sql/group/cursor.sql): so whoever gets the cursor looks whether
- * his lease is void meanwhile.
+ * Locks: the use of the cursor, which a seek or a drop excludes (cursor_lock.c): it
+ * begins when no lease is being settled, and until it has ended none is. Then the lease,
+ * then the cursor's row where it is needed: a transaction may ack some messages of a
+ * lease and nack others. A claim comes from the cursor to expired leases, and skips those
+ * that are locked.
  */
 #include "group/group.h"
 
@@ -168,7 +168,6 @@ settle(FunctionCallInfo fcinfo, const Settlement *settlement)
 static void
 open_lease(FunctionCallInfo fcinfo, Cursor *cursor, Lease *lease, ItemPointer tid)
 {
-	CursorState state;
 	int64		lease_id;
 
 	iotmq_call_require(fcinfo, 0, "lease_id");
@@ -181,18 +180,16 @@ open_lease(FunctionCallInfo fcinfo, Cursor *cursor, Lease *lease, ItemPointer ti
 				 errmsg("permission denied for lease " INT64_FORMAT, lease_id),
 				 errdetail("It is of a consumer group that role \"%s\" may not consume as.",
 						   GetUserNameFromId(GetUserId(), false))));
-	if (iotmq_lease_lock(lease_id, true, lease, tid) != ROW_OK ||
-		!iotmq_cursor_peek(cursor->cursor_id, &state) ||
-		lease_id < state.oldest_lease)
+	(void) iotmq_cursor_lock_use(cursor->cursor_id, true);
+	if (iotmq_lease_lock(lease_id, true, lease, tid) != ROW_OK)
 		lease_is_gone(lease_id);
 }
 
-/* Holds the cursor of a lease that is locked already, unless that is void meanwhile. */
+/* Holds the cursor of a lease that is locked already. */
 static void
 hold_for_lease(const Cursor *cursor, const Lease *lease, HeldCursor *held)
 {
-	if (iotmq_cursor_hold(cursor, true, held) != ROW_OK ||
-		lease->lease_id < held->state.oldest_lease)
+	if (iotmq_cursor_hold(cursor, true, held) != ROW_OK)
 		lease_is_gone(lease->lease_id);
 }
 

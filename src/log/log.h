@@ -73,7 +73,8 @@ typedef enum ZoneLock			/* the objsubid of its tag */
 {
 	ZONE_LOCK_PUBLISH = 1,
 	ZONE_LOCK_CHANGE = 2,
-	ZONE_LOCK_EPOCH = 4			/* 3: a cursor that moves back, see group.h */
+	ZONE_LOCK_MOVE = 3,			/* of cursors: see group/cursor_lock.c */
+	ZONE_LOCK_EPOCH = 4
 } ZoneLock;
 
 extern void iotmq_zone_lock_take(int32 zone_id, ZoneLock which, LOCKMODE mode);
@@ -95,6 +96,8 @@ extern void iotmq_stable_merge(Stable *known, const Stable *other);
 extern int64 iotmq_stable_refresh(ZoneMemory *memory);
 extern bool iotmq_stable_look_again(int *looks, int most);
 extern bool iotmq_stable_await(ZoneEnd *zones, int n);
+extern bool iotmq_stable_exclude(int32 zone_id, bool wait);
+extern void iotmq_stable_admit(int32 zone_id);
 
 /* ---- epoch.c ---- */
 

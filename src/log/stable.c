@@ -210,16 +210,43 @@ iotmq_stable_await(ZoneEnd *zones, int n)
 }
 
 /*
- * stable_exclude_publishers(zone_id int) RETURNS void: none is open, none can begin. Waits for
- * whoever has the sequence, too, in a mode that lets readers pass: once it is to be
- * dropped, they queue up behind us.
+ * Keeps publishers from a zone that is going to be dropped: none is open, none can begin.
+ * Concerns whoever has the sequence, too, in a mode that lets readers pass: once it is to be
+ * dropped, they queue up behind us. False: there is one (only without wait).
  */
-PG_FUNCTION_INFO_V1(iotmq_stable_exclude_publishers);
-Datum
-iotmq_stable_exclude_publishers(PG_FUNCTION_ARGS)
+bool
+iotmq_stable_exclude(int32 zone_id, bool wait)
 {
-	enter(PG_GETARG_INT32(0), ExclusiveLock);
-	PG_RETURN_VOID();
+	Topic	   *topic;
+	Zone	   *zone;
+	Oid			sequence = InvalidOid;
+
+	if (wait)
+	{
+		enter(zone_id, ExclusiveLock);
+		return true;
+	}
+	if (iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
+		sequence = zone->sequence;
+	if (OidIsValid(sequence) && !ConditionalLockRelationOid(sequence, ExclusiveLock))
+		return false;
+	if (iotmq_zone_lock_try(zone_id, ZONE_LOCK_PUBLISH, ExclusiveLock))
+		return true;
+	if (OidIsValid(sequence))
+		UnlockRelationOid(sequence, ExclusiveLock);
+	return false;
+}
+
+/* Lets them in again. */
+void
+iotmq_stable_admit(int32 zone_id)
+{
+	Topic	   *topic;
+	Zone	   *zone;
+
+	iotmq_zone_lock_give(zone_id, ZONE_LOCK_PUBLISH, ExclusiveLock);
+	if (iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
+		UnlockRelationOid(zone->sequence, ExclusiveLock);
 }
 
 /*

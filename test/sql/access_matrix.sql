@@ -94,7 +94,7 @@ INSERT INTO expected VALUES
 	('drop_zone', $$SELECT %s('access_matrix', 'a', force => true)$$, '{}'),
 	('create_group', $$SELECT %s('access_matrix', 'new')$$, '{}'),
 	('alter_group', $$SELECT %s('access_matrix', 'mine', max_lag => 1)$$, '{}'),
-	('drop_group', $$SELECT %s('access_matrix', 'mine')$$, '{}'),
+	('drop_group', $$SELECT %s('access_matrix', 'mine', force => true)$$, '{}'),
 	('seek', $$SELECT %s('access_matrix', 'mine', '-infinity')$$, '{}'),
 	('seek', $$SELECT %s('access_matrix', 'mine', '-infinity', dry_run => true)$$, '{}'),
 	('seek_offset', $$SELECT %s('access_matrix', 'mine', 'a', 1)$$, '{}'),
@@ -108,6 +108,8 @@ INSERT INTO expected VALUES
 	('revoke_monitor', $$SELECT %s('regress_iotmq_monitor')$$, '{}'),
 	('grant_admin', $$SELECT %s('regress_iotmq_nobody')$$, '{}'),
 	('revoke_admin', $$SELECT %s('regress_iotmq_admin')$$, '{}'),
+	-- before the first group
+	('set_node', NULL, '{}'),
 	-- not in a transaction block; need pg_cron
 	('run_maintenance', NULL, '{}'),
 	('call_check_transaction', NULL, '{}'),
@@ -149,7 +151,7 @@ INSERT INTO expected VALUES
 -- them nevertheless stands above
 INSERT INTO expected
 SELECT unnest('{topic,zone,zone_gap,segment,consumer_group,cursor,cursor_state,lease,redelivery,dead_message,
-	consume_grant}'::text[]), 'SELECT * FROM %s', '{}', false;
+	consume_grant,past_cursor,past_zone,node}'::text[]), 'SELECT * FROM %s', '{}', false;
 INSERT INTO expected
 SELECT p.proname, NULL, '{}', false
 FROM pg_proc AS p

@@ -243,7 +243,7 @@ SELECT iotmq.revoke_consume('access_rights', 'mine', NULL);
 -- A group that was dropped and made again is another one.
 SELECT iotmq.create_group('access_rights', 'brief');
 SELECT iotmq.grant_consume('access_rights', 'brief', 'regress_iotmq_consumer');
-SELECT iotmq.drop_group('access_rights', 'brief');
+SELECT iotmq.drop_group('access_rights', 'brief', force => true);
 SELECT iotmq.create_group('access_rights', 'brief');
 SELECT * FROM granted;
 SET ROLE regress_iotmq_consumer;
@@ -655,7 +655,7 @@ RESET ROLE;
 -- Those that are gone are in nobody's way.
 SELECT iotmq.add_zone('access_rights', 'f');
 SELECT iotmq.revoke_consume('access_rights', 'mine', 'regress_iotmq_consumer');
-SELECT iotmq.drop_group('access_rights', 'mine');
+SELECT iotmq.drop_group('access_rights', 'mine', force => true);
 
 -- Every object of the extension has a comment, and every column that users meet: of
 -- views, types, the table of runs and a topic's table. Not what comes along with another

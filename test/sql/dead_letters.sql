@@ -147,7 +147,7 @@ SELECT iotmq.redrive('dead_letters', 'readers', '{NULL}'), iotmq.purge_dead_lett
 SELECT count(*) FROM iotmq.dead_letter WHERE topic = 'dead_letters';
 
 -- Its own copy: the log may have dropped the original, of any size, and the letter lives through a second life and death.
-SELECT iotmq.drop_group('dead_letters', 'others');
+SELECT iotmq.drop_group('dead_letters', 'others', force => true);
 SELECT iotmq.publish('dead_letters', 'd1', (SELECT jsonb_agg(md5(n::text)) FROM generate_series(1, 20000) AS n), 'a', 'large', '{"k": "v"}', (SELECT string_agg(sha512(n::text::bytea), '') FROM generate_series(1, 5000) AS n)),
        iotmq.publish('dead_letters', 'd2', '"small"', 'a'),
        iotmq.publish('dead_letters', 'd3', '"retried"', 'a');
@@ -204,7 +204,7 @@ SELECT zone, lag_messages, inflight_messages, retry_messages, expired_unread FRO
 -- Dead letters go with their group.
 SELECT iotmq.publish('dead_letters', 'd1', '1', 'b');
 SELECT count(*) FROM dead_letters_settle('readers', 'reject');
-SELECT iotmq.drop_group('dead_letters', 'readers');
+SELECT iotmq.drop_group('dead_letters', 'readers', force => true);
 SELECT iotmq.create_group('dead_letters', 'readers');
 SELECT iotmq.redrive('dead_letters', 'readers');
 SELECT count(*) FROM iotmq.dead_letter WHERE topic = 'dead_letters';

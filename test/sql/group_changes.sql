@@ -43,7 +43,7 @@ SELECT group_changes_publish('one', 1, 1);
 SELECT payload FROM iotmq.consume('group_changes', 'readers');
 
 -- Retries and their delays.
-SELECT iotmq.drop_group('group_changes', 'readers');
+SELECT iotmq.drop_group('group_changes', 'readers', force => true);
 SELECT iotmq.create_group('group_changes', 'readers', max_retries => 5, backoff => '{1 hour}');
 SELECT group_changes_publish(NULL, 1, 2);
 SELECT lease_id AS lease, payload FROM iotmq.consume('group_changes', 'readers', 1) \gset
@@ -117,11 +117,11 @@ SELECT min(msg_offset) AS first FROM (SELECT msg_offset FROM iotmq_topic.group_c
 SELECT iotmq.nack(:second_lease, ARRAY[:first], '1 hour'), iotmq.reject(:second_lease, ARRAY[:first + 1]);
 SELECT * FROM group_changes_lag ORDER BY consumer_group;
 BEGIN;
-SELECT iotmq.drop_group('group_changes', 'readers');
+SELECT iotmq.drop_group('group_changes', 'readers', force => true);
 ROLLBACK;
 SELECT * FROM group_changes_lag ORDER BY consumer_group;
 SELECT lease_id AS others_lease FROM iotmq.consume('group_changes', 'others', 1) \gset
-SELECT iotmq.drop_group('group_changes', 'readers');
+SELECT iotmq.drop_group('group_changes', 'readers', force => true);
 SELECT * FROM group_changes_lag ORDER BY consumer_group;
 SELECT count(*) FROM iotmq.in_flight WHERE topic = 'group_changes';
 SELECT count(*) FROM iotmq.dead_letter WHERE topic = 'group_changes';

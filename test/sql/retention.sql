@@ -200,7 +200,7 @@ SELECT consumer_group, time_to_loss FROM iotmq.consumer_lag WHERE topic = 'reten
 CALL iotmq.run_maintenance();
 SELECT * FROM retention_log;
 -- Without groups: after the retention.
-SELECT iotmq.drop_group('retention_consumed', 'a'), iotmq.drop_group('retention_consumed', 'b');
+SELECT iotmq.drop_group('retention_consumed', 'a', force => true), iotmq.drop_group('retention_consumed', 'b', force => true);
 SELECT retention_insert('retention_consumed', ARRAY[retention_at('10 min')]);
 CALL retention_step(retention_at('2:09'));
 SELECT * FROM retention_log;

@@ -90,7 +90,7 @@ COMMIT;
 -- What is due again comes first, with what is new behind it, in the order of the offsets.
 SELECT msg_offset, attempt FROM iotmq.consume('retries', 'readers');
 SELECT attempt FROM iotmq.in_flight WHERE topic = 'retries' AND consumer_group = 'readers' ORDER BY lease_id DESC LIMIT 1;
-SELECT iotmq.drop_group('retries', 'readers');
+SELECT iotmq.drop_group('retries', 'readers', force => true);
 
 -- 16 retries are 17 deliveries, with RocketMQ's delays; then the dead-letter queue, at once, with the last reason.
 CREATE FUNCTION retries_until_dead(consumer_group text, delay interval DEFAULT NULL)
@@ -181,7 +181,7 @@ SELECT iotmq.reject(:lease);
 SELECT * FROM retries_lag WHERE topic = 'retries_expiry';
 SELECT retries_skip_delay();
 SELECT msg_offset, attempt FROM iotmq.consume('retries_expiry', 'readers');
-SELECT iotmq.drop_group('retries_expiry', 'readers');
+SELECT iotmq.drop_group('retries_expiry', 'readers', force => true);
 
 -- Expiries and nacks count together. The dead letter is there with the take-over, whatever that has to deliver.
 SELECT iotmq.create_group('retries_expiry', 'readers', max_retries => 2, backoff => '{0}');

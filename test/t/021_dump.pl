@@ -53,7 +53,9 @@ my $source = new_cluster('source', 5000);
 # Zone a: offsets 1 to 4 of three hours ago, 5 to 16, then 17 and 18 of the open publisher, 19.
 $source->safe_psql('iot', ($cron ? 'CREATE EXTENSION pg_cron;' : '') . <<'SQL');
 CREATE EXTENSION iotmq;
+SELECT iotmq.set_node(5);
 SELECT iotmq.create_topic('dropped');
+SELECT count(iotmq.publish('dropped', 'd', to_jsonb(n))) FROM generate_series(1, 7) AS n;
 SELECT iotmq.create_topic('m', '{a,b}', retention => '1 day', segment_interval => '1 hour');
 SELECT iotmq.drop_topic('dropped');
 SELECT iotmq.create_group('m', 'plain', start_from => '-infinity', backoff => '{1 h}', max_retries => 1);
@@ -219,7 +221,11 @@ foreach my $target ([ 'lower', 0, 'plain' ], [ 'higher', 20000, 'custom' ], [ 'l
 	is($code->(q{SET ROLE service; SELECT msg_offset FROM iotmq.consume('m', 'plain')}), '42501', "$name: and what not");
 	is($code->(q{SET ROLE stranger; SELECT iotmq.publish('m', 'e', '1', 'b')}), '42501', "$name: and who nothing");
 
-	# Administration: nothing is given a name or a number that is taken.
+	# Administration: nothing is given a name or a number that is taken, or that was.
+	is($sql->('SELECT n.node FROM iotmq.node AS n'), '5', "$name: the node");
+	is($sql->('SELECT min(lease_id >> 57), max(lease_id >> 57) FROM iotmq.in_flight'), '5|5', "$name: which is in the lease ids");
+	is($sql->(q{SELECT iotmq.create_topic('dropped'); SELECT iotmq.publish('dropped', 'd', '1')}), "\n8", "$name: a topic made anew goes on above its old offsets");
+	$sql->(q{SELECT iotmq.drop_topic('dropped')});
 	$sql->(<<'SQL');
 SELECT iotmq.create_topic('n', '{a,b}');
 SELECT iotmq.add_zone('m', 'c');

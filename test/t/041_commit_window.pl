@@ -55,7 +55,7 @@ SQL
 
 sub end_case
 {
-	$node->safe_psql('postgres', q(SELECT iotmq.drop_topic('t', force => true)));
+	$node->safe_psql('postgres', q(SELECT iotmq.drop_topic('t', force => true); DELETE FROM iotmq.past_zone));
 	return;
 }
 

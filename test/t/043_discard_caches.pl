@@ -1,6 +1,7 @@
 # Every look at PostgreSQL's caches finds them empty: what is kept in memory of topics,
 # zones and groups is then read again all the time, and a pointer into what was read
 # before points to memory that is gone. All calls end, with their normal results.
+# Promise: settings-dont-matter
 #
 # CREATE and DROP take long under it and are not our code alone: they are done without.
 
