@@ -90,7 +90,8 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.create_group IS 'creates a consumer group, which reads all of a topic independently of others';
 
--- alter_group: changes what is not NULL, for the next claim on. Errors: 42704
+-- alter_group: changes what is not NULL, for the next claim on. While its transaction
+-- changes mode, tags or filter, nobody claims as the group. Errors: 42704
 -- unknown topic or group; 22023 bad value; 55006 another mode while messages are
 -- in flight or wait.
 CREATE FUNCTION iotmq.alter_group(topic text, consumer_group text, mode text DEFAULT NULL,
@@ -104,6 +105,9 @@ DECLARE
 	id int := iotmq.call_group_id(topic, consumer_group);
 BEGIN
 	PERFORM iotmq.group_check(mode, filter, invisible_for, max_retries, backoff, max_delay, max_lag);
+	IF coalesce(mode, tags, filter::text) IS NOT NULL THEN
+		PERFORM iotmq.topic_lock_change_group(id);
+	END IF;
 	IF mode <> (SELECT g.mode FROM iotmq.consumer_group AS g WHERE g.group_id = id FOR UPDATE) THEN
 		-- nobody claims from here on
 		PERFORM FROM iotmq.cursor_state AS p
@@ -151,6 +155,7 @@ DECLARE
 BEGIN
 	PERFORM FROM iotmq.topic AS t WHERE t.topic = drop_group.topic FOR UPDATE;
 	LOCK TABLE iotmq.consume_grant IN SHARE ROW EXCLUSIVE MODE;	-- as access_tidy will
+	PERFORM iotmq.topic_lock_change_group(id);
 	PERFORM iotmq.cursor_drop(c.cursor_id) FROM iotmq.cursor AS c WHERE c.group_id = id;
 	DELETE FROM iotmq.consume_grant AS r WHERE r.group_id = id;
 	DELETE FROM iotmq.consumer_group AS g WHERE g.group_id = id;
