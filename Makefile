@@ -16,10 +16,11 @@ PGFILEDESC = "iotmq - message topics with consumer groups for IoT data"
 
 # The rooms of src, in the same words; in the order in which the install script needs them.
 SQL_MODULES = \
-	core/schema core/catalog core/call core/access \
+	core/schema core/catalog core/call core/access core/topic_lock \
 	log/zone_lock log/stable log/message log/copy_in log/segment log/offset log/epoch log/publish \
-	group/delivery group/filter group/lease group/cursor_lock group/cursor group/consume group/settle \
-	group/pull group/count group/expire group/forget group/deadletter group/redrive group/waiting \
+	group/delivery group/filter group/lease group/cursor_lock group/cursor group/consume group/claim \
+	group/settle group/pull group/count group/expire group/forget group/deadletter group/redrive \
+	group/waiting \
 	view/overview view/lag view/stats view/held_back view/zone_epoch view/alerts view/metrics \
 	admin/access admin/node admin/group admin/zone admin/topic admin/seek admin/retention \
 	admin/maintenance admin/schedule admin/execute

@@ -289,7 +289,7 @@ AS $$
 		grant_monitor,revoke_monitor,grant_admin,revoke_admin,
 		run_maintenance,call_check_transaction,maintenance_plan,maintenance_step,maintenance_prepare,
 		maintenance_add,maintenance_note,
-		segment_seal,expire_leases,retention_drop,retention_move_earliest,maintenance_note_failure,maintenance_note_run,
+		segment_seal,expire_leases,claim_pass,retention_drop,retention_move_earliest,maintenance_note_failure,maintenance_note_run,
 		schedule_maintenance,unschedule_maintenance,schedule_job,schedule_require_cron}'::text[]) AS routine
 $$;
 COMMENT ON FUNCTION iotmq.access_admin_rights IS 'internal: the privileges to administer';

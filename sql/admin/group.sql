@@ -91,7 +91,8 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.create_group IS 'creates a consumer group, which reads all of a topic independently of others';
 
--- alter_group: changes what is not NULL, for the next claim on. Errors: 42704
+-- alter_group: changes what is not NULL, for the next claim on. While its transaction
+-- changes mode, tags or filter, nobody claims as the group. Errors: 42704
 -- unknown topic or group; 22023 bad value; 55006 another mode while messages are
 -- in flight or wait.
 CREATE FUNCTION iotmq.alter_group(topic text, consumer_group text, mode text DEFAULT NULL,
@@ -105,6 +106,9 @@ DECLARE
 	id int := iotmq.call_group_id(topic, consumer_group);
 BEGIN
 	PERFORM iotmq.group_check(mode, filter, invisible_for, max_retries, backoff, max_delay, max_lag);
+	IF coalesce(mode, tags, filter::text) IS NOT NULL THEN
+		PERFORM iotmq.topic_lock_change_group(id);
+	END IF;
 	IF mode <> (SELECT g.mode FROM iotmq.consumer_group AS g WHERE g.group_id = id FOR UPDATE) THEN
 		-- nobody claims or settles from here on
 		PERFORM iotmq.cursor_lock_exclude(array_agg(c.cursor_id ORDER BY c.cursor_id))
@@ -177,6 +181,7 @@ BEGIN
 				DETAIL = format('It has %s, of which %s are redriven and not settled yet.', letters, underway),
 				HINT = format('Drop them too: SELECT iotmq.drop_group(%L, %L, force => true);', topic, consumer_group);
 	END IF;
+	PERFORM iotmq.topic_lock_change_group(id_of_group);
 	-- as access_tidy will; now that nobody is waited for any more
 	LOCK TABLE iotmq.consume_grant IN SHARE ROW EXCLUSIVE MODE;
 	PERFORM iotmq.cursor_drop(c.cursor_id) FROM iotmq.cursor AS c WHERE c.group_id = id_of_group;

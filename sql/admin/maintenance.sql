@@ -1,4 +1,4 @@
--- Maintenance: segments ahead, sealing, expired leases, retention.
+-- Maintenance: segments ahead, sealing, expired leases, unwanted messages, retention.
 --
 -- run_maintenance does it all, in small transactions: one for each step of a zone,
 -- each cursor and each segment dropped. It takes every lock without waiting and skips
@@ -130,25 +130,33 @@ AS $$
 		(3, 'sealing'),			-- each step of sealing wants a transaction of its own
 		(4, 'sealing'),
 		(5, 'expired leases'),
-		(6, 'retention'),
-		(7, 'earliest offset')
+		(6, 'unwanted messages'),
+		(7, 'retention'),
+		(8, 'earliest offset')
 	) AS s (n, step)
 	LEFT JOIN LATERAL (
 		SELECT c.cursor_id, g.consumer_group
 		FROM iotmq.cursor AS c
 		JOIN iotmq.consumer_group AS g USING (group_id)
 		JOIN iotmq.cursor_state AS p USING (cursor_id)
-		WHERE c.zone_id = z.zone_id AND s.step = 'expired leases' AND p.next_expiry <= at
+		WHERE c.zone_id = z.zone_id
+			AND CASE s.step
+				WHEN 'expired leases' THEN p.next_expiry <= at
+				-- what a group gets by tags and filter, and has not passed yet
+				WHEN 'unwanted messages' THEN (g.tags IS NOT NULL OR g.filter IS NOT NULL)
+					AND p.next_offset <= pg_sequence_last_value(z.offset_sequence)
+			END
 	) AS c ON true
-	WHERE c.cursor_id IS NOT NULL OR s.step <> 'expired leases'
+	WHERE c.cursor_id IS NOT NULL OR s.step NOT IN ('expired leases', 'unwanted messages')
 	ORDER BY z.zone_id, s.n, c.cursor_id
 $$;
 COMMENT ON FUNCTION iotmq.maintenance_plan IS 'internal: what maintenance goes over';
 
 -- maintenance_step(step, zone_id, cursor_id, at, after): does one step; done: how many
 -- segments or leases it was about; busy: what it left to the next run, "" for all of it;
--- after: where the same step goes on (NULL: it is through). Only retention goes on, by the
--- beginnings of segments.
+-- after: where the same step goes on (NULL: it is through). Retention goes on by the
+-- beginnings of segments; over unwanted messages a step goes on for some seconds, since the
+-- clock's time in after.
 CREATE FUNCTION iotmq.maintenance_step(step text, zone_id int, cursor_id int, at timestamptz,
 		INOUT after timestamptz, OUT done int, OUT busy text)
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -156,6 +164,7 @@ CREATE FUNCTION iotmq.maintenance_step(step text, zone_id int, cursor_id int, at
 AS $$
 DECLARE
 	outcome text;
+	passed bigint;
 BEGIN
 	CASE step
 		WHEN 'segments' THEN
@@ -166,6 +175,15 @@ BEGIN
 		WHEN 'expired leases' THEN
 			done := iotmq.expire_leases(cursor_id, at);
 			busy := CASE WHEN done IS NULL THEN '' END;
+		WHEN 'unwanted messages' THEN
+			IF after = '-infinity' THEN
+				after := clock_timestamp();
+			END IF;
+			passed := iotmq.claim_pass(cursor_id);
+			busy := CASE WHEN passed IS NULL THEN '' END;
+			IF passed > 0 AND clock_timestamp() < after + interval '3 seconds' THEN
+				RETURN;
+			END IF;
 		WHEN 'retention' THEN
 			SELECT d.segment_time, d.outcome INTO after, outcome
 			FROM iotmq.retention_drop(zone_id, at, after) AS d;
@@ -225,4 +243,4 @@ BEGIN
 	COMMIT;
 END
 $$;
-COMMENT ON PROCEDURE iotmq.run_maintenance IS 'makes segments ahead, seals, takes over expired leases, drops expired segments';
+COMMENT ON PROCEDURE iotmq.run_maintenance IS 'makes segments ahead, seals, takes over expired leases, passes unwanted messages, drops expired segments';

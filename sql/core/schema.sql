@@ -199,7 +199,8 @@ CREATE TABLE iotmq.redelivery (
 	redriven boolean NOT NULL,
 	batch_limit int,
 	device_id text COLLATE "C",
-	reason text
+	reason text,
+	deferred boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 80);
 CREATE INDEX redelivery_due ON iotmq.redelivery (cursor_id, due_at, msg_offset);
 CREATE INDEX redelivery_device ON iotmq.redelivery (cursor_id, device_id, msg_offset);
@@ -210,6 +211,7 @@ COMMENT ON COLUMN iotmq.redelivery.not_before IS 'its own delay';
 COMMENT ON COLUMN iotmq.redelivery.redriven IS 'it was a dead letter: its content is in dead_message';
 COMMENT ON COLUMN iotmq.redelivery.batch_limit IS 'the largest lease it may come in; NULL: any';
 COMMENT ON COLUMN iotmq.redelivery.device_id IS 'its device, in an orderly group; else NULL';
+COMMENT ON COLUMN iotmq.redelivery.deferred IS 'it was put aside and never delivered: today''s tags and filter decide when its turn comes';
 
 -- Who may consume as which group, see admin/access.sql.
 CREATE TABLE iotmq.consume_grant (

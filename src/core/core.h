@@ -9,6 +9,8 @@
  *   access       what the current user may do
  *   owner        doing something as the extension's owner
  *   row          rows of our tables, found and locked
+ *   topic_lock   changes that claims go by, shown until all are told
+ *   client       is anybody there to get the result
  *   commit       which transactions need not wait for the disk
  *   interval     lengths of time
  *   pg_compat.h  what differs between versions of PostgreSQL
@@ -86,6 +88,7 @@ typedef struct ConsumerGroup
 {
 	int32		group_id;
 	char		name[NAME_BYTES + 1];
+	uint64		changes;		/* iotmq_catalog_changes() when it was loaded */
 	bool		orderly;
 	int			ntags;			/* 0: all */
 	struct varlena **tags;		/* text */
@@ -236,11 +239,20 @@ typedef struct RowScan			/* of a catalog */
 {
 	Relation	rel;
 	Relation	index;			/* NULL: all of it, in no order */
+	bool		backward;		/* from the end of the index on; set before the first row */
 	TupleTableSlot *slot;		/* the row read last */
 	Snapshot	snapshot;
 	IndexScanDesc index_scan;
 	TableScanDesc table_scan;
 } RowScan;
+
+typedef struct RowWriter		/* of many new rows of a catalog */
+{
+	Relation	rel;
+	struct EState *estate;
+	struct ResultRelInfo *target;
+	TupleTableSlot *slot;
+} RowWriter;
 
 extern RowResult iotmq_row_lock(Relation rel, Oid index, ScanKey keys, int nkeys,
 								bool wait, TupleTableSlot *slot);
@@ -253,9 +265,20 @@ extern RowScan iotmq_row_scan_all(Catalog catalog, Snapshot snapshot);
 extern bool iotmq_row_scan_next(RowScan *scan);
 extern void iotmq_row_scan_end(RowScan *scan);
 extern void iotmq_row_insert(Catalog catalog, const Datum *values, const bool *isnull, int n);
+extern RowWriter iotmq_row_writer_begin(Catalog catalog);
+extern void iotmq_row_writer_add(RowWriter *writer, const Datum *values, const bool *isnull, int n);
+extern void iotmq_row_writer_end(RowWriter *writer);
 extern void iotmq_row_update(Catalog catalog, ItemPointer tid, const Datum *values,
 							 const bool *isnull, int n);
 extern void iotmq_row_delete(Catalog catalog, ItemPointer tid);
+
+/* ---- topic_lock.c ---- */
+
+extern bool iotmq_topic_lock_is_free(const Topic *topic, const ConsumerGroup *group);
+
+/* ---- client.c ---- */
+
+extern void iotmq_client_require(void);
 
 /* ---- commit.c ---- */
 

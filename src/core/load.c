@@ -65,7 +65,7 @@ static void load_zones(Topic *topic, uint64 changes);
 static void read_zone(Zone *zone, const Datum *values);
 static void load_segments(Zone *zone);
 static void load_gaps(Zone *zone);
-static void load_groups(Topic *topic);
+static void load_groups(Topic *topic, uint64 changes);
 static void load_grantees(ConsumerGroup *group);
 static void load_group(ConsumerGroup *group, const Datum *values, const bool *isnull);
 static void load_cursors(Topic *topic);
@@ -128,7 +128,7 @@ scan_end(CatalogScan *s)
 
 /*
  * Reads the topic of that name or id, with all that belongs to it, into memory of
- * that context; changes is noted in its zones. False: there is none.
+ * that context; changes is noted in its zones and groups. False: there is none.
  */
 bool
 iotmq_load_topic(Topic *topic, Datum key, LoadBy by, uint64 changes, MemoryContext in)
@@ -155,7 +155,7 @@ iotmq_load_topic(Topic *topic, Datum key, LoadBy by, uint64 changes, MemoryConte
 	if (topic->topic_id == 0)
 		return false;
 	load_zones(topic, changes);
-	load_groups(topic);
+	load_groups(topic, changes);
 	load_cursors(topic);
 	return true;
 }
@@ -369,7 +369,7 @@ load_gaps(Zone *zone)
 }
 
 static void
-load_groups(Topic *topic)
+load_groups(Topic *topic, uint64 changes)
 {
 	CatalogScan s;
 	int			room = 0;
@@ -389,7 +389,10 @@ load_groups(Topic *topic)
 	}
 	scan_end(&s);
 	for (int i = 0; i < topic->ngroups; i++)
+	{
+		topic->groups[i].changes = changes;
 		load_grantees(&topic->groups[i]);
+	}
 }
 
 static void

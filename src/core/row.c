@@ -30,9 +30,9 @@
 #define LOOKS 3					/* at a row that is deleted and made again */
 
 static RowScan begin(Catalog catalog, Snapshot snapshot);
-static TupleTableSlot *make_slot(Relation rel, const Datum *values, const bool *isnull, int n);
-static void insert_index_entries(Relation rel, TupleTableSlot *slot, bool is_update,
-								 bool only_summarizing);
+static void fill_slot(TupleTableSlot *slot, Relation rel, const Datum *values,
+					  const bool *isnull, int n);
+static void insert_index_entries(Relation rel, TupleTableSlot *slot, bool only_summarizing);
 static bool find(Relation rel, Oid index, ScanKey keys, int nkeys, TupleTableSlot *slot);
 
 /*
@@ -83,7 +83,7 @@ iotmq_row_peek(Relation rel, Oid index, ScanKey keys, int nkeys, TupleTableSlot 
 }
 
 /*
- * Scans a catalog forward in the order of an index, not locked: what is committed
+ * Scans a catalog in the order of an index (see RowScan), not locked: what is committed
  * by that snapshot (NULL: at this moment), and our own changes.
  */
 RowScan
@@ -120,7 +120,9 @@ iotmq_row_scan_next(RowScan *scan)
 {
 	CHECK_FOR_INTERRUPTS();
 	if (scan->index != NULL)
-		return index_getnext_slot(scan->index_scan, ForwardScanDirection, scan->slot);
+		return index_getnext_slot(scan->index_scan,
+								  scan->backward ? BackwardScanDirection : ForwardScanDirection,
+								  scan->slot);
 	return table_scan_getnextslot(scan->table_scan, ForwardScanDirection, scan->slot);
 }
 
@@ -143,14 +145,46 @@ iotmq_row_scan_end(RowScan *scan)
 void
 iotmq_row_insert(Catalog catalog, const Datum *values, const bool *isnull, int n)
 {
-	Relation	rel = table_open(iotmq_relation_table(catalog), RowExclusiveLock);
-	TupleTableSlot *slot = make_slot(rel, values, isnull, n);
+	RowWriter	writer = iotmq_row_writer_begin(catalog);
 
-	table_tuple_insert(rel, slot, GetCurrentCommandId(true), 0, NULL);
-	insert_index_entries(rel, slot, false, false);
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, NoLock);
+	iotmq_row_writer_add(&writer, values, isnull, n);
+	iotmq_row_writer_end(&writer);
 	CommandCounterIncrement();
+}
+
+/* Opens a catalog for many new rows. */
+RowWriter
+iotmq_row_writer_begin(Catalog catalog)
+{
+	RowWriter	writer = {
+		.rel = table_open(iotmq_relation_table(catalog), RowExclusiveLock),
+		.estate = CreateExecutorState(),
+		.target = makeNode(ResultRelInfo)
+	};
+
+	writer.slot = table_slot_create(writer.rel, NULL);
+	InitResultRelInfo(writer.target, writer.rel, 0, NULL, 0);
+	ExecOpenIndices(writer.target, false);
+	return writer;
+}
+
+/* Adds a row of n columns; this transaction sees it after the next CommandCounterIncrement. */
+void
+iotmq_row_writer_add(RowWriter *writer, const Datum *values, const bool *isnull, int n)
+{
+	fill_slot(writer->slot, writer->rel, values, isnull, n);
+	table_tuple_insert(writer->rel, writer->slot, GetCurrentCommandId(true), 0, NULL);
+	(void) INSERT_INDEX_TUPLES(writer->target, writer->slot, writer->estate, false, false);
+	ResetPerTupleExprContext(writer->estate);
+}
+
+void
+iotmq_row_writer_end(RowWriter *writer)
+{
+	ExecCloseIndices(writer->target);
+	ExecDropSingleTupleTableSlot(writer->slot);
+	FreeExecutorState(writer->estate);
+	table_close(writer->rel, NoLock);
 }
 
 /* Writes a new version of a row, which the caller has locked. */
@@ -158,16 +192,17 @@ void
 iotmq_row_update(Catalog catalog, ItemPointer tid, const Datum *values, const bool *isnull, int n)
 {
 	Relation	rel = table_open(iotmq_relation_table(catalog), RowExclusiveLock);
-	TupleTableSlot *slot = make_slot(rel, values, isnull, n);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	UpdateIndexes indexes;
 	LockTupleMode mode;
 	TM_FailureData failure;
 
+	fill_slot(slot, rel, values, isnull, n);
 	if (table_tuple_update(rel, tid, slot, GetCurrentCommandId(true), InvalidSnapshot,
 						   InvalidSnapshot, true, &failure, &mode, &indexes) != TM_Ok)
 		elog(ERROR, "row of %s changed under its lock", RelationGetRelationName(rel));
 	if (MUST_UPDATE_INDEXES(indexes))
-		insert_index_entries(rel, slot, true, ONLY_SUMMARIZING(indexes));
+		insert_index_entries(rel, slot, ONLY_SUMMARIZING(indexes));
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
@@ -215,11 +250,10 @@ find(Relation rel, Oid index, ScanKey keys, int nkeys, TupleTableSlot *slot)
 	return found;
 }
 
-/* A slot of the table with these columns, and NULL in any behind them. */
-static TupleTableSlot *
-make_slot(Relation rel, const Datum *values, const bool *isnull, int n)
+/* Puts these columns into a slot of the table, and NULL into any behind them. */
+static void
+fill_slot(TupleTableSlot *slot, Relation rel, const Datum *values, const bool *isnull, int n)
 {
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	int			natts = slot->tts_tupleDescriptor->natts;
 
 	if (natts < n)
@@ -228,18 +262,19 @@ make_slot(Relation rel, const Datum *values, const bool *isnull, int n)
 	memcpy(slot->tts_values, values, sizeof(Datum) * n);
 	memcpy(slot->tts_isnull, isnull, sizeof(bool) * n);
 	memset(slot->tts_isnull + n, true, sizeof(bool) * (natts - n));
-	return ExecStoreVirtualTuple(slot);
+	ExecStoreVirtualTuple(slot);
 }
 
+/* Of a new version of a row. */
 static void
-insert_index_entries(Relation rel, TupleTableSlot *slot, bool is_update, bool only_summarizing)
+insert_index_entries(Relation rel, TupleTableSlot *slot, bool only_summarizing)
 {
 	EState	   *estate = CreateExecutorState();
 	ResultRelInfo *rri = makeNode(ResultRelInfo);
 
 	InitResultRelInfo(rri, rel, 0, NULL, 0);
 	ExecOpenIndices(rri, false);
-	(void) INSERT_INDEX_TUPLES(rri, slot, estate, is_update, only_summarizing);
+	(void) INSERT_INDEX_TUPLES(rri, slot, estate, true, only_summarizing);
 	ExecCloseIndices(rri);
 	FreeExecutorState(estate);
 }

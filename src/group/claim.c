@@ -1,126 +1,198 @@
 /*
  * claim.c - one lease out of one zone, for one group.
  *
- * First what is due again (redeliver.c), then new messages up to what is
- * decided. Looks before it locks: the cursor's row is locked only when there is
- * something to deliver (or, at the last look, something worth remembering), so
- * a consumer that found nothing, or goes on waiting, holds nothing.
+ * What is due again (redeliver.c), then new messages up to what is decided. Where the
+ * former could leave no room for the latter, which goes first is drawn at each claim, so
+ * that both get on. Looks before it locks: the cursor's row is locked only when there is
+ * something to deliver, so a consumer that found nothing, or goes on waiting, holds
+ * nothing. What a look has learnt stays in this backend's memory (hint.c) until
+ * iotmq_claim_keep writes it down.
  *
- * In an orderly group a message whose device is in flight, or has something
- * waiting, is put aside behind it into redelivery; other devices are not held up.
+ * In an orderly group a message whose device is blocked is put aside (defer.c); other
+ * devices are not held up.
  *
- * Locks: the cursor's row, skipped when another has it; then the rows of expired
- * leases, skipped likewise.
+ * Whatever comes to nothing has a budget: a look may take so long, and a claim that
+ * holds its cursor may pass so many messages; then what it did is kept, by the
+ * transaction's end. A statement that is cancelled loses no more than that.
+ *
+ * What a claim knows of its group is younger than what it does: once it holds the
+ * cursor, it looks whether somebody changes the group (topic_lock.c), or has changed it
+ * since the catalog was read.
+ *
+ * Locks: the cursor's row, skipped when another has it; topic_lock.c's for a moment;
+ * then the rows of expired leases, skipped likewise.
  */
 #include "group/group.h"
 
 #include "access/xact.h"
-#include "miscadmin.h"
+#include "common/pg_prng.h"
 #include "utils/inval.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
-#define SCAN_LIMIT 1000000		/* messages one look filters before it saves where it is */
-#define SKIP_WORTH 10000		/* unwanted messages that are not to be read again, at any price */
+#define HOLD_MESSAGES 5000		/* passed with the cursor held, without a delivery */
+#define HOLD_US 10000
+#define PASS_US 200000			/* one step of maintenance */
 #define QUIET_US 20000			/* between looks at a zone where all waits for something in flight */
-#define DEFER_LIMIT 100000		/* messages one call puts behind others of their device */
 
-typedef struct Lookahead		/* new messages, looked for without a lock */
+typedef struct Claim
 {
-	int64		next_offset;	/* of the cursor then */
-	ZoneScan   *scan;			/* NULL: nobody looked, or there is nothing */
-	TupleTableSlot *slot;		/* the first wanted one; NULL: none for now */
-	bool		stale;			/* the look ended before the end of the zone */
-} Lookahead;
+	ClaimRequest *request;
+	Lookahead  *ahead;
+	HeldCursor *held;
+	Hint	   *hint;
+	Budget		budget;			/* what may come to nothing */
+	Blocking	blocking;		/* of an orderly group */
+	int			deferred;		/* messages put aside */
+	LeaseBuild	build;
+} Claim;
 
-static void look_ahead(const Cursor *cursor, const ClaimRequest *request,
-					   const CursorState *state, ClaimHint *hint, Lookahead *ahead);
-static ClaimResult claim(const Cursor *cursor, const ClaimRequest *request, Lookahead *ahead,
-						 DeliverySet *set);
-static ClaimResult claim_and_let_go(const Cursor *cursor, const ClaimRequest *request,
+static ClaimResult claim(const Cursor *cursor, ClaimRequest *request, bool new_first,
+						 Lookahead *ahead, DeliverySet *set);
+static ClaimResult claim_and_let_go(const Cursor *cursor, ClaimRequest *request, bool new_first,
 									Lookahead *ahead, DeliverySet *set);
-static TupleTableSlot *next_wanted(ZoneScan *scan, const Cursor *cursor,
-								   const CursorState *state, int *budget);
-static void remember(const Cursor *cursor, int64 from, int64 to);
-static ClaimResult fill(HeldCursor *held, const ClaimRequest *request, Lookahead *ahead,
-						DeliverySet *set);
-static void add_due(LeaseBuild *build, DeviceSet *in_flight);
-static int	add_new(LeaseBuild *build, Lookahead *ahead, DeviceSet *in_flight);
-static bool defer(HeldCursor *held, DeviceSet *in_flight, TupleTableSlot *slot,
-				  int64 msg_offset, TimestampTz now);
+static ClaimResult hold(const Cursor *cursor, HeldCursor *held);
+static void fill(Claim *c, bool new_first);
+static void see_blocking(Claim *c);
+static void add_due(Claim *c);
+static void add_new(Claim *c);
+static ClaimResult finish(Claim *c);
+static void be_quiet(const Cursor *cursor, Hint *hint, TimestampTz now);
 
 /* Tries to deliver one lease of the cursor's zone into set. */
 ClaimResult
-iotmq_claim_lease(const Cursor *cursor, const ClaimRequest *request, ClaimHint *hint,
-				  DeliverySet *set)
+iotmq_claim_lease(const Cursor *cursor, ClaimRequest *request, DeliverySet *set)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	Hint	   *hint = iotmq_hint(cursor);
 	Lookahead	ahead = {0};
 	ClaimResult result;
 	CursorState state;
+	bool		is_due;
+	bool		new_first;
 
 	if (request->waits && now < hint->quiet_until &&
 		iotmq_sequence_last(cursor->zone->sequence) == hint->quiet_last)
 		return CLAIM_EMPTY;
 	if (!iotmq_cursor_peek(cursor->cursor_id, &state))
 		return CLAIM_EMPTY;
-	if (state.next_expiry > now && !iotmq_place_is_due(cursor, &state) &&
-		!iotmq_redeliver_ready(cursor, &state, now))
+	is_due = state.next_expiry <= now || iotmq_place_is_due(cursor, &state) ||
+		iotmq_redeliver_ready(cursor, &state, now);
+	new_first = !is_due ||
+		(iotmq_redeliver_may_fill(&state, request->max_messages, now) &&
+		 pg_prng_bool(&pg_global_prng_state));
+	if (new_first)
+		iotmq_look_ahead(cursor, request, &state, hint, &ahead);
+	if (!is_due && !ahead.is_worth_it)
 	{
-		look_ahead(cursor, request, &state, hint, &ahead);
-		if (ahead.slot == NULL)
-			return ahead.stale ? CLAIM_STALE : CLAIM_EMPTY;
+		if (ahead.blocked > 0)
+			be_quiet(cursor, hint, now);
+		return ahead.otherwise;
 	}
 
-	result = request->waits ? claim_and_let_go(cursor, request, &ahead, set) :
-		claim(cursor, request, &ahead, set);
+	if (request->has_polled)
+		iotmq_client_require();
+	result = request->lets_go ? claim_and_let_go(cursor, request, new_first, &ahead, set) :
+		claim(cursor, request, new_first, &ahead, set);
 	if (ahead.scan != NULL)
 		iotmq_scan_end(ahead.scan);
 	if (result == CLAIM_EMPTY)
+		be_quiet(cursor, hint, now);
+	else if (result == CLAIM_DELIVERED)
+		hint->is_news = false;
+	else if (result == CLAIM_CHANGED && request->deferred > 0 && !request->looks_past)
 	{
-		/* all that is there waits for something in flight */
-		hint->quiet_last = iotmq_sequence_last(cursor->zone->sequence);
-		hint->quiet_until = now + QUIET_US;
+		/* many had to be put aside: is there one to deliver behind them? */
+		request->looks_past = true;
+		result = Max(result, iotmq_claim_lease(cursor, request, set));
 	}
-	return result;
-}
-
-/* Holds the cursor and delivers what there is. */
-static ClaimResult
-claim(const Cursor *cursor, const ClaimRequest *request, Lookahead *ahead, DeliverySet *set)
-{
-	ClaimResult result;
-	HeldCursor	held;
-
-	switch (iotmq_cursor_hold(cursor, false, &held))
-	{
-		case ROW_LOCKED:
-			return CLAIM_BUSY;
-		case ROW_GONE:
-			return CLAIM_EMPTY;
-		case ROW_OK:
-			break;
-	}
-	/* what was looked up may have changed until we got the lock: the group's mode */
-	AcceptInvalidationMessages();
-	if (iotmq_catalog_changes() != cursor->zone->changes)
-		return CLAIM_STALE;
-	result = fill(&held, request, ahead, set);
-	iotmq_cursor_release(&held);
-	/* a dead letter is one at the moment that its lease expires: the call must end */
-	if (result == CLAIM_EMPTY && (held.state.dead_total != held.before.dead_total ||
-								  held.state.expired_unread != held.before.expired_unread ||
-								  held.state.next_redriven != held.before.next_redriven))
-		return CLAIM_CHANGED;
 	return result;
 }
 
 /*
- * As claim, in a subtransaction that is rolled back when nothing came of it: a call
- * that goes on waiting must not keep the cursor locked.
+ * Writes down what looks have learnt of the cursor: that it has passed messages which are
+ * not wanted, and the sample that may help the next look. Without news nothing is
+ * written. False: somebody else has the cursor, or changes the group.
+ */
+bool
+iotmq_claim_keep(const Cursor *cursor)
+{
+	const Stable *stable = &iotmq_stable_memory(cursor->zone)->stable;
+	Hint	   *hint = iotmq_hint(cursor);
+	CursorState state;
+	HeldCursor	held;
+
+	if (!hint->is_news)
+		return true;
+	hint->is_news = false;
+	if (!iotmq_cursor_peek(cursor->cursor_id, &state) ||
+		(iotmq_hint_begin(hint, &state) == state.next_offset &&
+		 (stable->sample_offset == 0 || stable->sample_offset == state.stable.sample_offset)))
+		return true;
+	if (hold(cursor, &held) != CLAIM_DELIVERED)
+		return false;
+	held.state.next_offset = iotmq_hint_begin(hint, &held.state);
+	iotmq_stable_merge(&held.state.stable, stable);
+	iotmq_cursor_release(&held);
+	return true;
+}
+
+/*
+ * claim_pass(cursor_id int) RETURNS bigint: moves the cursor over messages that the group
+ * does not want, within one budget; over how many offsets. 0: there is none, or the next
+ * one is wanted. NULL: somebody else has the cursor.
+ */
+PG_FUNCTION_INFO_V1(iotmq_claim_pass);
+Datum
+iotmq_claim_pass(PG_FUNCTION_ARGS)
+{
+	ClaimRequest request = {.slice = PASS_US};
+	Lookahead	ahead = {0};
+	CursorState before;
+	CursorState after;
+	Cursor		cursor;
+
+	if (!iotmq_catalog_cursor_by_id(PG_GETARG_INT32(0), &cursor) ||
+		!iotmq_cursor_peek(cursor.cursor_id, &before))
+		PG_RETURN_INT64(0);
+	iotmq_look_ahead(&cursor, &request, &before, iotmq_hint(&cursor), &ahead);
+	if (ahead.scan != NULL)
+		iotmq_scan_end(ahead.scan);
+	if (!iotmq_claim_keep(&cursor))
+		PG_RETURN_NULL();
+	if (!iotmq_cursor_peek(cursor.cursor_id, &after))
+		PG_RETURN_INT64(0);
+	PG_RETURN_INT64(Max(after.next_offset - before.next_offset, 0));
+}
+
+/* Holds the cursor and delivers what there is. */
+static ClaimResult
+claim(const Cursor *cursor, ClaimRequest *request, bool new_first, Lookahead *ahead,
+	  DeliverySet *set)
+{
+	HeldCursor	held;
+	Claim		c = {.request = request, .ahead = ahead, .held = &held};
+	ClaimResult result = hold(cursor, &held);
+
+	if (result != CLAIM_DELIVERED)
+		return result;
+	c.hint = iotmq_hint(cursor);
+	c.budget = ahead->is_known ? iotmq_budget(ahead->blocked + HOLD_MESSAGES, request->look_us) :
+		iotmq_budget(HOLD_MESSAGES, HOLD_US);
+	iotmq_lease_build_begin(&c.build, &held, request->max_messages, GetCurrentTimestamp(), set);
+	fill(&c, new_first);
+	result = finish(&c);
+	request->deferred += c.deferred;
+	iotmq_cursor_release(&held);
+	return result;
+}
+
+/*
+ * As claim, in a subtransaction that is rolled back when nothing came of it: the cursor
+ * must not stay locked while a call goes on waiting, or a transaction block is open.
  */
 static ClaimResult
-claim_and_let_go(const Cursor *cursor, const ClaimRequest *request, Lookahead *ahead,
+claim_and_let_go(const Cursor *cursor, ClaimRequest *request, bool new_first, Lookahead *ahead,
 				 DeliverySet *set)
 {
 	MemoryContext context = CurrentMemoryContext;
@@ -132,7 +204,7 @@ claim_and_let_go(const Cursor *cursor, const ClaimRequest *request, Lookahead *a
 	CurrentResourceOwner = owner;	/* of the scan that is open already, too */
 	PG_TRY();
 	{
-		result = claim(cursor, request, ahead, set);
+		result = claim(cursor, request, new_first, ahead, set);
 	}
 	PG_CATCH();
 	{
@@ -157,188 +229,164 @@ claim_and_let_go(const Cursor *cursor, const ClaimRequest *request, Lookahead *a
 	return result;
 }
 
-/* Looks for new messages. */
-static void
-look_ahead(const Cursor *cursor, const ClaimRequest *request, const CursorState *state,
-		   ClaimHint *hint, Lookahead *ahead)
-{
-	int64		last = iotmq_sequence_last(cursor->zone->sequence);
-	int64		from = state->next_offset;
-	int			budget = SCAN_LIMIT;
-
-	ahead->stale = last < 0;	/* dropped meanwhile */
-	if (from > last)
-		return;
-	iotmq_stable_merge(&iotmq_stable_memory(cursor->zone)->stable, &state->stable);
-	if (hint->from <= from && from < hint->to)
-		from = hint->to;
-	ahead->next_offset = state->next_offset;
-	ahead->scan = iotmq_scan_begin(cursor->zone, from, last);
-	ahead->slot = next_wanted(ahead->scan, cursor, state, &budget);
-	if (ahead->slot != NULL)
-		return;
-
-	hint->from = state->next_offset;
-	hint->to = ahead->scan->position;
-	ahead->stale = ahead->scan->stale || budget < 0;
-	iotmq_scan_end(ahead->scan);
-	ahead->scan = NULL;
-	if (request->last_look)
-		remember(cursor, hint->from, hint->to);
-}
-
 /*
- * The next message that the group wants, or that was redriven to it; NULL: none, or the
- * budget is used up.
+ * Holds the cursor (CLAIM_DELIVERED) if all that is known of its group is as new as the
+ * cursor itself. Otherwise the lock may stay, but nothing may be done with it.
  */
-static TupleTableSlot *
-next_wanted(ZoneScan *scan, const Cursor *cursor, const CursorState *state, int *budget)
-{
-	TupleTableSlot *slot = NULL;
-
-	while ((*budget)-- > 0 && (slot = iotmq_scan_next(scan)) != NULL)
-		if (iotmq_filter_accepts(cursor->group, slot) ||
-			iotmq_place_is_pending(state, scan->position - 1))
-			return slot;
-	return NULL;
-}
-
-/*
- * Nothing to deliver, and this call won't look again: saves for the next one
- * that the messages from..to are not wanted, and the sample that may help
- * until then. Writes nothing when nothing new was learnt, nor in a transaction
- * block, which might keep the cursor locked for long, unless it is about much.
- */
-static void
-remember(const Cursor *cursor, int64 from, int64 to)
-{
-	const Stable *stable = &iotmq_stable_memory(cursor->zone)->stable;
-	CursorState state;
-	HeldCursor	held;
-
-	if (!iotmq_cursor_peek(cursor->cursor_id, &state) || state.next_offset != from)
-		return;
-	if (to == from &&
-		(stable->sample_offset == 0 || stable->sample_offset == state.stable.sample_offset))
-		return;
-	if (IsTransactionBlock() && to - from < SKIP_WORTH)
-		return;
-	if (iotmq_cursor_hold(cursor, false, &held) != ROW_OK || held.state.next_offset != from)
-		return;
-	held.state.next_offset = to;
-	iotmq_stable_merge(&held.state.stable, stable);
-	iotmq_cursor_release(&held);
-}
-
-/* Makes a lease of what is due again and of new messages. */
 static ClaimResult
-fill(HeldCursor *held, const ClaimRequest *request, Lookahead *ahead, DeliverySet *set)
+hold(const Cursor *cursor, HeldCursor *held)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	DeviceSet  *in_flight = NULL;
-	int			deferred = 0;
-	LeaseBuild	build;
-	const Lease *lease = &build.lease;
-
-	if (held->state.next_expiry <= now)
-		iotmq_expire_leases(held, now);
-	if (held->cursor->group->orderly)
+	switch (iotmq_cursor_hold(cursor, false, held))
 	{
-		int64		oldest_lease;
+		case ROW_LOCKED:
+			return CLAIM_BUSY;
+		case ROW_GONE:
+			return CLAIM_EMPTY;
+		case ROW_OK:
+			break;
+	}
+	if (!iotmq_topic_lock_is_free(cursor->topic, cursor->group))
+		return CLAIM_BUSY;
+	AcceptInvalidationMessages();
+	return iotmq_catalog_changes() == cursor->group->changes ? CLAIM_DELIVERED : CLAIM_STALE;
+}
 
-		in_flight = iotmq_device_in_flight(&held->state, &oldest_lease);
-		iotmq_cursor_oldest_lease_is(held, oldest_lease);
+/*
+ * Adds what is due again and new messages. A lease is in the order of offsets, and what
+ * is due was new earlier: so what is due can come before new messages, but not after.
+ */
+static void
+fill(Claim *c, bool new_first)
+{
+	HeldCursor *held = c->held;
+	LeaseBuild *build = &c->build;
+	const Lease *lease = &build->lease;
+
+	if (new_first && c->ahead->is_worth_it)
+	{
+		see_blocking(c);
+		add_new(c);
+	}
+	if (lease->n > 0)
+		return;
+	if (held->state.next_expiry <= lease->leased_at)
+	{
+		iotmq_expire_leases(held, lease->leased_at, &c->budget);
+		iotmq_cursor_flush(held);
 	}
 	iotmq_place_redriven(held, NULL);
-	iotmq_lease_build_begin(&build, held, request->max_messages, now, set);
-	add_due(&build, in_flight);
-	if (lease->batch_limit == 0 && lease->n < build.limit &&
+	see_blocking(c);
+	add_due(c);
+	if (!new_first && !c->budget.is_used_up && lease->batch_limit == 0 && lease->n < build->limit &&
 		(lease->n == 0 || lease->offsets[lease->n - 1] < held->state.next_offset))
-		deferred = add_new(&build, ahead, in_flight);
-	/* what the cursor has passed just now */
-	iotmq_place_redriven(held, lease->n > 0 ? &build.lease : NULL);
-	if (lease->n > 0)
-	{
-		iotmq_lease_build_grant(&build, request->invisible_for, request->consumer);
-		return CLAIM_DELIVERED;
-	}
-	if (ahead->scan != NULL && ahead->scan->stale)
-		return CLAIM_STALE;
-	return deferred >= DEFER_LIMIT ? CLAIM_CHANGED : CLAIM_EMPTY;
+		add_new(c);
 }
 
-/* Adds what is due again. What the log has dropped of it is gone, and the next one's turn. */
+/* Looks which devices are blocked now, in an orderly group. */
 static void
-add_due(LeaseBuild *build, DeviceSet *in_flight)
+see_blocking(Claim *c)
 {
-	const CursorState *state = &build->held->state;
+	int64		oldest_lease;
+
+	if (!c->held->cursor->group->orderly)
+		return;
+	c->blocking = iotmq_defer_blocking(&c->held->state, &oldest_lease);
+	iotmq_cursor_oldest_lease_is(c->held, oldest_lease);
+}
+
+/* Adds what is due again. What comes to nothing of it is gone, and the next one's turn. */
+static void
+add_due(Claim *c)
+{
+	const CursorState *state = &c->held->state;
 	int64		before;
 
 	do
 	{
 		before = state->redeliveries;
-		if (state->next_due <= build->lease.leased_at)
-			iotmq_redeliver_due(build, in_flight);
-	} while (build->lease.n == 0 && state->redeliveries < before);
+		if (state->next_due <= c->build.lease.leased_at)
+			iotmq_redeliver_due(&c->build, c->blocking.in_flight, &c->budget);
+	} while (c->build.lease.n == 0 && state->redeliveries < before && !c->budget.is_used_up);
 }
 
-/* Adds new messages and moves the cursor; returns how many it put aside. */
-static int
-add_new(LeaseBuild *build, Lookahead *ahead, DeviceSet *in_flight)
+/* Adds new messages and moves the cursor. */
+static void
+add_new(Claim *c)
 {
-	HeldCursor *held = build->held;
+	HeldCursor *held = c->held;
+	Lookahead  *ahead = c->ahead;
 	const Cursor *cursor = held->cursor;
-	int			budget = SCAN_LIMIT;
-	int			deferred = 0;
+	bool		orderly = cursor->group->orderly;
 
 	if (ahead->scan == NULL || ahead->next_offset != held->state.next_offset)
 	{
-		/* nobody looked yet, or somebody was faster */
+		/* nobody looked yet, or somebody was faster, or some have to be put aside first */
 		int64		last = iotmq_sequence_last(cursor->zone->sequence);
 
 		if (ahead->scan != NULL)
 			iotmq_scan_end(ahead->scan);
-		ahead->scan = iotmq_scan_begin(cursor->zone, held->state.next_offset, last);
-		ahead->slot = next_wanted(ahead->scan, cursor, &held->state, &budget);
+		ahead->scan = iotmq_scan_begin(cursor->zone,
+									   iotmq_hint_begin(c->hint, &held->state), last);
+		ahead->slot = iotmq_look_next(ahead->scan, cursor, &held->state, &c->budget);
 	}
 	while (ahead->slot != NULL)
 	{
-		/* the scan's position is one past the row that it returned last */
 		int64		msg_offset = ahead->scan->position - 1;
 
-		if (in_flight != NULL &&
-			defer(held, in_flight, ahead->slot, msg_offset, build->lease.leased_at))
-			deferred++;
+		if (orderly && iotmq_defer(held, &c->blocking, ahead->slot, msg_offset,
+								   c->build.lease.leased_at))
+		{
+			c->deferred++;
+			iotmq_budget_spend(&c->budget);
+		}
 		else
-			iotmq_lease_build_add(build, ahead->slot, msg_offset, 1);
-		if (build->lease.n >= build->limit || deferred >= DEFER_LIMIT)
+			iotmq_lease_build_add(&c->build, ahead->slot, msg_offset, 1);
+		if (c->build.lease.n >= c->build.limit)
 			break;
-		ahead->slot = next_wanted(ahead->scan, cursor, &held->state, &budget);
+		ahead->slot = iotmq_look_next(ahead->scan, cursor, &held->state, &c->budget);
 	}
+	iotmq_cursor_flush(held);
 	held->state.next_offset = ahead->scan->position;
 	iotmq_stable_merge(&held->state.stable, &ahead->scan->memory->stable);
-	return deferred;
+	/* what the cursor has passed just now */
+	iotmq_place_redriven(held, c->build.lease.n > 0 ? &c->build.lease : NULL);
 }
 
-/*
- * Puts the message behind earlier ones of its device that wait or are in flight;
- * false: there are none.
- */
-static bool
-defer(HeldCursor *held, DeviceSet *in_flight, TupleTableSlot *slot, int64 msg_offset,
-	  TimestampTz now)
+/* Writes the lease, or says what became of the claim without one. */
+static ClaimResult
+finish(Claim *c)
 {
-	bool		isnull;
-	text	   *device = DatumGetTextPP(slot_getattr(slot, Anum_device_id, &isnull));
-	bool		behind = held->state.redeliveries > 0 &&
-		iotmq_redelivery_has_device(held->state.cursor_id, device);
-	Failure		waiting = {
-		.msg_offset = msg_offset, .not_before = now, .device = device,
-		.place = behind ? PLACE_BEHIND : PLACE_HEAD
-	};
+	const CursorState *before = &c->held->before;
+	const CursorState *after = &c->held->state;
 
-	if (!behind && !iotmq_device_has(in_flight, device))
-		return false;
-	iotmq_fail_wait(held, &waiting, 1);
-	return true;
+	if (c->build.lease.n > 0)
+	{
+		iotmq_lease_build_grant(&c->build, c->request->invisible_for, c->request->consumer);
+		return CLAIM_DELIVERED;
+	}
+	/* what became of messages that waited is not to be done twice: they are dead, or gone */
+	if (c->deferred >= c->request->worth || after->redeliveries < before->redeliveries ||
+		after->dead_total != before->dead_total ||
+		after->expired_unread != before->expired_unread ||
+		after->next_redriven != before->next_redriven)
+		return CLAIM_CHANGED;
+	if (c->budget.is_used_up)
+	{
+		bool		only_passed = after->redeliveries == before->redeliveries;
+
+		if (only_passed)
+			iotmq_hint_learn(c->hint, before->next_offset, after->next_offset);
+		return only_passed && c->request->lets_go ? CLAIM_MORE : CLAIM_CHANGED;
+	}
+	if (c->ahead->scan != NULL && c->ahead->scan->stale)
+		return CLAIM_STALE;
+	return CLAIM_EMPTY;
+}
+
+/* All that is there waits for something in flight: looks again in a moment. */
+static void
+be_quiet(const Cursor *cursor, Hint *hint, TimestampTz now)
+{
+	hint->quiet_last = iotmq_sequence_last(cursor->zone->sequence);
+	hint->quiet_until = now + QUIET_US;
 }

@@ -1,10 +1,16 @@
 /*
  * consume.c - consume: one lease from one of the zones.
  *
- * Goes over the zones, beginning with a random one so that none starves, until
- * a claim delivers. Where every zone that has messages is busy with another
- * consumer of the group, it tries again for a moment before it reports that
- * there is nothing. With wait it polls, about every millisecond.
+ * Goes over the zones in an order drawn anew each time, so that each of those that have
+ * something is as likely to be the first of them, until a claim delivers. Where every
+ * zone that has messages is busy with another consumer of the group, it tries again for
+ * a moment before it reports that there is nothing. With wait it polls, about every
+ * millisecond.
+ *
+ * Where messages that nobody wants lie between, the looks share a budget; then what they
+ * have learnt is kept: by the commit of this call, which returns without a row, or in a
+ * transaction block by this backend. A call that waits goes on by itself, and returns
+ * for that at most once a second.
  */
 #include "group/group.h"
 
@@ -13,6 +19,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -21,21 +28,35 @@
 #define BUSY_US (50 * 1000)		/* how long to try when all are busy */
 #define MAX_WAIT_US (5 * USECS_PER_MINUTE)
 #define CONSUMER_BYTES 255
+#define LOOK_US (200 * 1000)	/* how long to look past what is not wanted */
+#define MIN_SLICE_US 1000		/* of that, for one zone at a time */
+#define MAX_SLICE_US (10 * 1000)
+#define KEEP_US USECS_PER_SEC	/* a waiting call ends after that to keep what it learnt, */
+#define KEEP_PASSED 10000		/* if it has passed so many unwanted messages */
+#define KEEP_DEFERRED 200		/* or would put so many aside */
+#define BLOCK_DEFERRED 5000		/* worth to hold the cursor till the end of a transaction block */
 
 typedef struct ConsumeCall
 {
 	char	   *topic;
 	char	   *group;
 	char	   *zone;			/* NULL: any */
+	int64		wait;			/* us */
+	TimestampTz start;
+	TimestampTz look_until;		/* of a look that is the last one */
+	bool		in_block;		/* what it writes may stay uncommitted for long */
 	ClaimRequest request;
-	int			nhints;
-	ClaimHint  *hints;			/* of each zone of the topic */
 } ConsumeCall;
 
-static ConsumeCall read_args(FunctionCallInfo fcinfo, int64 *wait);
+static ConsumeCall read_args(FunctionCallInfo fcinfo);
+static int64 look_us(void);
+static void prepare_look(ConsumeCall *call, TimestampTz now);
+static bool is_over(const ConsumeCall *call, ClaimResult result, TimestampTz now);
 static ClaimResult claim_any(ConsumeCall *call, DeliverySet *set);
 static ClaimResult claim_zone(ConsumeCall *call, Topic *topic, ConsumerGroup *group, int z,
 							  DeliverySet *set);
+static void keep(ConsumeCall *call);
+static int *shuffled(int n);
 static void sleep_until_next_look(void);
 
 /*
@@ -52,10 +73,9 @@ PG_FUNCTION_INFO_V1(iotmq_consume);
 Datum
 iotmq_consume(PG_FUNCTION_ARGS)
 {
-	int64		wait;
 	ConsumeCall call;
 	DeliverySet set;
-	TimestampTz start = GetCurrentTimestamp();
+	ClaimResult result;
 	MemoryContext look_context;
 	MemoryContext caller_context;
 
@@ -66,41 +86,46 @@ iotmq_consume(PG_FUNCTION_ARGS)
 				 errmsg("consume() cannot run in a transaction of isolation level %s",
 						XactIsoLevel == XACT_SERIALIZABLE ? "SERIALIZABLE" : "REPEATABLE READ"),
 				 errhint("Consume in a READ COMMITTED transaction of its own, then do the work and ack() in yours.")));
-	call = read_args(fcinfo, &wait);
+	call = read_args(fcinfo);
 	set = iotmq_delivery_begin(fcinfo);
 	look_context = AllocSetContextCreate(CurrentMemoryContext, "iotmq look", ALLOCSET_DEFAULT_SIZES);
 
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		ClaimResult result;
 
-		call.request.last_look = now >= start + wait;
-		call.request.waits = !call.request.last_look;
+		prepare_look(&call, now);
 		iotmq_commit_before_claim();
 		caller_context = MemoryContextSwitchTo(look_context);
 		result = claim_any(&call, &set);
+		if (is_over(&call, result, now))
+		{
+			if (result != CLAIM_DELIVERED && call.request.has_news && !call.in_block)
+				keep(&call);
+			MemoryContextSwitchTo(caller_context);
+			iotmq_commit_after_claim();
+			break;
+		}
 		MemoryContextSwitchTo(caller_context);
 		MemoryContextReset(look_context);
 		iotmq_commit_after_claim();
 
-		if (result == CLAIM_DELIVERED || result == CLAIM_CHANGED ||
-			(call.request.last_look &&
-			 (result == CLAIM_EMPTY || now >= start + wait + BUSY_US)))
-			break;
-		if (result == CLAIM_STALE)
+		if (result == CLAIM_STALE || result == CLAIM_MORE)
 			CHECK_FOR_INTERRUPTS();
 		else
 			sleep_until_next_look();
+		if (call.wait > 0)
+			iotmq_client_require();
+		call.request.has_polled = call.wait > 0;
 	}
 	MemoryContextDelete(look_context);
 	return (Datum) 0;
 }
 
 static ConsumeCall
-read_args(FunctionCallInfo fcinfo, int64 *wait)
+read_args(FunctionCallInfo fcinfo)
 {
-	ConsumeCall call = {0};
+	ConsumeCall call = {.start = GetCurrentTimestamp(), .in_block = IsTransactionBlock()};
 
 	call.topic = iotmq_call_name(fcinfo, 0, "topic");
 	call.group = iotmq_call_name(fcinfo, 1, "consumer_group");
@@ -109,11 +134,10 @@ read_args(FunctionCallInfo fcinfo, int64 *wait)
 		call.request.invisible_for = iotmq_call_invisible_for(fcinfo, 3);
 	if (!PG_ARGISNULL(4))
 		call.zone = text_to_cstring(PG_GETARG_TEXT_PP(4));
-	*wait = 0;
 	if (!PG_ARGISNULL(5))
 	{
-		*wait = iotmq_interval_us(PG_GETARG_INTERVAL_P(5));
-		if (*wait < 0 || *wait > MAX_WAIT_US)
+		call.wait = iotmq_interval_us(PG_GETARG_INTERVAL_P(5));
+		if (call.wait < 0 || call.wait > MAX_WAIT_US)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("wait must be between 0 and 5 minutes")));
@@ -126,7 +150,52 @@ read_args(FunctionCallInfo fcinfo, int64 *wait)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("consumer must be at most %d bytes long", CONSUMER_BYTES)));
 	}
+	call.request.look_us = look_us();
+	call.look_until = call.start + call.wait + call.request.look_us;
 	return call;
+}
+
+/* How long to look past what is not wanted: well within a statement_timeout. */
+static int64
+look_us(void)
+{
+	return StatementTimeout > 0 ? Min(LOOK_US, (int64) StatementTimeout * 1000 / 4) : LOOK_US;
+}
+
+/* What the next look may do. */
+static void
+prepare_look(ConsumeCall *call, TimestampTz now)
+{
+	ClaimRequest *request = &call->request;
+
+	request->waits = now < call->start + call->wait;
+	request->lets_go = request->waits || call->in_block;
+	request->looks_past = request->lets_go;
+	if (call->in_block)
+		request->worth = BLOCK_DEFERRED;
+	else if (!request->waits)
+		request->worth = 1;
+	else
+		request->worth = now < call->start + KEEP_US ? BLOCK_DEFERRED : KEEP_DEFERRED;
+}
+
+/* Does the call end with that result of a look? */
+static bool
+is_over(const ConsumeCall *call, ClaimResult result, TimestampTz now)
+{
+	if (result == CLAIM_DELIVERED || result == CLAIM_CHANGED)
+		return true;
+	if (call->request.waits)
+		return !call->in_block && call->request.passed >= KEEP_PASSED && now >= call->start + KEEP_US;
+	switch (result)
+	{
+		case CLAIM_EMPTY:
+			return true;
+		case CLAIM_MORE:
+			return GetCurrentTimestamp() >= call->look_until;
+		default:
+			return now >= call->start + call->wait + BUSY_US;
+	}
 }
 
 /* One look at the zones: all of them, or the one asked for. */
@@ -136,28 +205,23 @@ claim_any(ConsumeCall *call, DeliverySet *set)
 	Topic	   *topic = iotmq_catalog_topic(call->topic);
 	ConsumerGroup *group = iotmq_catalog_group(topic, call->group);
 	ClaimResult result = CLAIM_EMPTY;
-	uint32		first;
 	int			nzones = topic->nzones;
+	int		   *order;
 
 	iotmq_access_require_consume(topic, group);
-	if (call->nhints != nzones)
-	{
-		call->nhints = nzones;
-		call->hints = MemoryContextAllocZero(MemoryContextGetParent(CurrentMemoryContext),
-											 sizeof(ClaimHint) * Max(nzones, 1));
-	}
+	call->request.slice = Min(MAX_SLICE_US, Max(MIN_SLICE_US, call->request.look_us / Max(nzones, 1)));
 	if (call->zone != NULL)
 		return claim_zone(call, topic, group, iotmq_catalog_zone(topic, call->zone) - topic->zones, set);
 
-	first = nzones > 1 ? pg_prng_uint32(&pg_global_prng_state) % nzones : 0;
-	for (int i = 0; i < nzones; i++)
+	order = shuffled(nzones);
+	for (int i = 0; i < nzones && result != CLAIM_DELIVERED; i++)
 	{
-		ClaimResult one = claim_zone(call, topic, group, (first + i) % nzones, set);
+		ClaimResult one = claim_zone(call, topic, group, order[i], set);
 
-		if (one == CLAIM_DELIVERED)
-			return one;
-		if (one != CLAIM_EMPTY && result != CLAIM_CHANGED)
-			result = one;
+		result = Max(result, one);
+		if (result == CLAIM_MORE && !call->request.waits &&
+			GetCurrentTimestamp() >= call->look_until)
+			break;
 	}
 	return result;
 }
@@ -173,7 +237,7 @@ claim_zone(ConsumeCall *call, Topic *topic, ConsumerGroup *group, int z, Deliver
 
 	if (cursor.cursor_id == 0)
 		return CLAIM_EMPTY;
-	result = iotmq_claim_lease(&cursor, &call->request, &call->hints[z], set);
+	result = iotmq_claim_lease(&cursor, &call->request, set);
 	if (result == CLAIM_DELIVERED && iotmq_catalog_zone_by_id(zone_id, &cursor.topic, &cursor.zone))
 	{
 		now = GetCurrentTimestamp();
@@ -182,6 +246,38 @@ claim_zone(ConsumeCall *call, Topic *topic, ConsumerGroup *group, int z, Deliver
 			iotmq_segment_keep_ahead(cursor.topic, cursor.zone, now);
 	}
 	return result;
+}
+
+/* Writes down what the call has learnt of the zones; where that can't be, later ones will. */
+static void
+keep(ConsumeCall *call)
+{
+	Topic	   *topic = iotmq_catalog_topic(call->topic);
+	ConsumerGroup *group = iotmq_catalog_group(topic, call->group);
+
+	for (int z = 0; z < topic->nzones; z++)
+	{
+		Cursor		cursor = {group->cursors[z], topic, group, &topic->zones[z]};
+
+		if (cursor.cursor_id != 0)
+			(void) iotmq_claim_keep(&cursor);
+	}
+}
+
+/* 0 to n - 1 in an order drawn at random. */
+static int *
+shuffled(int n)
+{
+	int		   *order = palloc(sizeof(int) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+	{
+		int			other = pg_prng_uint64_range(&pg_global_prng_state, 0, i);
+
+		order[i] = order[other];
+		order[other] = i;
+	}
+	return order;
 }
 
 static void

@@ -17,6 +17,7 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -64,10 +65,22 @@ iotmq_cursor_hold(const Cursor *cursor, bool wait, HeldCursor *held)
 		read_slot(slot, &held->state);
 		held->before = held->state;
 		held->tid = slot->tts_tid;
+		held->writes_waiting = false;
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 	return result;
+}
+
+/* What redelivery.c has added is seen from here on. */
+void
+iotmq_cursor_flush(HeldCursor *held)
+{
+	if (!held->writes_waiting)
+		return;
+	iotmq_row_writer_end(&held->waiting);
+	held->writes_waiting = false;
+	CommandCounterIncrement();
 }
 
 /* Stores what was changed. The lock stays; the cursor must not be changed any more. */
@@ -96,6 +109,7 @@ iotmq_cursor_release(HeldCursor *held)
 	};
 	bool		isnull[lengthof(values)] = {false};
 
+	iotmq_cursor_flush(held);
 	if (memcmp(state, &held->before, sizeof(CursorState)) != 0)
 		iotmq_row_update(CATALOG_CURSOR_STATE, &held->tid, values, isnull, lengthof(values));
 }

@@ -4,7 +4,9 @@
  * A lease that expired counts as one failed attempt of each message still open.
  * Since one of them may be what killed the consumer, they come back in smaller
  * leases, in the end each alone, before their retries are used up: after an
- * expiry of n messages with r attempts left, in leases of at most n^((r-1)/r).
+ * expiry of n messages with r attempts left, in leases of at most n^((r-1)/r). A large
+ * lease is taken over in parts, from its first message on: as long as some of it is left,
+ * that is still held.
  *
  * Locks: the caller holds the cursor; rows of leases, skipped where another has them.
  */
@@ -16,28 +18,30 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#define EXPIRE_MESSAGES 20000	/* that one claim takes over at most, about */
+#define STEP_MESSAGES 20000		/* that one step of maintenance takes over at most */
 #define AMPLE_RETRIES 4			/* enough to find a message that kills its consumer a bit later */
 #define SHRINK 8				/* a lease that expired comes back in at most 1/8 of its size */
 
-static void expire(HeldCursor *held, const Lease *lease, TimestampTz at);
-static int	next_limit(const ConsumerGroup *group, const Lease *lease, int attempt);
+static void expire(HeldCursor *held, Lease *lease, TimestampTz at, Budget *budget);
+static int	next_limit(const ConsumerGroup *group, const Lease *lease, int open, int attempt);
 static int	smaller(int n, int attempts_left);
 
-/* Ends the cursor's leases whose deadline is at that time or before; returns how many. */
+/*
+ * Ends the cursor's leases whose deadline is at that time or before, or the first of them
+ * that the budget allows; returns how many.
+ */
 int
-iotmq_expire_leases(HeldCursor *held, TimestampTz at)
+iotmq_expire_leases(HeldCursor *held, TimestampTz at, Budget *budget)
 {
 	RowScan		scan = iotmq_lease_scan(&held->state);
 	int64		oldest = 0;
 	TimestampTz next_expiry = DT_NOEND;
-	int			messages = 0;
 	int			expired = 0;
 	Lease		lease;
 
 	while (iotmq_lease_scan_next(&scan, &lease))
 	{
-		if (lease.deadline <= at && messages < EXPIRE_MESSAGES)
+		if (lease.deadline <= at && !budget->is_used_up)
 		{
 			ItemPointerData tid;
 			RowResult	result = iotmq_lease_lock(lease.lease_id, false, &lease, &tid);
@@ -47,11 +51,13 @@ iotmq_expire_leases(HeldCursor *held, TimestampTz at)
 			/* extended meanwhile? */
 			if (result == ROW_OK && lease.deadline <= at)
 			{
-				expire(held, &lease, Min(at, GetCurrentTimestamp()));
-				iotmq_lease_delete(&tid);
-				messages += lease.messages;
-				expired++;
-				continue;
+				expire(held, &lease, Min(at, GetCurrentTimestamp()), budget);
+				iotmq_lease_store(&lease, &tid);
+				if (lease.messages == 0)
+				{
+					expired++;
+					continue;
+				}
 			}
 		}
 		if (oldest == 0)
@@ -76,6 +82,7 @@ iotmq_expire_leases_of(PG_FUNCTION_ARGS)
 	Cursor		cursor;
 	CursorState state;
 	HeldCursor	held;
+	Budget		budget = iotmq_budget(STEP_MESSAGES, 0);
 	int			expired = 0;
 
 	if (!iotmq_catalog_cursor_by_id(PG_GETARG_INT32(0), &cursor) ||
@@ -88,20 +95,22 @@ iotmq_expire_leases_of(PG_FUNCTION_ARGS)
 		case ROW_GONE:
 			break;
 		case ROW_OK:
-			expired = iotmq_expire_leases(&held, at);
+			expired = iotmq_expire_leases(&held, at, &budget);
 			iotmq_cursor_release(&held);
 			break;
 	}
 	PG_RETURN_INT32(expired);
 }
 
+/* Takes over what is still open of the lease, or as much as the budget allows. */
 static void
-expire(HeldCursor *held, const Lease *lease, TimestampTz at)
+expire(HeldCursor *held, Lease *lease, TimestampTz at, Budget *budget)
 {
 	text	   *reason = cstring_to_text("lease expired");
 	DeviceSet  *waiting = iotmq_device_set();
+	int			open = lease->messages;
 
-	for (int i = 0; i < lease->n; i++)
+	for (int i = 0; i < lease->n && !budget->is_used_up; i++)
 	{
 		Failure		failure;
 
@@ -109,25 +118,27 @@ expire(HeldCursor *held, const Lease *lease, TimestampTz at)
 		if (iotmq_lease_is_settled(lease, i))
 			continue;
 		failure = iotmq_fail_of(held, lease, i, at);
-		failure.batch_limit = next_limit(held->cursor->group, lease, failure.attempt);
+		failure.batch_limit = next_limit(held->cursor->group, lease, open, failure.attempt);
 		failure.reason = reason;
 		if (failure.device != NULL && iotmq_device_has(waiting, failure.device))
 			failure.place = PLACE_BEHIND;
 		if (iotmq_fail_attempt(held, &failure))
 			iotmq_device_add(waiting, failure.device);
+		iotmq_lease_settle(lease, i);
+		iotmq_budget_spend(budget);
 	}
 }
 
 /*
- * How large the next lease of a message may be whose lease expired. An orderly
- * group gets a batch once more as it was, if there are retries enough.
+ * How large the next lease of a message may be whose lease expired with so many open. An
+ * orderly group gets a batch once more as it was, if there are retries enough.
  */
 static int
-next_limit(const ConsumerGroup *group, const Lease *lease, int attempt)
+next_limit(const ConsumerGroup *group, const Lease *lease, int open, int attempt)
 {
 	if (group->orderly && attempt == 1 && group->max_retries >= AMPLE_RETRIES)
 		return lease->batch_limit;
-	return smaller(lease->messages, group->max_retries - attempt + 1);
+	return smaller(open, group->max_retries - attempt + 1);
 }
 
 /* The size of leases for messages of one that expired with n of them open. */

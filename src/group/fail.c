@@ -53,7 +53,7 @@ iotmq_fail_wait(HeldCursor *held, const Failure *failure, int next_attempt)
 		failure->not_before : DT_NOEND,
 		.not_before = failure->not_before, .msg_offset = failure->msg_offset,
 		.redriven = failure->redriven, .batch_limit = failure->batch_limit,
-		.device = failure->device, .reason = failure->reason
+		.device = failure->device, .reason = failure->reason, .deferred = failure->deferred
 	};
 
 	iotmq_redelivery_add(held, &redelivery);

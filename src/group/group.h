@@ -3,6 +3,8 @@
  *
  *   consume       consume: one lease of one of the zones
  *   claim         one lease of one zone
+ *   look          new messages that a group wants, looked for without a lock
+ *   hint          what was learnt of cursors without moving them
  *   settle        ack, nack, reject, extend
  *   redrive       dead letters that are delivered again, or deleted
  *   place         where a redriven message waits for its delivery
@@ -12,6 +14,8 @@
  *   forget        what a group has of a segment that goes
  *   expire        leases whose time is over
  *   redeliver     what is due again
+ *   defer         messages that wait for an earlier one of their device
+ *   budget        how much is done before it is kept
  *   fail          a message's attempt failed
  *   deadletter    messages given up
  *   lease_build   a lease in the making
@@ -57,6 +61,8 @@ typedef struct HeldCursor
 	CursorState state;			/* to be changed; iotmq_cursor_release stores it */
 	CursorState before;			/* as it was when it was locked */
 	ItemPointerData tid;
+	bool		writes_waiting; /* waiting is open */
+	RowWriter	waiting;		/* of redelivery.c, until iotmq_cursor_flush or _release */
 } HeldCursor;
 
 /* A batch in flight: a row of iotmq.lease. */
@@ -90,6 +96,7 @@ typedef struct Redelivery
 	int32		batch_limit;	/* 0: any */
 	text	   *device;			/* NULL: not orderly */
 	text	   *reason;			/* of its failure; NULL: none given */
+	bool		deferred;		/* never delivered yet */
 	ItemPointerData tid;
 } Redelivery;
 
@@ -119,6 +126,7 @@ typedef struct Failure
 	int			batch_limit;	/* for its next lease; 0: any */
 	TimestampTz not_before;		/* of its retry */
 	bool		redriven;
+	bool		deferred;		/* it was no attempt: the message was put aside */
 	text	   *device;			/* NULL: not orderly */
 	Place		place;
 	text	   *reason;
@@ -128,6 +136,7 @@ typedef struct Failure
 
 extern bool iotmq_cursor_peek(int32 cursor_id, CursorState *state);
 extern RowResult iotmq_cursor_hold(const Cursor *cursor, bool wait, HeldCursor *held);
+extern void iotmq_cursor_flush(HeldCursor *held);
 extern void iotmq_cursor_release(HeldCursor *held);
 extern void iotmq_cursor_expect_expiry(HeldCursor *held, TimestampTz at);
 extern void iotmq_cursor_expect_due(HeldCursor *held, TimestampTz at);
@@ -187,6 +196,51 @@ extern void iotmq_device_add(DeviceSet *set, text *device);
 extern bool iotmq_device_has(DeviceSet *set, text *device);
 extern DeviceSet *iotmq_device_in_flight(const CursorState *state, int64 *oldest_lease);
 
+/* ---- budget.c ---- */
+
+typedef struct Budget
+{
+	int			messages;
+	TimestampTz until;			/* DT_NOEND: no limit */
+	int			spent;			/* messages */
+	bool		is_used_up;
+} Budget;
+
+extern Budget iotmq_budget(int messages, int64 us);
+extern void iotmq_budget_spend(Budget *budget);
+
+/* ---- defer.c ---- */
+
+typedef struct Blocking			/* what blocks devices of a cursor */
+{
+	int32		cursor_id;
+	DeviceSet  *in_flight;		/* devices in open leases */
+	DeviceSet  *waiting;		/* known to have something waiting */
+	DeviceSet  *free;			/* known to have nothing waiting; NULL: all but waiting have not */
+} Blocking;
+
+extern Blocking iotmq_defer_blocking(const CursorState *state, int64 *oldest_lease);
+extern bool iotmq_defer_must(Blocking *blocking, TupleTableSlot *slot);
+extern bool iotmq_defer(HeldCursor *held, Blocking *blocking, TupleTableSlot *slot,
+						int64 msg_offset, TimestampTz now);
+
+/* ---- hint.c ---- */
+
+typedef struct Hint				/* what was learnt of a cursor */
+{
+	int32		cursor_id;		/* hash key */
+	uint64		changes;		/* of the catalog that it was made of */
+	int64		from;			/* nothing wanted from here */
+	int64		to;				/* to here, exclusive */
+	bool		is_news;		/* something that the cursor's row does not say yet */
+	int64		quiet_last;		/* not worth a lock before a later offset is assigned */
+	TimestampTz quiet_until;	/* or this time has come */
+} Hint;
+
+extern Hint *iotmq_hint(const Cursor *cursor);
+extern int64 iotmq_hint_begin(const Hint *hint, const CursorState *state);
+extern void iotmq_hint_learn(Hint *hint, int64 from, int64 to);
+
 /* ---- filter.c ---- */
 
 extern bool iotmq_filter_accepts(const ConsumerGroup *group, TupleTableSlot *slot);
@@ -233,13 +287,15 @@ extern void iotmq_fail_bury(HeldCursor *held, const Failure *failure);
 
 /* ---- expire.c ---- */
 
-extern int	iotmq_expire_leases(HeldCursor *held, TimestampTz at);
+extern int	iotmq_expire_leases(HeldCursor *held, TimestampTz at, Budget *budget);
 
 /* ---- redeliver.c ---- */
 
 extern bool iotmq_redeliver_ready(const Cursor *cursor, const CursorState *state,
 								  TimestampTz now);
-extern void iotmq_redeliver_due(LeaseBuild *build, DeviceSet *in_flight);
+extern bool iotmq_redeliver_may_fill(const CursorState *state, int max_messages,
+									 TimestampTz now);
+extern void iotmq_redeliver_due(LeaseBuild *build, DeviceSet *in_flight, Budget *budget);
 
 /* ---- deadletter.c ---- */
 
@@ -265,35 +321,55 @@ extern int64 iotmq_place_count(int32 cursor_id, int64 next_redriven, int64 to,
 							   Snapshot snapshot, int64 *first);
 extern void iotmq_place_give_back(HeldCursor *held, int64 from, int64 to);
 
-/* ---- claim.c ---- */
+/* ---- look.c ---- */
 
 typedef struct ClaimRequest
 {
 	int			max_messages;
 	int64		invisible_for;	/* us; 0: the group's */
 	text	   *consumer;		/* NULL: unnamed */
-	bool		last_look;		/* this call won't look again: save what was learnt */
-	bool		waits;			/* it may look for long: hold nothing meanwhile */
+	bool		waits;			/* the call goes on looking */
+	bool		lets_go;		/* nothing may stay locked without a delivery */
+	int			worth;			/* messages put aside that the call may end for */
+	bool		looks_past;		/* blocked messages, before it holds the cursor */
+	bool		has_polled;		/* it has waited: the client may be gone */
+	int64		look_us;		/* how long the call may look past what is not wanted */
+	int64		slice;			/* us, that one look may take */
+	int64		passed;			/* unwanted messages that the looks of this call have passed */
+	int64		deferred;		/* messages that its claims have put aside */
+	bool		has_news;		/* its looks have learnt something that can be kept */
 } ClaimRequest;
 
-typedef struct ClaimHint		/* what the looks of one call have found in a zone */
+typedef enum ClaimResult		/* of several zones the highest counts */
 {
-	int64		from;			/* nothing wanted from here */
-	int64		to;				/* to here, exclusive */
-	int64		quiet_last;		/* not worth a lock before a later offset is assigned */
-	TimestampTz quiet_until;	/* or this time has come */
-} ClaimHint;
-
-typedef enum ClaimResult
-{
-	CLAIM_DELIVERED,
 	CLAIM_EMPTY,
+	CLAIM_BUSY,					/* another consumer has the cursor, or somebody changes the group */
+	CLAIM_STALE,				/* something has changed meanwhile: look again at once */
+	CLAIM_MORE,					/* not at the end yet: likewise */
 	CLAIM_CHANGED,				/* nothing to deliver, but something to commit: the call ends */
-	CLAIM_BUSY,					/* another consumer has the cursor */
-	CLAIM_STALE					/* not at the end yet: look again at once */
+	CLAIM_DELIVERED
 } ClaimResult;
 
-extern ClaimResult iotmq_claim_lease(const Cursor *cursor, const ClaimRequest *request,
-									 ClaimHint *hint, DeliverySet *set);
+typedef struct Lookahead		/* new messages, looked for without a lock */
+{
+	int64		next_offset;	/* of the cursor then */
+	ZoneScan   *scan;			/* NULL: nobody looked, or there is nothing to go on with */
+	TupleTableSlot *slot;		/* the first wanted one; NULL: none for now */
+	int			blocked;		/* wanted ones whose device is blocked */
+	bool		is_known;		/* behind these there is one to deliver */
+	bool		is_worth_it;	/* to hold the cursor */
+	ClaimResult otherwise;		/* what to say if it isn't */
+} Lookahead;
+
+extern void iotmq_look_ahead(const Cursor *cursor, ClaimRequest *request,
+							 const CursorState *state, Hint *hint, Lookahead *ahead);
+extern TupleTableSlot *iotmq_look_next(ZoneScan *scan, const Cursor *cursor,
+									   const CursorState *state, Budget *budget);
+
+/* ---- claim.c ---- */
+
+extern ClaimResult iotmq_claim_lease(const Cursor *cursor, ClaimRequest *request,
+									 DeliverySet *set);
+extern bool iotmq_claim_keep(const Cursor *cursor);
 
 #endif

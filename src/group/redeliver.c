@@ -1,5 +1,5 @@
 /*
- * redeliver.c - what is due again comes first in the next lease.
+ * redeliver.c - what is due again goes into the next lease.
  *
  * In an orderly group a device's messages come in order: its head when that is
  * due and nothing of the device is in flight, with those behind it that may come,
@@ -22,7 +22,7 @@ typedef struct Taken			/* rows that go into the lease */
 static bool take(Taken *taken, const Redelivery *redelivery);
 static void take_followers(Taken *taken, const Redelivery *head, TimestampTz now);
 static int	compare_offsets(const void *a, const void *b);
-static void deliver(const Taken *taken, LeaseBuild *build);
+static void deliver(const Taken *taken, LeaseBuild *build, Budget *budget);
 
 /* Would iotmq_redeliver_due find anything? Asked without a lock, of a state just read. */
 bool
@@ -47,11 +47,32 @@ iotmq_redeliver_ready(const Cursor *cursor, const CursorState *state, TimestampT
 }
 
 /*
+ * Could what is due, if something is, leave no room for new messages in a lease of that
+ * size? Asked without a lock, of a state just read.
+ */
+bool
+iotmq_redeliver_may_fill(const CursorState *state, int max_messages, TimestampTz now)
+{
+	RowScan		scan;
+	Redelivery	redelivery;
+	bool		limited = false;
+
+	/* those of an expired lease come in smaller ones */
+	if (state->next_expiry <= now || state->redeliveries >= max_messages)
+		return true;
+	scan = iotmq_redelivery_scan_due(state->cursor_id, state->next_due, NULL);
+	while (!limited && iotmq_redelivery_next(&scan, &redelivery) && redelivery.due_at <= now)
+		limited = redelivery.batch_limit != 0;
+	iotmq_row_scan_end(&scan);
+	return limited;
+}
+
+/*
  * Moves messages that are due into the lease, which is empty. in_flight is NULL unless
- * the group is orderly.
+ * the group is orderly. What comes to nothing is of the budget.
  */
 void
-iotmq_redeliver_due(LeaseBuild *build, DeviceSet *in_flight)
+iotmq_redeliver_due(LeaseBuild *build, DeviceSet *in_flight, Budget *budget)
 {
 	HeldCursor *held = build->held;
 	int32		cursor_id = held->state.cursor_id;
@@ -93,7 +114,7 @@ iotmq_redeliver_due(LeaseBuild *build, DeviceSet *in_flight)
 	}
 	if (taken.n > 0)
 		qsort(taken.rows, taken.n, sizeof(Redelivery), compare_offsets);
-	deliver(&taken, build);
+	deliver(&taken, build, budget);
 }
 
 /* Takes a row, unless the lease would become larger than it or another one may come in. */
@@ -141,9 +162,12 @@ compare_offsets(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Adds the messages to the lease; what the log has dropped is lost unread. */
+/*
+ * Adds the messages to the lease. What the log has dropped is lost unread; what was put
+ * aside, and never delivered, has to be wanted still.
+ */
 static void
-deliver(const Taken *taken, LeaseBuild *build)
+deliver(const Taken *taken, LeaseBuild *build, Budget *budget)
 {
 	HeldCursor *held = build->held;
 	ZoneScan   *scan = iotmq_scan_begin(held->cursor->zone, 0, 0);
@@ -155,9 +179,11 @@ deliver(const Taken *taken, LeaseBuild *build)
 
 		if (slot == NULL && row->redriven)
 			slot = iotmq_deadletter_content(held->state.cursor_id, row->msg_offset);
-		if (slot == NULL)
+		if (slot == NULL || (row->deferred && !iotmq_filter_accepts(held->cursor->group, slot)))
 		{
-			held->state.expired_unread++;
+			if (slot == NULL)
+				held->state.expired_unread++;
+			iotmq_budget_spend(budget);
 			continue;
 		}
 		iotmq_lease_build_add(build, slot, row->msg_offset, row->attempt);

@@ -28,7 +28,7 @@ enum
 	Anum_redelivery_cursor_id = 1, Anum_redelivery_attempt, Anum_redelivery_due_at,
 	Anum_redelivery_not_before, Anum_redelivery_offset, Anum_redelivery_redriven,
 	Anum_redelivery_batch_limit, Anum_redelivery_device, Anum_redelivery_reason,
-	Natts_redelivery = Anum_redelivery_reason
+	Anum_redelivery_deferred, Natts_redelivery = Anum_redelivery_deferred
 };
 
 static void set_keys_without_device(ScanKey keys, int32 cursor_id);
@@ -83,17 +83,24 @@ iotmq_redelivery_next(RowScan *scan, Redelivery *redelivery)
 	redelivery->device = isnull[Anum_redelivery_device - 1] ? NULL :
 		DatumGetTextPCopy(values[Anum_redelivery_device - 1]);
 	redelivery->reason = isnull[Anum_redelivery_reason - 1] ? NULL : DatumGetTextPCopy(values[Anum_redelivery_reason - 1]);
+	redelivery->deferred = DatumGetBool(values[Anum_redelivery_deferred - 1]);
 	redelivery->tid = scan->slot->tts_tid;
 	return true;
 }
 
+/*
+ * Has the device a row? They go in the order of offsets: so from the end on the first one
+ * met mostly is there, and what is gone, which a held-back xmin keeps, is not.
+ */
 bool
 iotmq_redelivery_has_device(int32 cursor_id, text *device)
 {
 	RowScan		scan = iotmq_redelivery_scan_device(cursor_id, device, 0);
 	Redelivery	redelivery;
-	bool		found = iotmq_redelivery_next(&scan, &redelivery);
+	bool		found;
 
+	scan.backward = true;
+	found = iotmq_redelivery_next(&scan, &redelivery);
 	iotmq_row_scan_end(&scan);
 	return found;
 }
@@ -141,15 +148,18 @@ iotmq_redelivery_lowest(RowScan *scan, int32 cursor_id)
 	return iotmq_redelivery_next(scan, &redelivery) ? redelivery.msg_offset : PG_INT64_MAX;
 }
 
-/* Adds a row. */
+/* Adds a row, which is seen after iotmq_cursor_flush. */
 void
 iotmq_redelivery_add(HeldCursor *held, const Redelivery *redelivery)
 {
 	Datum		values[Natts_redelivery];
 	bool		isnull[Natts_redelivery];
 
+	if (!held->writes_waiting)
+		held->waiting = iotmq_row_writer_begin(CATALOG_REDELIVERY);
+	held->writes_waiting = true;
 	form_row(redelivery, values, isnull);
-	iotmq_row_insert(CATALOG_REDELIVERY, values, isnull, Natts_redelivery);
+	iotmq_row_writer_add(&held->waiting, values, isnull, Natts_redelivery);
 	held->state.redeliveries++;
 	iotmq_cursor_expect_due(held, redelivery->due_at);
 }
@@ -184,10 +194,12 @@ iotmq_redelivery_remove(HeldCursor *held, const Redelivery *redelivery)
 void
 iotmq_redelivery_lift_head(HeldCursor *held, text *device, int64 from)
 {
-	RowScan		scan = iotmq_redelivery_scan_device(held->state.cursor_id, device, from);
+	RowScan		scan;
 	Redelivery	rows[2];
 	int			n = 0;
 
+	iotmq_cursor_flush(held);
+	scan = iotmq_redelivery_scan_device(held->state.cursor_id, device, from);
 	while (n < 2 && iotmq_redelivery_next(&scan, &rows[n]))
 		n++;
 	iotmq_row_scan_end(&scan);
@@ -231,4 +243,5 @@ form_row(const Redelivery *redelivery, Datum *values, bool *isnull)
 	isnull[Anum_redelivery_device - 1] = redelivery->device == NULL;
 	values[Anum_redelivery_reason - 1] = PointerGetDatum(redelivery->reason);
 	isnull[Anum_redelivery_reason - 1] = redelivery->reason == NULL;
+	values[Anum_redelivery_deferred - 1] = BoolGetDatum(redelivery->deferred);
 }

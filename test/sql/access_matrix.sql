@@ -120,6 +120,7 @@ INSERT INTO expected VALUES
 	('maintenance_prepare', NULL, '{}'),
 	('segment_seal', NULL, '{}'),
 	('expire_leases', NULL, '{}'),
+	('claim_pass', NULL, '{}'),
 	('retention_drop', NULL, '{}'),
 	('retention_move_earliest', NULL, '{}'),
 	('maintenance_note_failure', NULL, '{}'),

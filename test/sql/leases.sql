@@ -75,9 +75,9 @@ SELECT lag_messages, ready_messages, inflight_messages, retry_messages, iotmq.co
 FROM iotmq.consumer_lag
 WHERE topic = 'leases';
 
--- The rest comes before what is new, each message once, in leases no larger than asked for.
+-- The rest comes again and what is new comes, each message once, in leases no larger than asked for.
 CREATE TEMP TABLE rest AS SELECT * FROM pg_temp.consume_all('leases', 'small', 2, '1 hour');
-SELECT array_agg(msg_offset) AS offsets, array_agg(attempt) AS attempts FROM rest;
+SELECT array_agg(msg_offset ORDER BY msg_offset) AS offsets, array_agg(attempt ORDER BY msg_offset) AS attempts FROM rest;
 SELECT max(messages) <= 2 AS small FROM (SELECT count(*) AS messages FROM rest GROUP BY lease_id) AS claims;
 SELECT lag_messages, ready_messages, inflight_messages, retry_messages, iotmq.count_lag('leases', 'small')
 FROM iotmq.consumer_lag

@@ -318,6 +318,30 @@ SELECT payload FROM iotmq.consume('orderly', 'tagged');
 SELECT iotmq.ack(:lease);
 SELECT payload FROM iotmq.consume('orderly', 'tagged');
 
+-- What was put aside and never delivered is judged when its turn comes, by the tags and filter of then; what was delivered comes again.
+SELECT iotmq.create_group('orderly', 'judged', mode => 'orderly', backoff => '{0}');
+SELECT orderly_publish('{judged}', 1, 5);
+SELECT lease_id AS lease, payload FROM iotmq.consume('orderly', 'judged', 1) \gset
+SELECT count(*) FROM iotmq.consume('orderly', 'judged');
+SELECT retry_messages FROM iotmq.group_lag WHERE topic = 'orderly' AND consumer_group = 'judged';
+SELECT iotmq.alter_group('orderly', 'judged', filter => '$ == "judged4"');
+SELECT iotmq.nack(:lease);
+SELECT lease_id AS lease, payload, attempt FROM iotmq.consume('orderly', 'judged', 1) \gset
+\echo :payload :attempt
+SELECT iotmq.ack(:lease);
+SELECT payload, attempt FROM iotmq.consume('orderly', 'judged', 1);
+SELECT count(*) FROM iotmq.consume('orderly', 'judged');
+SELECT lag_messages, retry_messages, expired_unread, iotmq.count_lag(topic, consumer_group)
+FROM iotmq.group_lag WHERE topic = 'orderly' AND consumer_group = 'judged';
+-- taken back with an earlier one, it was delivered
+SELECT iotmq.create_group('orderly', 'taken_back', mode => 'orderly', backoff => '{0}');
+SELECT orderly_publish('{judged}', 6, 7);
+SELECT min(lease_id) AS lease FROM iotmq.consume('orderly', 'taken_back') \gset
+SELECT iotmq.nack(:lease, orderly_offsets('judged6'));
+SELECT iotmq.alter_group('orderly', 'taken_back', filter => '$ == "none"');
+SELECT payload, attempt FROM iotmq.consume('orderly', 'taken_back');
+SELECT iotmq.drop_group('orderly', 'judged'), iotmq.drop_group('orderly', 'taken_back');
+
 -- Zones have nothing to do with each other, even if a device publishes to two.
 SELECT iotmq.create_topic('orderly_zones', '{a,b}');
 SELECT iotmq.create_group('orderly_zones', 'readers', mode => 'orderly');

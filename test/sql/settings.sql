@@ -62,11 +62,12 @@ SELECT pg_catalog.min(lease_id) AS lease, pg_catalog.array_agg(msg_offset) AS of
 SELECT iotmq.ack(:lease, '{1}');
 SELECT iotmq.extend(:lease, '10 ms') IS NOT NULL AS extended;
 SELECT pg_catalog.pg_sleep(0.05);
-SELECT msg_offset, attempt FROM iotmq.consume('settings', 'readers', 10);
+SELECT msg_offset, attempt
+FROM (SELECT * FROM iotmq.consume('settings', 'readers', 10) UNION ALL SELECT * FROM iotmq.consume('settings', 'readers', 10)) AS d
+ORDER BY msg_offset;
 \set VERBOSITY sqlstate
 SELECT iotmq.ack(:lease);
 \set VERBOSITY default
-SELECT msg_offset, attempt FROM iotmq.consume('settings', 'readers', 10);
 SELECT msg_offset, tag FROM iotmq.fetch('settings', 'a', 3);
 SELECT iotmq.commit_offset('settings', 'readers', 'b', 1);
 SELECT msg_offset FROM iotmq.messages_of_device('settings', 'd1');

@@ -1,0 +1,67 @@
+/*
+ * hint.c - what this backend has learnt of cursors without moving them.
+ *
+ * A look that finds nothing to deliver may have read many messages that the group does
+ * not want. Between two looks that lasts here, as a hint: from that offset to that one
+ * there is nothing wanted. A hint is of one cursor, and dies with the catalog that it
+ * was made of: another filter, another group under the same number. It is a matter of
+ * offsets alone and so outlives a transaction that ends in a rollback, but helps only
+ * where the cursor stands between its two ends: after a seek it may not.
+ *
+ * Whoever moves a cursor by a hint has to hold the cursor, and to look then whether the
+ * catalog is still the same (see claim.c): a look may have been made with a filter that
+ * was changed, and not announced yet.
+ *
+ * It is kept as long as the backend lives. Behind a pooler it serves whoever comes next.
+ */
+#include "group/group.h"
+
+#include "utils/hsearch.h"
+
+static HTAB *hints = NULL;		/* Hint by cursor */
+
+/* The cursor's hint, an empty one if there is none. */
+Hint *
+iotmq_hint(const Cursor *cursor)
+{
+	Hint	   *hint;
+	bool		found;
+
+	if (hints == NULL)
+	{
+		HASHCTL		ctl = {.keysize = sizeof(int32), .entrysize = sizeof(Hint)};
+
+		hints = hash_create("iotmq hints", 32, &ctl, HASH_ELEM | HASH_BLOBS);
+	}
+	hint = hash_search(hints, &cursor->cursor_id, HASH_ENTER, &found);
+	if (!found || hint->changes != cursor->group->changes)
+		*hint = (Hint) {.cursor_id = cursor->cursor_id, .changes = cursor->group->changes};
+	return hint;
+}
+
+/*
+ * Where to look for a cursor that stands there: nothing wanted lies between. What was
+ * redriven meanwhile is wanted again.
+ */
+int64
+iotmq_hint_begin(const Hint *hint, const CursorState *state)
+{
+	if (hint->from > state->next_offset || state->next_offset >= hint->to)
+		return state->next_offset;
+	return Max(state->next_offset, Min(hint->to, state->next_redriven));
+}
+
+/* Nothing wanted lies between these offsets, the end exclusive. */
+void
+iotmq_hint_learn(Hint *hint, int64 from, int64 to)
+{
+	if (from >= to)
+		return;
+	if (hint->from <= from && from <= hint->to)
+		hint->to = Max(hint->to, to);
+	else
+	{
+		hint->from = from;
+		hint->to = to;
+	}
+}
