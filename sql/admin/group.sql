@@ -107,7 +107,7 @@ DECLARE
 BEGIN
 	PERFORM iotmq.group_check(mode, filter, invisible_for, max_retries, backoff, max_delay, max_lag);
 	IF coalesce(mode, tags, filter::text) IS NOT NULL THEN
-		PERFORM iotmq.topic_lock_change_group(id);
+		PERFORM iotmq.group_lock_change(id);
 	END IF;
 	IF mode <> (SELECT g.mode FROM iotmq.consumer_group AS g WHERE g.group_id = id FOR UPDATE) THEN
 		-- nobody claims or settles from here on
@@ -181,7 +181,7 @@ BEGIN
 				DETAIL = format('It has %s, of which %s are redriven and not settled yet.', letters, underway),
 				HINT = format('Drop them too: SELECT iotmq.drop_group(%L, %L, force => true);', topic, consumer_group);
 	END IF;
-	PERFORM iotmq.topic_lock_change_group(id_of_group);
+	PERFORM iotmq.group_lock_change(id_of_group);
 	-- as access_tidy will; now that nobody is waited for any more
 	LOCK TABLE iotmq.consume_grant IN SHARE ROW EXCLUSIVE MODE;
 	PERFORM iotmq.cursor_drop(c.cursor_id) FROM iotmq.cursor AS c WHERE c.group_id = id_of_group;

@@ -40,6 +40,8 @@ static HTAB *cursors_by_id;		/* Cursor */
 
 static void invalidate(Datum arg, Oid relid);
 static void refresh(void);
+static bool same_settings(const ConsumerGroup *a, const ConsumerGroup *b);
+static bool same_value(const struct varlena *a, const struct varlena *b);
 static HTAB *make_hash(const char *name, Size keysize, Size entrysize, int flags);
 static Topic *load(Datum key, LoadBy by);
 static void enter_ids(Topic *topic);
@@ -235,6 +237,25 @@ iotmq_catalog_zone_is_current(const Zone *zone)
 	return same;
 }
 
+/* The same of a group, with its settings. */
+bool
+iotmq_catalog_group_is_current(const ConsumerGroup *group)
+{
+	uint64		now = changes;
+	MemoryContext scratch;
+	ConsumerGroup again;
+	bool		same;
+
+	if (group->changes == now)
+		return true;
+	scratch = AllocSetContextCreate(CurrentMemoryContext, "iotmq group", ALLOCSET_SMALL_SIZES);
+	same = iotmq_load_group(&again, group->group_id, scratch) && same_settings(&again, group);
+	MemoryContextDelete(scratch);
+	if (same)
+		unconstify(ConsumerGroup *, group)->changes = now;
+	return same;
+}
+
 /* The highest next_offset of the zone's cursors; 0: there is none. */
 int64
 iotmq_catalog_highest_cursor(int32 zone_id)
@@ -247,13 +268,6 @@ Oid *
 iotmq_catalog_sequences(int *n)
 {
 	return iotmq_load_sequences(n);
-}
-
-/* How many changes this backend was told of: has anything moved since? */
-uint64
-iotmq_catalog_changes(void)
-{
-	return changes;
 }
 
 /*
@@ -298,6 +312,27 @@ refresh(void)
 	zones_by_id = make_hash("iotmq zones", sizeof(int32), sizeof(ZoneId), HASH_BLOBS);
 	cursors_by_id = make_hash("iotmq cursors", sizeof(int32), sizeof(Cursor), HASH_BLOBS);
 	valid = true;
+}
+
+static bool
+same_settings(const ConsumerGroup *a, const ConsumerGroup *b)
+{
+	if (a->orderly != b->orderly || a->invisible_for != b->invisible_for ||
+		a->max_retries != b->max_retries || a->ntags != b->ntags || a->nbackoff != b->nbackoff ||
+		!same_value(a->filter, b->filter))
+		return false;
+	for (int i = 0; i < a->ntags; i++)
+		if (!same_value(a->tags[i], b->tags[i]))
+			return false;
+	return memcmp(a->backoff, b->backoff, sizeof(int64) * a->nbackoff) == 0;
+}
+
+static bool
+same_value(const struct varlena *a, const struct varlena *b)
+{
+	if (a == NULL || b == NULL)
+		return a == b;
+	return VARSIZE_ANY(a) == VARSIZE_ANY(b) && memcmp(a, b, VARSIZE_ANY(a)) == 0;
 }
 
 static HTAB *

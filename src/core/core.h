@@ -9,7 +9,7 @@
  *   access       what the current user may do
  *   owner        doing something as the extension's owner
  *   row          rows of our tables, found and locked
- *   topic_lock   changes that claims go by, shown until all are told
+ *   group_lock   who changes a group, shown until all are told
  *   client       is anybody there to get the result
  *   commit       which transactions need not wait for the disk
  *   interval     lengths of time
@@ -77,7 +77,7 @@ typedef struct Zone
 	Oid			sequence;
 	int64		earliest_offset;
 	TimestampTz floor_time;		/* no message is published below it any more */
-	uint64		changes;		/* iotmq_catalog_changes() when it was loaded */
+	uint64		changes;		/* of the catalogs, that were known when it was loaded */
 	int			nsegments;
 	Segment    *segments;		/* by from_time */
 	int			ngaps;			/* that are noted */
@@ -88,7 +88,7 @@ typedef struct ConsumerGroup
 {
 	int32		group_id;
 	char		name[NAME_BYTES + 1];
-	uint64		changes;		/* iotmq_catalog_changes() when it was loaded */
+	uint64		changes;		/* of the catalogs, that were known when it was loaded */
 	bool		orderly;
 	int			ntags;			/* 0: all */
 	struct varlena **tags;		/* text */
@@ -137,9 +137,9 @@ extern Topic *iotmq_catalog_topic_by_id(int32 topic_id);
 extern bool iotmq_catalog_zone_by_id(int32 zone_id, Topic **topic, Zone **zone);
 extern bool iotmq_catalog_cursor_by_id(int32 cursor_id, Cursor *cursor);
 extern bool iotmq_catalog_zone_is_current(const Zone *zone);
+extern bool iotmq_catalog_group_is_current(const ConsumerGroup *group);
 extern int64 iotmq_catalog_highest_cursor(int32 zone_id);
 extern Oid *iotmq_catalog_sequences(int *n);
-extern uint64 iotmq_catalog_changes(void);
 
 /* ---- relation.c ---- */
 
@@ -272,9 +272,9 @@ extern void iotmq_row_update(Catalog catalog, ItemPointer tid, const Datum *valu
 							 const bool *isnull, int n);
 extern void iotmq_row_delete(Catalog catalog, ItemPointer tid);
 
-/* ---- topic_lock.c ---- */
+/* ---- group_lock.c ---- */
 
-extern bool iotmq_topic_lock_is_free(const Topic *topic, const ConsumerGroup *group);
+extern bool iotmq_group_lock_is_free(const ConsumerGroup *group);
 
 /* ---- client.c ---- */
 

@@ -395,6 +395,22 @@ load_groups(Topic *topic, uint64 changes)
 	}
 }
 
+/* Reads the settings of one group; false: there is none with that id. */
+bool
+iotmq_load_group(ConsumerGroup *group, int32 group_id, MemoryContext in)
+{
+	CatalogScan s;
+	bool		found;
+
+	context = in;
+	scan_by(&s, CATALOG_GROUP, INDEX_GROUP, Anum_group_id, F_INT4EQ, Int32GetDatum(group_id));
+	found = scan_next(&s);
+	if (found)
+		load_group(group, s.values, s.isnull);
+	scan_end(&s);
+	return found;
+}
+
 static void
 load_grantees(ConsumerGroup *group)
 {

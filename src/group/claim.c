@@ -16,10 +16,10 @@
  * transaction's end. A statement that is cancelled loses no more than that.
  *
  * What a claim knows of its group is younger than what it does: once it holds the
- * cursor, it looks whether somebody changes the group (topic_lock.c), or has changed it
+ * cursor, it looks whether somebody changes the group (group_lock.c), or has changed it
  * since the catalog was read.
  *
- * Locks: the cursor's row, skipped when another has it; topic_lock.c's for a moment;
+ * Locks: the cursor's row, skipped when another has it; group_lock.c's for a moment;
  * then the rows of expired leases, skipped likewise.
  */
 #include "group/group.h"
@@ -245,10 +245,10 @@ hold(const Cursor *cursor, HeldCursor *held)
 		case ROW_OK:
 			break;
 	}
-	if (!iotmq_topic_lock_is_free(cursor->topic, cursor->group))
+	if (!iotmq_group_lock_is_free(cursor->group))
 		return CLAIM_BUSY;
 	AcceptInvalidationMessages();
-	return iotmq_catalog_changes() == cursor->group->changes ? CLAIM_DELIVERED : CLAIM_STALE;
+	return iotmq_catalog_group_is_current(cursor->group) ? CLAIM_DELIVERED : CLAIM_STALE;
 }
 
 /*

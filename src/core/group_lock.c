@@ -1,0 +1,53 @@
+/*
+ * group_lock.c - who changes what claims go by is seen to do so until all are told.
+ *
+ * A transaction's changes are visible from the moment that it leaves the ProcArray, a
+ * little before its invalidation messages are sent. In between, a claim could go by the
+ * mode, tags and filter that it remembers, on a cursor that was moved together with the
+ * change. So whoever changes a group holds a lock of mode RowExclusive, which ends only
+ * after the messages are sent; a claim that holds its cursor asks for the same lock of mode
+ * Share, without waiting, and lets it go at once. If it was granted, what the claim sees of
+ * the change it was told of, too, and finds it by iotmq_catalog_group_is_current() after
+ * AcceptInvalidationMessages(). Neither changes nor claims exclude each other.
+ *
+ * Locks: object locks that no SQL command takes, on the row of the group.
+ */
+#include "core/core.h"
+
+#include "miscadmin.h"
+#include "storage/lock.h"
+
+#define SUBID 1					/* PostgreSQL's own locks of rows of no catalog have 0 */
+
+static void set_tag(LOCKTAG *tag, int32 group_id);
+
+/* Is nobody in the middle of a change of that group? */
+bool
+iotmq_group_lock_is_free(const ConsumerGroup *group)
+{
+	LOCKTAG		tag;
+
+	set_tag(&tag, group->group_id);
+	if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	(void) LockRelease(&tag, ShareLock, false);	/* it is ours */
+	return true;
+}
+
+/* group_lock_change(group_id int) RETURNS void: this transaction changes what a group goes by. */
+PG_FUNCTION_INFO_V1(iotmq_group_lock_change);
+Datum
+iotmq_group_lock_change(PG_FUNCTION_ARGS)
+{
+	LOCKTAG		tag;
+
+	set_tag(&tag, PG_GETARG_INT32(0));
+	(void) LockAcquire(&tag, RowExclusiveLock, false, false);	/* an error, if not */
+	PG_RETURN_VOID();
+}
+
+static void
+set_tag(LOCKTAG *tag, int32 group_id)
+{
+	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, iotmq_relation_table(CATALOG_GROUP), group_id, SUBID);
+}
