@@ -1,9 +1,9 @@
 -- Retention: a segment is dropped whole.
 --
--- Locks to drop a segment, in this order, all NOWAIT: the rows of its topic and zone, what
--- keeps cursors from moving back to it (cursor_lock.c), the use and the rows of the cursors
--- of the groups that still have something of it, their leases, the zone's table (ACCESS EXCLUSIVE; COPY and queries on the topic use it, publish and
--- consume don't), the segment.
+-- Locks to drop a segment, in this order, all NOWAIT: the rows of its topic and zone, the
+-- use of the zone's cursors, which keeps them from moving back to it (cursor_lock.c), the
+-- rows of those that still have something of it, their leases, the zone's table (ACCESS
+-- EXCLUSIVE; COPY and queries on the topic use it, publish and consume don't), the segment.
 
 -- retention_is_expired(segment, at): may retention drop the segment? Its newest message is
 -- older than the topic's retention and, under policy 'consumed', every group has
@@ -72,9 +72,6 @@ BEGIN
 	FOR SHARE OF t NOWAIT
 	FOR NO KEY UPDATE OF z NOWAIT;
 	-- what is past the segment stays past it
-	IF NOT iotmq.cursor_lock_stand(segment.zone_id) THEN
-		RAISE lock_not_available;
-	END IF;
 	IF EXISTS (SELECT FROM iotmq.cursor AS c WHERE c.zone_id = segment.zone_id AND NOT iotmq.cursor_lock_use(c.cursor_id, false)) THEN
 		RAISE lock_not_available;
 	END IF;

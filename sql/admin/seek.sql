@@ -13,7 +13,7 @@ COMMENT ON COLUMN iotmq.seek_result.new_offset IS 'where it goes on';
 COMMENT ON COLUMN iotmq.seek_result.messages IS 'how many are delivered again (positive) or skipped (negative)';
 
 -- seek_cursor: seek_offset by ids; a target beyond the ends is clamped to them. The caller
--- has excluded the cursor's users; retention is kept away from here.
+-- has excluded the cursor's users, and with them retention.
 -- Errors: 42704 the cursor was dropped.
 CREATE FUNCTION iotmq.seek_cursor(cursor_id int, to_offset bigint, dry_run boolean) RETURNS iotmq.seek_result
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -24,7 +24,6 @@ DECLARE
 	target bigint;
 BEGIN
 	IF NOT dry_run THEN
-		PERFORM iotmq.cursor_lock_move(c.zone_id) FROM iotmq.cursor AS c WHERE c.cursor_id = seek_cursor.cursor_id;
 		PERFORM FROM iotmq.cursor_state AS p WHERE p.cursor_id = seek_cursor.cursor_id FOR UPDATE;
 		IF NOT FOUND THEN
 			RAISE EXCEPTION 'the consumer group or zone does not exist any more'

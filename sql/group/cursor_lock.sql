@@ -1,4 +1,4 @@
--- Locks of a cursor's users and of those who move it: see src/group/cursor_lock.c.
+-- The lock of a cursor's users, and of those who move it: see src/group/cursor_lock.c.
 
 -- cursor_lock_use(cursor_id, wait): taken by whoever changes what the cursor's group has;
 -- false, only without wait: somebody is about to move or drop it.
@@ -13,15 +13,3 @@ CREATE FUNCTION iotmq.cursor_lock_exclude(cursor_ids int[], zone_ids int[] DEFAU
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'iotmq_cursor_lock_exclude';
 COMMENT ON FUNCTION iotmq.cursor_lock_exclude IS 'internal: keeps users from cursors that are moved or dropped';
-
--- cursor_lock_move(zone_id): taken by whoever moves a cursor of that zone back.
-CREATE FUNCTION iotmq.cursor_lock_move(zone_id int) RETURNS void
-	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'iotmq_cursor_lock_move';
-COMMENT ON FUNCTION iotmq.cursor_lock_move IS 'internal: keeps retention away while a cursor moves';
-
--- cursor_lock_stand(zone_id): taken by retention, without waiting; false: a cursor is being moved.
-CREATE FUNCTION iotmq.cursor_lock_stand(zone_id int) RETURNS boolean
-	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'iotmq_cursor_lock_stand';
-COMMENT ON FUNCTION iotmq.cursor_lock_stand IS 'internal: keeps cursors from moving back while retention drops a segment';

@@ -1,21 +1,20 @@
 /*
  * cursor_lock.c - who uses a cursor, and who takes it away from under its users.
  *
- * Object locks that no SQL command takes, held to the end of the transaction (of the
- * subtransaction, if that is rolled back; prepared transactions keep them).
+ * An object lock on the cursor that no SQL command takes, held to the end of the transaction
+ * (of the subtransaction, if that is rolled back; prepared transactions keep it).
+ * RowExclusive: whoever claims or settles as its group, and retention, while it judges and
+ * drops a segment of the zone. Exclusive: whoever moves or drops it, ends its leases or
+ * changes the group's mode.
  *
- *   use     on the cursor. RowExclusive: whoever claims or settles as its group. Exclusive:
- *           whoever moves or drops it, ends its leases or changes the group's mode.
- *   move    on the zone (subid 3). RowExclusive: whoever moves a cursor back. Exclusive:
- *           retention, while it judges and drops a segment.
+ * So a move sees all that was settled before it, nothing that was lent before it is settled
+ * after it, and retention drops nothing that a group is being moved back to. Users don't
+ * meet each other here.
  *
- * So a move sees all that was settled before it, and nothing that was lent before it is
- * settled after it. Users don't meet each other here.
- *
- * Order: use comes before the rows of leases and of the cursor. A transaction may settle
+ * Order: it comes before the rows of leases and of the cursor. A transaction may settle
  * leases of several zones, in any order, and publish in between; whoever excludes it from
- * several locks therefore never waits for one while it holds another. move comes after use;
- * retention takes it without waiting.
+ * several locks therefore never waits for one while it holds another. Retention does not
+ * wait.
  */
 #include "group/group.h"
 
@@ -24,7 +23,6 @@
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "utils/array.h"
-#include "utils/inval.h"
 
 #define TRIES 100				/* for the other locks, about a millisecond each */
 
@@ -86,37 +84,6 @@ iotmq_cursor_lock_alone(int32 cursor_id)
 	Exclusion	users = {.id = cursor_id};
 
 	exclude(&users, 1);
-}
-
-/*
- * A cursor of the zone is going to move back: waits for retention. What the caller knows of
- * the catalogs is old then.
- */
-void
-iotmq_cursor_lock_back(int32 zone_id)
-{
-	iotmq_zone_lock_take(zone_id, ZONE_LOCK_MOVE, RowExclusiveLock);
-	AcceptInvalidationMessages();
-}
-
-/* cursor_lock_move(zone_id int) RETURNS void: one of the zone's cursors is going to move. */
-PG_FUNCTION_INFO_V1(iotmq_cursor_lock_move);
-Datum
-iotmq_cursor_lock_move(PG_FUNCTION_ARGS)
-{
-	iotmq_zone_lock_take(PG_GETARG_INT32(0), ZONE_LOCK_MOVE, RowExclusiveLock);
-	PG_RETURN_VOID();
-}
-
-/*
- * cursor_lock_stand(zone_id int) RETURNS boolean: none of the zone's cursors moves back until
- * the end of the transaction; false: one is being moved.
- */
-PG_FUNCTION_INFO_V1(iotmq_cursor_lock_stand);
-Datum
-iotmq_cursor_lock_stand(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_BOOL(iotmq_zone_lock_try(PG_GETARG_INT32(0), ZONE_LOCK_MOVE, ExclusiveLock));
 }
 
 static void

@@ -151,7 +151,6 @@ extern void iotmq_cursor_teach(const Topic *topic, const Zone *zone);
 
 extern bool iotmq_cursor_lock_use(int32 cursor_id, bool wait);
 extern void iotmq_cursor_lock_alone(int32 cursor_id);
-extern void iotmq_cursor_lock_back(int32 zone_id);
 
 /* ---- lease.c ---- */
 

@@ -7,6 +7,7 @@
 #include "catalog/pg_type_d.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/timestamp.h"
 
 #define LOOKS 5					/* at open publishers, before fetch reports that there is nothing */
@@ -160,7 +161,7 @@ iotmq_commit_offset(PG_FUNCTION_ARGS)
 	if (iotmq_cursor_peek(cursor.cursor_id, &state) && next_offset < state.next_offset)
 	{
 		/* how far retention has come counts now */
-		iotmq_cursor_lock_back(zone->zone_id);
+		AcceptInvalidationMessages();
 		if (!iotmq_catalog_cursor_by_id(cursor.cursor_id, &cursor))
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),

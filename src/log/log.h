@@ -73,8 +73,7 @@ typedef enum ZoneLock			/* the objsubid of its tag */
 {
 	ZONE_LOCK_PUBLISH = 1,
 	ZONE_LOCK_CHANGE = 2,
-	ZONE_LOCK_MOVE = 3,			/* of cursors: see group/cursor_lock.c */
-	ZONE_LOCK_EPOCH = 4
+	ZONE_LOCK_EPOCH = 3
 } ZoneLock;
 
 extern void iotmq_zone_lock_take(int32 zone_id, ZoneLock which, LOCKMODE mode);

@@ -4,6 +4,8 @@
 # Promise: settings-dont-matter
 #
 # CREATE and DROP take long under it and are not our code alone: they are done without.
+#
+# Promise: no-loss, settings-dont-matter
 
 use strict;
 use warnings;
