@@ -107,7 +107,8 @@ CREATE FUNCTION iotmq.access_revoke(rights text[], role regrole) RETURNS void
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF role = (SELECT n.nspowner FROM pg_namespace AS n WHERE n.nspname = 'iotmq') THEN
+	-- an old snapshot may show a row of a system catalog twice
+	IF EXISTS (SELECT FROM pg_namespace AS n WHERE n.nspname = 'iotmq' AND n.nspowner = role) THEN
 		RAISE EXCEPTION 'role % owns iotmq', role
 			USING ERRCODE = 'invalid_parameter_value',
 				DETAIL = 'Its rights can''t be revoked.';
@@ -204,6 +205,7 @@ DECLARE
 BEGIN
 	PERFORM iotmq.access_grant('{SELECT ON iotmq.dead_letter}', role);
 	id := iotmq.call_group_id(topic, consumer_group);	-- unless it was dropped meanwhile
+	PERFORM FROM iotmq.consumer_group AS g WHERE g.group_id = id FOR KEY SHARE;	-- 40001 if an old snapshot still shows it
 	INSERT INTO iotmq.consume_grant (group_id, role) VALUES (id, role) ON CONFLICT DO NOTHING;
 END
 $$;

@@ -25,7 +25,7 @@ BEGIN
 		RAISE EXCEPTION 'max_retries must be between 0 and 1000'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	IF array_position(backoff, NULL) IS NOT NULL THEN
+	IF EXISTS (SELECT FROM unnest(backoff) AS delay WHERE delay IS NULL) THEN
 		RAISE EXCEPTION 'backoff must not contain NULL' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
 	IF array_ndims(backoff) > 1 OR cardinality(backoff) NOT BETWEEN 1 AND 1000

@@ -39,6 +39,7 @@ typedef struct Placing
 	HeldCursor *held;
 	TimestampTz now;
 	List	   *leases;			/* OpenLease, those with offsets of these messages */
+	int64		waiting;		/* the last message that was given a row of redelivery */
 } Placing;
 
 static int64 log_begins(const Cursor *cursor, const CursorState *state);
@@ -96,6 +97,7 @@ iotmq_place_redriven(HeldCursor *held, Lease *lease)
 	if (lease != NULL && held->state.next_redriven > from &&
 		held->state.next_redriven <= iotmq_lease_offset(lease, lease->n - 1))
 		lease->redriven = true;
+	iotmq_cursor_flush(held);
 }
 
 /* Gives another place to a message that the log is going to lose; the cursor has not passed it. */
@@ -258,6 +260,10 @@ place_in_redelivery(Placing *placing, const DeadLetter *letter)
 	};
 	Redelivery	row;
 
+	/* another dead letter of the same message: its row is not seen before a flush */
+	if (letter->msg_offset == placing->waiting)
+		return;
+	placing->waiting = letter->msg_offset;
 	if (held->state.redeliveries == 0 ||
 		!iotmq_redelivery_find(held->state.cursor_id, waiting.device, letter->msg_offset, &row))
 	{

@@ -148,8 +148,8 @@ SELECT name, labels FROM iotmq.metrics GROUP BY name, labels HAVING count(*) > 1
 SELECT name FROM iotmq.metrics WHERE name !~ '^iotmq_[a-z_]+$' OR (kind = 'counter') <> (name ~ '_total$');
 SELECT name FROM iotmq.metrics WHERE value IS NULL OR value < 0 OR labels IS NULL OR help IS NULL;
 
--- Counters, as things happen: 8 messages in, 3 rolled back.
-SELECT count(iotmq.publish('alerts', CASE WHEN i < 5 THEN 'd' ELSE 'e' END, to_jsonb(i))) FROM generate_series(1, 8) AS i;
+-- Counters, as things happen: 4 messages in, 3 rolled back.
+SELECT count(iotmq.publish('alerts', 'd', to_jsonb(i))) FROM generate_series(1, 4) AS i;
 BEGIN;
 SELECT count(iotmq.publish('alerts', 'd', '0')) FROM generate_series(1, 3) AS i;
 ROLLBACK;
@@ -166,6 +166,8 @@ SELECT min(lease_id) AS lease FROM iotmq.consume('alerts', 'g', 3) \gset
 SELECT iotmq.ack(:lease);
 SELECT name, value FROM metric WHERE kind = 'counter';
 SELECT name, value FROM metric WHERE name ~ 'lag_messages|ready|inflight|retry|blocked|dlq_messages$';
+-- More of them, of another device.
+SELECT count(iotmq.publish('alerts', 'e', to_jsonb(i))) FROM generate_series(5, 8) AS i;
 -- Latencies are in milliseconds.
 SELECT name, value BETWEEN 0 AND 60000 AS recent
 FROM metric

@@ -180,6 +180,7 @@ SELECT iotmq.create_group('bad_input', 'bad', max_retries => -1); \echo :SQLSTAT
 SELECT iotmq.create_group('bad_input', 'bad', backoff => '{}'); \echo :SQLSTATE
 SELECT iotmq.create_group('bad_input', 'bad', backoff => '{1 s,-1 s}'); \echo :SQLSTATE
 SELECT iotmq.create_group('bad_input', 'bad', backoff => '{1 s,NULL}'); \echo :SQLSTATE
+SELECT iotmq.create_group('bad_input', 'bad', backoff => '{{1 s,2 s}}'); \echo :SQLSTATE
 SELECT iotmq.create_group('bad_input', 'bad', max_delay => '-1 s'); \echo :SQLSTATE
 SELECT iotmq.create_group('bad_input', 'bad', max_lag => -1); \echo :SQLSTATE
 
