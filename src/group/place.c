@@ -39,6 +39,7 @@ typedef struct Placing
 	HeldCursor *held;
 	TimestampTz now;
 	List	   *leases;			/* OpenLease, those with offsets of these messages */
+	int64		added;			/* the offset put into redelivery last; 0: none */
 } Placing;
 
 static int64 log_begins(const Cursor *cursor, const CursorState *state);
@@ -92,6 +93,8 @@ iotmq_place_redriven(HeldCursor *held, Lease *lease)
 		else
 			lease->redriven = true;
 	}
+	/* whoever looks for what is due, looks for these, too */
+	iotmq_cursor_flush(held);
 	/* those behind the portion */
 	if (lease != NULL && held->state.next_redriven > from &&
 		held->state.next_redriven <= iotmq_lease_offset(lease, lease->n - 1))
@@ -258,6 +261,9 @@ place_in_redelivery(Placing *placing, const DeadLetter *letter)
 	};
 	Redelivery	row;
 
+	if (placing->added == letter->msg_offset)
+		return;
+	placing->added = letter->msg_offset;
 	if (held->state.redeliveries == 0 ||
 		!iotmq_redelivery_find(held->state.cursor_id, waiting.device, letter->msg_offset, &row))
 	{
@@ -267,6 +273,7 @@ place_in_redelivery(Placing *placing, const DeadLetter *letter)
 	if (row.redriven)
 		return;
 	row.redriven = true;
+	row.deferred = false;
 	row.attempt = 1;
 	row.batch_limit = 0;
 	row.not_before = placing->now;
