@@ -39,7 +39,7 @@ typedef struct Placing
 	HeldCursor *held;
 	TimestampTz now;
 	List	   *leases;			/* OpenLease, those with offsets of these messages */
-	int64		waiting;		/* the last message that was given a row of redelivery */
+	int64		added;			/* the offset put into redelivery last; 0: none */
 } Placing;
 
 static int64 log_begins(const Cursor *cursor, const CursorState *state);
@@ -93,11 +93,12 @@ iotmq_place_redriven(HeldCursor *held, Lease *lease)
 		else
 			lease->redriven = true;
 	}
+	/* whoever looks for what is due, looks for these, too */
+	iotmq_cursor_flush(held);
 	/* those behind the portion */
 	if (lease != NULL && held->state.next_redriven > from &&
 		held->state.next_redriven <= iotmq_lease_offset(lease, lease->n - 1))
 		lease->redriven = true;
-	iotmq_cursor_flush(held);
 }
 
 /* Gives another place to a message that the log is going to lose; the cursor has not passed it. */
@@ -260,10 +261,9 @@ place_in_redelivery(Placing *placing, const DeadLetter *letter)
 	};
 	Redelivery	row;
 
-	/* another dead letter of the same message: its row is not seen before a flush */
-	if (letter->msg_offset == placing->waiting)
+	if (placing->added == letter->msg_offset)
 		return;
-	placing->waiting = letter->msg_offset;
+	placing->added = letter->msg_offset;
 	if (held->state.redeliveries == 0 ||
 		!iotmq_redelivery_find(held->state.cursor_id, waiting.device, letter->msg_offset, &row))
 	{
@@ -273,6 +273,7 @@ place_in_redelivery(Placing *placing, const DeadLetter *letter)
 	if (row.redriven)
 		return;
 	row.redriven = true;
+	row.deferred = false;
 	row.attempt = 1;
 	row.batch_limit = 0;
 	row.not_before = placing->now;

@@ -5,9 +5,6 @@
 # exactly one; the counters of the cursors are what a recount finds.  Then all is replayed
 # and redriven once more: each message comes once, an orderly group's in order.
 #
-# A seek or a commit_offset is made while no consumer is settling (the advisory lock 1):
-# what becomes of those who are is what seek_race shows.
-#
 # REDRIVING_SECONDS sets how long it takes.
 #
 # Promise: dead-letter-not-lost, no-two-leases, order-per-device, figures-agree
@@ -54,7 +51,6 @@ DECLARE
 	settled int;
 BEGIN
 	WHILE clock_timestamp() < (SELECT stop FROM run) LOOP
-		PERFORM pg_advisory_xact_lock_shared(1);
 		SELECT min(lease_id), array_agg(msg_offset) INTO lease, offsets
 		FROM iotmq.consume('t', consumer_group, 1 + floor(60 * random() ^ 2)::int);
 		COMMIT;
@@ -63,7 +59,6 @@ BEGIN
 			CONTINUE;
 		END IF;
 		ASSERT offsets = (SELECT array_agg(DISTINCT o ORDER BY o) FROM unnest(offsets) AS o), 'a lease that is not in order';
-		PERFORM pg_advisory_xact_lock_shared(1);
 		BEGIN
 			-- all at once or one by one, in one transaction; some are left to expire
 			size := CASE WHEN random() < 0.5 THEN cardinality(offsets) ELSE 1 END;
@@ -103,7 +98,6 @@ BEGIN
 			n := iotmq.redrive('t', consumer_group, max_messages => (ARRAY[NULL, 1, 10])[1 + floor(random() * 3)]);
 		ELSIF dice < 0.55 THEN
 			what := 'replay';
-			PERFORM pg_advisory_xact_lock(1);
 			IF random() < 0.5 THEN
 				SELECT abs(messages) INTO n FROM iotmq.seek_offset('t', consumer_group, 'default', goal);
 			ELSE
