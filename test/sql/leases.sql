@@ -64,8 +64,10 @@ SELECT lag_messages, retry_messages, inflight_messages FROM iotmq.consumer_lag W
 SELECT iotmq.drop_group('leases', 'readers');
 
 -- With the first claim after its end the whole lease is lost, though only a part of it came along.
-SELECT iotmq.create_group('leases', 'small', start_from => '-infinity', invisible_for => '50 ms');
+SELECT iotmq.create_group('leases', 'small', start_from => '-infinity');
 SELECT min(lease_id) AS lease FROM iotmq.consume('leases', 'small', 5) \gset
+SELECT msg_offset AS other FROM iotmq.consume('leases', 'small');
+SELECT iotmq.extend(:lease, '10 ms') IS NOT NULL AS shortened;
 SELECT pg_sleep(0.1);
 SELECT msg_offset, attempt FROM iotmq.consume('leases', 'small', 1, '1 hour');
 SELECT iotmq.ack(:lease);
@@ -75,7 +77,7 @@ SELECT lag_messages, ready_messages, inflight_messages, retry_messages, iotmq.co
 FROM iotmq.consumer_lag
 WHERE topic = 'leases';
 
--- The rest comes again and what is new comes, each message once, in leases no larger than asked for.
+-- The rest comes again, each message once, in leases no larger than asked for.
 CREATE TEMP TABLE rest AS SELECT * FROM pg_temp.consume_all('leases', 'small', 2, '1 hour');
 SELECT array_agg(msg_offset ORDER BY msg_offset) AS offsets, array_agg(attempt ORDER BY msg_offset) AS attempts FROM rest;
 SELECT max(messages) <= 2 AS small FROM (SELECT count(*) AS messages FROM rest GROUP BY lease_id) AS claims;
