@@ -189,6 +189,7 @@ SELECT pg_sleep(0.01);
 DELETE FROM iotmq_topic.dead_letters;
 SELECT iotmq.publish('dead_letters', 'd1', '"new"', 'a');
 SELECT payload, attempt FROM iotmq.consume('dead_letters', 'readers');
+SELECT count(*) FROM iotmq.consume('dead_letters', 'readers');
 SELECT iotmq.publish('dead_letters', 'd1', '"letter"', 'a');
 SELECT lease_id AS lease FROM iotmq.consume('dead_letters', 'readers') \gset
 SELECT iotmq.reject(:lease);
