@@ -44,25 +44,20 @@ INSERT INTO :zone_a (device_id, payload) VALUES ('d', '5');
 SELECT iotmq.publish('access_rights', 'd', '0', 'b');
 \set VERBOSITY sqlstate
 SELECT iotmq.publish_batch('access_rights', '{d}', '{0}', 'b');
-COPY :zone_b (device_id, payload) FROM STDIN;
-d	0
-\.
+\set copy '\\copy ' :zone_b ' (device_id, payload) FROM /dev/null'
+:copy
 INSERT INTO :zone_b (device_id, payload) VALUES ('d', '0');
 INSERT INTO iotmq_topic.access_rights (zone, device_id, payload) VALUES ('b', 'd', '0');
 INSERT INTO iotmq_topic.access_rights (zone, device_id, payload) VALUES ('a', 'd', '0');
 -- Offset, time and zone are not the publisher's to choose.
-COPY :zone_a (msg_offset, device_id, payload) FROM STDIN;
-100	d	0
-\.
-COPY :zone_a (published_at, device_id, payload) FROM STDIN;
-2020-01-01	d	0
-\.
-COPY :zone_a (zone, device_id, payload) FROM STDIN;
-a	d	0
-\.
-COPY :zone_a FROM STDIN;
-a	100	2020-01-01	d	\N	0	\N	\N
-\.
+\set copy '\\copy ' :zone_a ' (msg_offset, device_id, payload) FROM /dev/null'
+:copy
+\set copy '\\copy ' :zone_a ' (published_at, device_id, payload) FROM /dev/null'
+:copy
+\set copy '\\copy ' :zone_a ' (zone, device_id, payload) FROM /dev/null'
+:copy
+\set copy '\\copy ' :zone_a ' FROM /dev/null'
+:copy
 INSERT INTO :zone_a (msg_offset, device_id, payload) VALUES (DEFAULT, 'd', '0');
 INSERT INTO :zone_a (published_at, device_id, payload) VALUES (DEFAULT, 'd', '0');
 INSERT INTO :segment_a VALUES ('a', 100, '2020-01-01', 'd', NULL, '0');
@@ -117,9 +112,8 @@ SELECT iotmq.publish('access_rights', 'd', '6', 'a');
 \set VERBOSITY sqlstate
 SELECT iotmq.publish('access_rights', 'd', '0', 'b');
 SELECT iotmq.publish('access_rights', 'd', '0', 'd');
-COPY :zone_b (device_id, payload) FROM STDIN;
-d	0
-\.
+\set copy '\\copy ' :zone_b ' (device_id, payload) FROM /dev/null'
+:copy
 \set VERBOSITY default
 RESET ROLE;
 -- Twice is once, none is none, and NULL takes all.

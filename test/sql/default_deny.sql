@@ -15,9 +15,8 @@ SELECT iotmq.zone_table('default_deny', 'default') AS zone_table \gset
 SET ROLE regress_iotmq_nobody;
 SELECT iotmq.publish('default_deny', 'd1', '3');
 SELECT iotmq.publish_batch('default_deny', '{d1}', ARRAY['3']::jsonb[]);
-COPY :zone_table (device_id, payload) FROM STDIN;
-d1	3
-\.
+\set copy '\\copy ' :zone_table ' (device_id, payload) FROM /dev/null'
+:copy
 INSERT INTO :zone_table (device_id, payload) VALUES ('d1', '3');
 SELECT * FROM iotmq.consume('default_deny', 'readers');
 SELECT iotmq.ack(:lease);
