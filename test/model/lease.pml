@@ -32,18 +32,18 @@
  * transaction gives a place.
  *
  * Configurations.  test/model/run reads them from here; states are those seen with Spin 6.5.2.
- *   small     143044  -DNMSG=2
- *   small     165068  -DORDERLY
- *   small     172358  -DOPS=3 -DNCONS=1 -DROUNDS=2
- *   small     193770  -DORDERLY -DOPS=3 -DNCONS=1 -DROUNDS=2
- *   small     180808  -DPORTION=1 -DOPS=3 -DNCONS=1 -DROUNDS=2
- *   small     578261  -DPORTION=1 -DADMINS=2 -DNCONS=1 -DROUNDS=2
- *   small     551679  -DOPS=2
- *   small     649726  -DORDERLY -DOPS=2
- *   small     185112  -DFILTER
- *   small     174013  -DFILTER -DADMINS=2 -DNCONS=1
- *   small     126544  -DSEEKSKIPS
- *   small      11820  -DTWO -DNCONS=1 -DROUNDS=2 -DBATCH=1 -DOPS=2
+ *   small     159655  -DNMSG=2
+ *   small     185693  -DORDERLY
+ *   small     189413  -DOPS=3 -DNCONS=1 -DROUNDS=2
+ *   small     213495  -DORDERLY -DOPS=3 -DNCONS=1 -DROUNDS=2
+ *   small     198538  -DPORTION=1 -DOPS=3 -DNCONS=1 -DROUNDS=2
+ *   small     654893  -DPORTION=1 -DADMINS=2 -DNCONS=1 -DROUNDS=2
+ *   small     617793  -DOPS=2
+ *   small     729898  -DORDERLY -DOPS=2
+ *   small     196650  -DFILTER
+ *   small     196678  -DFILTER -DADMINS=2 -DNCONS=1
+ *   small     143155  -DSEEKSKIPS
+ *   small      13929  -DTWO -DNCONS=1 -DROUNDS=2 -DBATCH=1 -DOPS=2
  *   large          0  -DROUNDS=2
  *   large          0  -DOPS=3
  *   large          0  -DADMINS=2
@@ -148,6 +148,8 @@ NMSG 2 there is one device, so that there is an order to break. */
 /* The lock on the cursor's use: who has it shared, or exclusive */
 byte users = 0;
 bool moving = 0;
+bool queued = 0;				/* somebody waits for the latter: those who come later wait behind him */
+#define MAY_USE (!moving && !queued)
 
 /* The cursor's row, as committed */
 byte pos = 1;					/* next_offset */
@@ -440,7 +442,7 @@ inline consume()
 #endif
 	atomic {
 		if
-		:: moving || plock -> goto consumed
+		:: !MAY_USE || plock -> goto consumed
 		:: else -> users++; plock = 1
 		fi
 	}
@@ -577,7 +579,7 @@ inline lock_lease(lease)
 #ifndef NOUSE
 	atomic {
 		if
-		:: !uses && !moving -> users++; uses = 1
+		:: !uses && MAY_USE -> users++; uses = 1
 		:: uses
 		fi
 	}
@@ -595,7 +597,7 @@ inline hold_for_lease(lease)
 #ifdef NOUSE
 	atomic {
 		if
-		:: !uses && !moving -> users++; uses = 1
+		:: !uses && MAY_USE -> users++; uses = 1
 		:: uses
 		fi
 	}
@@ -747,7 +749,7 @@ proctype consumer(bool drains; byte rounds)
 		:: atomic { !drains && !WANTED(pos) -> from = pos }
 			atomic {
 				if
-				:: moving || plock -> skip
+				:: !MAY_USE || plock -> skip
 				:: else -> users++; plock = 1; locked = 1
 				fi
 			}
@@ -851,9 +853,10 @@ inline pass_over()
 inline move()
 {
 #ifdef SEEKSHARES
-	atomic { !moving -> users++ }
+	atomic { MAY_USE -> users++ }
 #else
-	atomic { !moving && users == 0 -> moving = 1 }
+	atomic { MAY_USE -> queued = 1 }
+	atomic { users == 0 -> moving = 1; queued = 0 }
 #endif
 	atomic { !plock -> plock = 1 }
 #ifndef SEEKSKIPS
@@ -906,7 +909,7 @@ inline move()
 /* Locks dead letters, one or all, to mark or delete them: rows first, then the cursor. */
 inline take_letters()
 {
-	atomic { !moving -> users++ }
+	atomic { MAY_USE -> users++ }
 	d_step {
 		set = dead & ~taken & (to > NMSG -> ALL : BIT(to));
 		dead = dead & ~set;
@@ -998,7 +1001,7 @@ inline purge()
 /* What waits becomes dead letters, once all that is redriven has its place. */
 inline give_up()
 {
-	atomic { !moving -> users++ }
+	atomic { MAY_USE -> users++ }
 	atomic { !plock -> plock = 1 }
 	d_step {
 		do
@@ -1075,6 +1078,6 @@ init
 	run consumer(1, DRAIN);
 	done == 1;
 	assert(pos == NMSG + 1 && waiting == 0 && marked == 0 && taken == 0);
-	assert(users == 0 && !moving && !plock);
+	assert(users == 0 && MAY_USE && !plock);
 	assert(((settled | dead) & ALL) == ALL)
 }
