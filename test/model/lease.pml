@@ -44,17 +44,17 @@
  *   small     196678  -DFILTER -DADMINS=2 -DNCONS=1
  *   small     143155  -DSEEKSKIPS
  *   small      13929  -DTWO -DNCONS=1 -DROUNDS=2 -DBATCH=1 -DOPS=2
- *   large          0  -DROUNDS=2
- *   large          0  -DOPS=3
- *   large          0  -DADMINS=2
- *   large          0  -DNMSG=3 -DOPS=2
- *   large          0  -DNMSG=3 -DPORTION=1 -DOPS=3 -DNCONS=1 -DROUNDS=2
- *   large          0  -DNCONS=3
- *   large          0  -DORDERLY -DROUNDS=2
- *   large          0  -DORDERLY -DNMSG=3 -DOPS=2
- *   large          0  -DORDERLY -DNMSG=4
- *   large          0  -DFILTER -DROUNDS=2
- *   large          0  -DTWO -DROUNDS=2 -DBATCH=1
+ *   large    6035297  -DROUNDS=2
+ *   large    1419860  -DOPS=3
+ *   large    4971723  -DADMINS=2
+ *   large    2388452  -DNMSG=3 -DOPS=2
+ *   large     693217  -DNMSG=3 -DPORTION=1 -DOPS=3 -DNCONS=1 -DROUNDS=2
+ *   large    9529374  -DNCONS=3
+ *   large    4788324  -DORDERLY -DROUNDS=2
+ *   large    2653281  -DORDERLY -DNMSG=3 -DOPS=2
+ *   large    1154549  -DORDERLY -DNMSG=4
+ *   large    3356605  -DFILTER -DROUNDS=2
+ *   large    1066100  -DTWO -DROUNDS=2 -DBATCH=1
  *
  * Mutations, each refuted by `run`: name, configuration, the place in C that it stands for.
  *   refute FILLSTALE -DNMSG=2
@@ -127,7 +127,7 @@
 #define DRAIN (2 * NMSG)			/* leases in which all that is left can be settled, and one without */
 #define LAST_ID (NCONS * ROUNDS + DRAIN)
 #ifdef FILTER
-#define UNWANTED 2				/* of these the group's filter wants none; once it did: one is a dead letter */
+#define UNWANTED 2				/* a set: message 1 */
 #else
 #define UNWANTED 0
 #endif
@@ -148,7 +148,7 @@ NMSG 2 there is one device, so that there is an order to break. */
 /* The lock on the cursor's use: who has it shared, or exclusive */
 byte users = 0;
 bool moving = 0;
-bool queued = 0;				/* somebody waits for the latter: those who come later wait behind him */
+bool queued = 0;				/* somebody waits for it: whoever comes later waits behind him */
 #define MAY_USE (!moving && !queued)
 
 /* The cursor's row, as committed */
