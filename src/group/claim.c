@@ -102,9 +102,12 @@ iotmq_claim_lease(const Cursor *cursor, ClaimRequest *request, DeliverySet *set)
 		hint->is_news = false;
 	else if (result == CLAIM_CHANGED && request->deferred > 0 && !request->looks_past)
 	{
+		ClaimResult behind;
+
 		/* many had to be put aside: is there one to deliver behind them? */
 		request->looks_past = true;
-		result = Max(result, iotmq_claim_lease(cursor, request, set));
+		behind = iotmq_claim_lease(cursor, request, set);
+		result = Max(result, behind);
 	}
 	return result;
 }

@@ -201,7 +201,11 @@ highest_epoch(void)
 	int32		highest = 0;
 
 	for (int i = 0; i < n; i++)
-		highest = Max(highest, EPOCH_OF(iotmq_sequence_last(sequences[i])));
+	{
+		int64		last = iotmq_sequence_last(sequences[i]);
+
+		highest = Max(highest, EPOCH_OF(last));
+	}
 	return highest;
 }
 
@@ -236,12 +240,14 @@ check_sequence(const Topic *topic, const Zone *zone)
 static int64
 highest_known(const Zone *zone)
 {
-	int64		highest = Max(zone->earliest_offset, iotmq_catalog_highest_cursor(zone->zone_id)) - 1;
+	int64		next = iotmq_catalog_highest_cursor(zone->zone_id);
+	int64		highest = iotmq_scan_last_below(zone, PG_INT64_MAX);
 
+	highest = Max(highest, Max(zone->earliest_offset, next) - 1);
 	for (int i = 0; i < zone->nsegments; i++)
 		if (zone->segments[i].sealed)
 			highest = Max(highest, zone->segments[i].last_offset);
-	return Max(highest, iotmq_scan_last_below(zone, PG_INT64_MAX));
+	return highest;
 }
 
 /* The next offset will be the one behind last. Not undone by a rollback. */
@@ -269,8 +275,8 @@ find_gaps(const Zone *zone, int64 last, int *n)
 	{
 		Gap			gap = {.first_offset = EPOCH_START(epoch)};
 
-		gap.last_before = Max(iotmq_scan_last_below(zone, gap.first_offset),
-							  zone->earliest_offset - 1);
+		gap.last_before = iotmq_scan_last_below(zone, gap.first_offset);
+		gap.last_before = Max(gap.last_before, zone->earliest_offset - 1);
 		if (*n == room)
 			gaps = repalloc(gaps, sizeof(Gap) * (room *= 2));
 		memmove(gaps + 1, gaps, sizeof(Gap) * (*n)++);

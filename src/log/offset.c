@@ -25,15 +25,18 @@ iotmq_offset_at(PG_FUNCTION_ARGS)
 	TimestampTz at = PG_GETARG_TIMESTAMPTZ(1);
 	int64		last = iotmq_sequence_last(zone->sequence);
 	int64		unwritten;
+	int64		since;
 
 	if (TIMESTAMP_IS_NOBEGIN(at))
 		PG_RETURN_INT64(zone->earliest_offset);
 	if (TIMESTAMP_IS_NOEND(at))
 		PG_RETURN_INT64(last + 1);
-	unwritten = Max(iotmq_stable_refresh(iotmq_stable_memory(zone)), zone->earliest_offset);
+	unwritten = iotmq_stable_refresh(iotmq_stable_memory(zone));
+	unwritten = Max(unwritten, zone->earliest_offset);
 	for (int looks = 0; unwritten <= last && iotmq_stable_look_again(&looks, AT_LOOKS);)
 		unwritten = first_unwritten(zone, unwritten, last);
-	PG_RETURN_INT64(Min(iotmq_scan_since(zone, at), Min(unwritten, last + 1)));
+	since = iotmq_scan_since(zone, at);
+	PG_RETURN_INT64(Min(since, Min(unwritten, last + 1)));
 }
 
 /*
@@ -46,8 +49,9 @@ iotmq_offset_lowest(PG_FUNCTION_ARGS)
 {
 	Zone	   *zone = iotmq_call_zone(fcinfo, 0);
 	int64		stable = iotmq_stable_refresh(iotmq_stable_memory(zone));
+	int64		since = iotmq_scan_since(zone, DT_NOBEGIN);
 
-	PG_RETURN_INT64(Min(iotmq_scan_since(zone, DT_NOBEGIN), stable));
+	PG_RETURN_INT64(Min(since, stable));
 }
 
 /* The first offset from that one on that is drawn, but neither written nor given up. */

@@ -179,8 +179,10 @@ iotmq_segment_bounds(PG_FUNCTION_ARGS)
 		values[1] = Int64GetDatum(s->offset);
 		for (int i = 0; i < NEWEST_AMONG; i++)
 		{
-			newest = Max(newest, DatumGetTimestampTz(slot_getattr(s->slot, Anum_published_at,
-																  &is_null)));
+			TimestampTz published_at = DatumGetTimestampTz(slot_getattr(s->slot, Anum_published_at,
+																		&is_null));
+
+			newest = Max(newest, published_at);
 			if (!iotmq_segment_scan_step_back(s))
 				break;
 		}

@@ -40,6 +40,27 @@ SELECT count(*), min(msg_offset), max(msg_offset) FROM iotmq.consume('budgets', 
 TRUNCATE budgets_call;
 SELECT iotmq.drop_group('budgets', 'hot');
 
+-- Found behind many that were put aside in the same call, one lease comes.
+SELECT iotmq.create_group('budgets', 'behind', mode => 'orderly');
+SELECT iotmq.publish('budgets', 'hot', '0') IS NOT NULL AS published;
+SELECT device_id FROM iotmq.consume('budgets', 'behind', 1);
+SELECT cardinality(iotmq.publish_batch('budgets', array_fill('hot'::text, '{8000}') || '{one,two,three}', array_fill('1'::jsonb, '{8003}')));
+DO $$
+DECLARE
+    got text;
+BEGIN
+    FOR n IN 1..1000 LOOP
+        SELECT string_agg(device_id, ' ') INTO got FROM iotmq.consume('budgets', 'behind', 1);
+        INSERT INTO budgets_call VALUES (n, got);
+        COMMIT;
+        EXIT WHEN got IS NOT NULL;
+    END LOOP;
+END
+$$;
+SELECT got FROM budgets_call WHERE got IS NOT NULL;
+TRUNCATE budgets_call;
+SELECT iotmq.drop_group('budgets', 'behind');
+
 -- Nothing wanted in many messages: each call gets on, and in the end there is what is wanted.
 SELECT iotmq.create_group('budgets', 'filtered', start_from => '-infinity', filter => '$ == 2');
 DO $$
