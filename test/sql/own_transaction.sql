@@ -102,6 +102,23 @@ FROM published p
 LEFT JOIN LATERAL iotmq.consume('own_transaction', 'readers', 1 + 0 * p.msg_offset::int) AS c ON true;
 SELECT array_agg(payload) FROM iotmq.consume('own_transaction', 'readers');
 
+-- A trigger that consumes has an offset of its own that is not written yet: it is not passed over.
+CREATE FUNCTION pg_temp.consume_first() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM iotmq.consume('own_transaction', 'readers');
+    RETURN new;
+END
+$$;
+CREATE TRIGGER consume_first BEFORE INSERT ON iotmq_topic.own_transaction FOR EACH ROW EXECUTE FUNCTION pg_temp.consume_first();
+SELECT iotmq.publish('own_transaction', 'd1', '"triggered"') IS NOT NULL AS published;
+BEGIN;
+SELECT iotmq.publish('own_transaction', 'd1', '"triggered, too"') IS NOT NULL AS published;
+SELECT count(*) FROM iotmq.consume('own_transaction', 'readers', 1);
+COMMIT;
+DROP TRIGGER consume_first ON iotmq_topic.own_transaction;
+SELECT array_agg(payload ORDER BY msg_offset) FROM iotmq.consume('own_transaction', 'readers');
+SELECT ready_messages, inflight_messages FROM iotmq.consumer_lag WHERE topic = 'own_transaction';
+
 -- consume, effect, publish to another topic and ack in one transaction: a step of a pipeline.
 SELECT iotmq.create_topic('own_transaction_next');
 SELECT iotmq.create_group('own_transaction_next', 'readers');
