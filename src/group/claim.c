@@ -375,7 +375,7 @@ finish(Claim *c)
 		return CLAIM_CHANGED;
 	if (c->budget.is_used_up)
 	{
-		bool		only_passed = after->redeliveries == before->redeliveries;
+		bool		only_passed = c->deferred == 0;
 
 		if (only_passed)
 			iotmq_hint_learn(c->hint, before->next_offset, after->next_offset);

@@ -61,6 +61,24 @@ SELECT got FROM budgets_call WHERE got IS NOT NULL;
 TRUNCATE budgets_call;
 SELECT iotmq.drop_group('budgets', 'behind');
 
+-- What a call has put aside comes, though it was rolled back when nothing came of it, and another one was given up meanwhile.
+SELECT iotmq.create_topic('budgets_rolled_back');
+SELECT iotmq.create_group('budgets_rolled_back', 'g', mode => 'orderly');
+SELECT iotmq.publish_batch('budgets_rolled_back', '{A,A,B}', '{1,2,3}', tags => '{x,x,x}');
+SELECT lease_id AS first FROM iotmq.consume('budgets_rolled_back', 'g', 1) \gset
+SELECT lease_id AS second FROM iotmq.consume('budgets_rolled_back', 'g', 1) \gset
+SELECT iotmq.alter_group('budgets_rolled_back', 'g', tags => 'y');
+SELECT iotmq.ack(:first);
+SELECT iotmq.publish('budgets_rolled_back', 'B', '4', tag => 'y');
+SELECT cardinality(iotmq.publish_batch('budgets_rolled_back', array_fill('Z'::text, '{6000}'), array_fill('5'::jsonb, '{6000}'), tags => array_fill('x'::text, '{6000}')));
+SELECT iotmq.publish('budgets_rolled_back', 'C', '6', tag => 'y');
+CREATE TABLE budgets_got AS SELECT msg_offset FROM iotmq.consume('budgets_rolled_back', 'g', wait => '1 s');
+SELECT iotmq.ack(:second);
+INSERT INTO budgets_got SELECT msg_offset FROM iotmq.consume('budgets_rolled_back', 'g', wait => '1 s');
+SELECT array_agg(msg_offset ORDER BY msg_offset) FROM budgets_got;
+DROP TABLE budgets_got;
+SELECT iotmq.drop_topic('budgets_rolled_back', force => true);
+
 -- Nothing wanted in many messages: each call gets on, and in the end there is what is wanted.
 SELECT iotmq.create_group('budgets', 'filtered', start_from => '-infinity', filter => '$ == 2');
 DO $$
