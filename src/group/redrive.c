@@ -8,7 +8,7 @@
  * Locks: the use of the group's cursors (cursor_lock.c): nobody moves it meanwhile. Each
  * cursor for a moment, to wait for those who give messages up just now; then rows of dead
  * letters, in the order of their ids, so that each goes one way; then the
- * cursors, likewise, to the end of the transaction. The same at every isolation level.
+ * cursors, all at once, to the end of the transaction. The same at every isolation level.
  */
 #include "group/group.h"
 
@@ -22,6 +22,8 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
+
+#define TRIES 100
 
 typedef struct Moved			/* dead letters of one cursor, by one call */
 {
@@ -42,7 +44,9 @@ typedef struct Letters			/* of a group, that a call is about */
 
 static Letters begin(FunctionCallInfo fcinfo);
 static void await_holders(const Letters *letters);
-static void await_holder(int32 cursor_id);
+static void await_holder(const Moved *moved);
+static void hold_cursors(const Letters *letters);
+static int	hold(const Moved *moved, int n, bool wait, bool keeps);
 static void choose(FunctionCallInfo fcinfo, Letters *letters);
 static void add_id(Letters *letters, int *room, int64 id);
 static Moved *moved_of(Letters *letters, int32 cursor_id);
@@ -189,24 +193,59 @@ await_holders(const Letters *letters)
 		CursorState state;
 
 		if (iotmq_cursor_peek(letters->moved[c].cursor_id, &state) && state.dead_total > 0)
-			await_holder(letters->moved[c].cursor_id);
+			await_holder(&letters->moved[c]);
 	}
 }
 
-/* Holds the cursor in a subtransaction, which is rolled back: that leaves no lock. */
+/* Waits until nobody else holds the cursor. */
 static void
-await_holder(int32 cursor_id)
+await_holder(const Moved *moved)
+{
+	(void) hold(moved, 1, true, false);
+}
+
+/*
+ * Holds all cursors that have something to be told. It waits for one while it has none of
+ * the others: a transaction may settle in several zones, in any order. After so many tries
+ * PostgreSQL is to decide.
+ */
+static void
+hold_cursors(const Letters *letters)
+{
+	for (int i = 0; i < TRIES; i++)
+	{
+		int			busy = hold(letters->moved, letters->ncursors, false, true);
+
+		if (busy < 0)
+			return;
+		await_holder(&letters->moved[busy]);
+	}
+}
+
+/*
+ * Holds n cursors in a subtransaction, those without messages left out if they are to be
+ * kept. Which one somebody else has; -1: none. Unless all were had, and are to be kept, the
+ * subtransaction is rolled back: that leaves no lock.
+ */
+static int
+hold(const Moved *moved, int n, bool wait, bool keeps)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
+	volatile int busy = -1;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		HeldCursor	held;
+		for (int i = 0; i < n && busy < 0; i++)
+		{
+			HeldCursor	held;
 
-		(void) iotmq_cursor_hold(&(Cursor) {.cursor_id = cursor_id}, true, &held);
+			if ((!keeps || moved[i].messages > 0) &&
+				iotmq_cursor_hold(&(Cursor) {.cursor_id = moved[i].cursor_id}, wait, &held) == ROW_LOCKED)
+				busy = i;
+		}
 	}
 	PG_CATCH();
 	{
@@ -222,9 +261,13 @@ await_holder(int32 cursor_id)
 		ReThrowError(error);
 	}
 	PG_END_TRY();
-	RollbackAndReleaseCurrentSubTransaction();
+	if (keeps && busy < 0)
+		ReleaseCurrentSubTransaction();
+	else
+		RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
+	return busy;
 }
 
 /* The dead letters that argument 2 names; NULL: all of the group. */
@@ -306,6 +349,7 @@ settle_cursors(const Letters *letters, bool redriven)
 	int64		stayed = 0;
 
 	STOP("redrive_marked");
+	hold_cursors(letters);
 	for (int c = 0; c < letters->ncursors; c++)
 	{
 		const Moved *moved = &letters->moved[c];
