@@ -1,6 +1,7 @@
 -- What is wrong now. lag and delay have a threshold of the group's own; dead
--- letters of the last hour, a quarter of the retention left until loss, and a cursor beyond
--- the end of its zone always count.
+-- letters of the last hour, a quarter of the retention left until loss, a cursor beyond
+-- the end of its zone, and a lease or a retry that is due days after what the group's
+-- settings give always count.
 CREATE VIEW iotmq.alerts AS
 WITH lag AS MATERIALIZED (
 	SELECT
@@ -48,11 +49,29 @@ UNION ALL
 SELECT l.topic, l.consumer_group, 'beyond_end', l.next_offset::text, l.end_offset::text, l.zone,
 	format('SELECT * FROM iotmq.consumer_lag WHERE topic = %L AND zone = %L;', l.topic, l.zone)
 FROM lag AS l
-WHERE l.next_offset > l.end_offset;
+WHERE l.next_offset > l.end_offset
+UNION ALL
+SELECT t.topic, g.consumer_group, 'due_late', d.due_in::text, d.threshold::text, z.zone,
+	format('SELECT * FROM iotmq.%I WHERE topic = %L AND consumer_group = %L AND zone = %L;', d.seen_in, t.topic, g.consumer_group, z.zone)
+FROM iotmq.cursor AS c
+JOIN iotmq.cursor_state AS p USING (cursor_id)
+JOIN iotmq.consumer_group AS g USING (group_id)
+JOIN iotmq.zone AS z USING (zone_id)
+JOIN iotmq.topic AS t ON t.topic_id = z.topic_id
+CROSS JOIN LATERAL (
+	SELECT 'in_flight' AS seen_in, max(l.deadline) - now() AS due_in, g.invisible_for + interval '1 day' AS threshold
+	FROM iotmq.lease AS l
+	WHERE p.oldest_lease > 0 AND l.lease_id >= greatest(p.oldest_lease, iotmq.lease_first(c.cursor_id)) AND l.lease_id < iotmq.lease_first(c.cursor_id + 1)
+	UNION ALL
+	SELECT 'consumer_lag', max(r.due_at) - now(), (SELECT max(delay) FROM unnest(g.backoff) AS delay) + interval '1 day'
+	FROM iotmq.redelivery AS r
+	WHERE p.redeliveries > 0 AND r.cursor_id = c.cursor_id AND r.due_at < 'infinity'
+) AS d
+WHERE d.due_in > d.threshold;
 COMMENT ON VIEW iotmq.alerts IS 'what an operator should look at now';
 COMMENT ON COLUMN iotmq.alerts.topic IS 'the topic';
 COMMENT ON COLUMN iotmq.alerts.consumer_group IS 'the consumer group';
-COMMENT ON COLUMN iotmq.alerts.alert IS 'lag, delay, dead_letters, time_to_loss or beyond_end';
+COMMENT ON COLUMN iotmq.alerts.alert IS 'lag, delay, dead_letters, time_to_loss, beyond_end or due_late';
 COMMENT ON COLUMN iotmq.alerts.value IS 'how it is';
 COMMENT ON COLUMN iotmq.alerts.threshold IS 'how it should be at worst';
 COMMENT ON COLUMN iotmq.alerts.zone IS 'the zone; NULL: it is about all of them';

@@ -232,3 +232,23 @@ SELECT name, labels FROM metric WHERE name = 'iotmq_held_back_time';
 
 SELECT iotmq.drop_topic('alerts', force => true);
 SELECT * FROM metric;
+
+-- Due days after what the settings give: a lease, then a retry; what frees them.
+SELECT iotmq.create_topic('alerts_late');
+SELECT iotmq.create_group('alerts_late', 'usual', invisible_for => '30 days', backoff => '{365 days}');
+SELECT iotmq.create_group('alerts_late', 'late');
+CREATE TEMP VIEW late AS
+SELECT consumer_group, value::interval > threshold::interval AS later, zone, look_at FROM iotmq.alerts WHERE alert = 'due_late';
+SELECT iotmq.publish('alerts_late', 'd', '1'), iotmq.publish('alerts_late', 'd', '2');
+SELECT iotmq.nack(lease_id) FROM iotmq.consume('alerts_late', 'usual', 1);
+SELECT msg_offset FROM iotmq.consume('alerts_late', 'usual', 1);
+SELECT lease_id AS lease FROM iotmq.consume('alerts_late', 'late', 1, '1 day') \gset
+SELECT * FROM late;
+SELECT iotmq.extend(:lease, '30 days') > now() + interval '29 days' AS extended;
+SELECT * FROM late;
+SELECT iotmq.nack(:lease, delay => '365 days');
+SELECT * FROM late;
+SELECT iotmq.retry_now('alerts_late', 'late', '{1}');
+SELECT * FROM late;
+DROP VIEW late;
+SELECT iotmq.drop_topic('alerts_late', force => true);
