@@ -78,7 +78,7 @@ bool
 iotmq_segment_scan_find(SegmentScan *s, int64 msg_offset)
 {
 	s->offset = NO_ROW;
-	if (!open_index(s))
+	if (msg_offset == NO_ROW || !open_index(s))
 		return false;
 	/* with ">=" a whole page of the index would be read */
 	rescan(s, BTEqualStrategyNumber, F_INT8EQ, msg_offset);

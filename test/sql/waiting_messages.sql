@@ -48,6 +48,7 @@ SELECT iotmq.retry_now('waiting', 'orderly', '{3,5,4}', 'a') AS behind;
 SELECT count(*) FROM iotmq.consume('waiting', 'orderly', zone => 'a');
 SELECT * FROM waiting_figures WHERE consumer_group = 'orderly';
 -- one behind another is given up, then the first: the next one is not behind anything any more
+SELECT iotmq.retry_now('waiting', 'orderly', '{-9223372036854775808,-1,0,9223372036854775807}', 'a'), iotmq.give_up('waiting', 'orderly', '{-9223372036854775808,-1,0,9223372036854775807}', 'a') AS nowhere;
 SELECT iotmq.give_up('waiting', 'orderly', '{3}', 'a');
 SELECT * FROM waiting_figures WHERE consumer_group = 'orderly';
 SELECT count(*) FROM iotmq.consume('waiting', 'orderly', zone => 'a');
