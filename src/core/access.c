@@ -11,11 +11,13 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 
+static bool is_admin(void);
+
 /* Raises 42501 unless the current user may publish to the zone. */
 void
 iotmq_access_require_publish(const Topic *topic, const Zone *zone)
 {
-	if (!iotmq_access_is_admin() &&
+	if (!is_admin() &&
 		pg_attribute_aclcheck(zone->relid, Anum_payload, GetUserId(), ACL_INSERT) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -57,7 +59,7 @@ iotmq_access_require_read(const Topic *topic)
 bool
 iotmq_access_may_read(const Topic *topic)
 {
-	return iotmq_access_is_admin() ||
+	return is_admin() ||
 		pg_class_aclcheck(topic->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 }
 
@@ -67,12 +69,12 @@ iotmq_access_may_consume(const ConsumerGroup *group)
 	for (int i = 0; i < group->ngrantees; i++)
 		if (has_privs_of_role(GetUserId(), group->grantees[i]))
 			return true;
-	return iotmq_access_is_admin();
+	return is_admin();
 }
 
 /* Is the current user a superuser, the extension's owner, or an administrator of it? */
-bool
-iotmq_access_is_admin(void)
+static bool
+is_admin(void)
 {
 	return superuser() || MAY_EXECUTE(iotmq_relation_admin_function(), GetUserId());
 }

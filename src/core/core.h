@@ -210,7 +210,6 @@ extern void iotmq_access_require_consume(const Topic *topic, const ConsumerGroup
 extern void iotmq_access_require_read(const Topic *topic);
 extern bool iotmq_access_may_read(const Topic *topic);
 extern bool iotmq_access_may_consume(const ConsumerGroup *group);
-extern bool iotmq_access_is_admin(void);
 
 /* ---- owner.c ---- */
 

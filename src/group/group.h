@@ -159,7 +159,6 @@ extern int64 iotmq_lease_next_id(const CursorState *state, TimestampTz now);
 extern void iotmq_lease_insert(const Lease *lease);
 extern RowResult iotmq_lease_lock(int64 lease_id, bool wait, Lease *lease, ItemPointer tid);
 extern void iotmq_lease_update(const Lease *lease, ItemPointer tid);
-extern void iotmq_lease_delete(ItemPointer tid);
 extern RowScan iotmq_lease_scan(const CursorState *state);
 extern RowScan iotmq_lease_scan_all(Snapshot snapshot);
 extern bool iotmq_lease_scan_next(RowScan *scan, Lease *lease);

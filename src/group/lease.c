@@ -44,6 +44,7 @@ enum
 static int64 first_id(int32 cursor_id);
 static int64 last_id(int32 cursor_id);
 static void none_left(int32 cursor_id) pg_attribute_noreturn();
+static void delete_lease(ItemPointer tid);
 static void form_row(const Lease *lease, Datum *values, bool *isnull);
 static void read_row(TupleTableSlot *slot, Lease *lease);
 static Datum array_of_int64(const int64 *elements, int n);
@@ -127,8 +128,8 @@ iotmq_lease_update(const Lease *lease, ItemPointer tid)
 	iotmq_row_update(CATALOG_LEASE, tid, values, isnull, Natts_lease);
 }
 
-void
-iotmq_lease_delete(ItemPointer tid)
+static void
+delete_lease(ItemPointer tid)
 {
 	iotmq_row_delete(CATALOG_LEASE, tid);
 }
@@ -138,7 +139,7 @@ void
 iotmq_lease_store(const Lease *lease, ItemPointer tid)
 {
 	if (lease->messages == 0)
-		iotmq_lease_delete(tid);
+		delete_lease(tid);
 	else
 		iotmq_lease_update(lease, tid);
 }
@@ -266,7 +267,7 @@ iotmq_lease_void(PG_FUNCTION_ARGS)
 		ItemPointerData tid;
 
 		if (iotmq_lease_lock(lease.lease_id, true, &lease, &tid) == ROW_OK)
-			iotmq_lease_delete(&tid);
+			delete_lease(&tid);
 	}
 	iotmq_row_scan_end(&scan);
 	PG_RETURN_VOID();

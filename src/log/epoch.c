@@ -33,6 +33,7 @@ static int32 highest_epoch(void);
 static void check_sequence(const Topic *topic, const Zone *zone);
 static int64 highest_known(const Zone *zone);
 static void move_sequence(Oid sequence, int64 last);
+static Gap *gaps_until(const Zone *zone, int64 last, int *n);
 static Gap *find_gaps(const Zone *zone, int64 last, int *n);
 
 /*
@@ -87,7 +88,7 @@ iotmq_epoch_missing(const Zone *zone, int64 from, int64 to)
 
 	if (!iotmq_epoch_differs(from, to))
 		return 0;
-	gaps = iotmq_epoch_gaps(zone, to, &n);
+	gaps = gaps_until(zone, to, &n);
 	for (int i = 0; i < n; i++)
 		missing += Max(0, Min(to, gaps[i].first_offset) - Max(from, gaps[i].last_before + 1));
 	return missing;
@@ -105,7 +106,7 @@ iotmq_epoch_is_lost(const Zone *zone, int64 msg_offset, int64 last, Gap *gap)
 
 	if (!iotmq_epoch_differs(msg_offset, last))
 		return false;
-	gaps = iotmq_epoch_gaps(zone, last, &n);
+	gaps = gaps_until(zone, last, &n);
 	for (int i = 0; i < n; i++)
 		if (gaps[i].last_before + 1 < msg_offset && msg_offset < gaps[i].first_offset)
 		{
@@ -116,8 +117,8 @@ iotmq_epoch_is_lost(const Zone *zone, int64 msg_offset, int64 last, Gap *gap)
 }
 
 /* All gaps of the zone up to that offset, in order: those noted and those found in the log. */
-Gap *
-iotmq_epoch_gaps(const Zone *zone, int64 last, int *n)
+static Gap *
+gaps_until(const Zone *zone, int64 last, int *n)
 {
 	Gap		   *found = find_gaps(zone, last, n);
 	Gap		   *gaps = palloc(sizeof(Gap) * (zone->ngaps + *n));

@@ -104,7 +104,6 @@ extern void iotmq_epoch_begin(const Topic *topic, const Zone *zone);
 extern bool iotmq_epoch_differs(int64 a, int64 b);
 extern int64 iotmq_epoch_missing(const Zone *zone, int64 from, int64 to);
 extern bool iotmq_epoch_is_lost(const Zone *zone, int64 msg_offset, int64 last, Gap *gap);
-extern Gap *iotmq_epoch_gaps(const Zone *zone, int64 last, int *n);
 
 /* ---- segment.c ---- */
 
