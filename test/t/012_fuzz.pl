@@ -1,6 +1,6 @@
 # A short round of the fuzzer: everything that can be called, with random arguments, in
-# random transactions.  FUZZ_SEED runs a round again that found something; "make fuzz"
-# runs more of them.
+# random transactions, the same ones at each run.  FUZZ_SEED runs a round again that found
+# something; "make fuzz" draws new ones.
 #
 # Promise: errors-change-nothing, changes-are-orderly, default-deny, figures-agree
 
@@ -11,7 +11,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $seed   = $ENV{FUZZ_SEED}   || 1 + int(rand(1_000_000));
+my $seed   = $ENV{FUZZ_SEED}   || 1;
 my $rounds = $ENV{FUZZ_ROUNDS} || 4;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
