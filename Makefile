@@ -26,7 +26,7 @@ SQL_MODULES = \
 	admin/maintenance admin/schedule admin/execute
 
 # Upgrade scripts.  Set even while there is none: "make demo DATA=..." means another DATA.
-DATA = $(wildcard $(EXTENSION)--*--*.sql)
+DATA = $(wildcard sql/upgrade/*.sql)
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*/*.c)))
 PG_CPPFLAGS = -I$(srcdir)/src
