@@ -50,6 +50,11 @@
 	index_beginscan(heap, index, snapshot, nkeys, 0)
 #endif
 
+/* Stands before "static"; 18 has it in place of pg_attribute_noreturn(). */
+#ifndef pg_noreturn
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* The path of a relation's main fork, allocated; 16 renamed the field, 18 returns a struct. */
 #if PG_VERSION_NUM >= 180000
 #define RELATION_PATH(rel) \

@@ -43,7 +43,7 @@ enum
 
 static int64 first_id(int32 cursor_id);
 static int64 last_id(int32 cursor_id);
-static void none_left(int32 cursor_id) pg_attribute_noreturn();
+pg_noreturn static void none_left(int32 cursor_id);
 static void delete_lease(ItemPointer tid);
 static void form_row(const Lease *lease, Datum *values, bool *isnull);
 static void read_row(TupleTableSlot *slot, Lease *lease);
