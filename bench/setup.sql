@@ -63,7 +63,7 @@ DECLARE
     width interval := interval '40 hours' / segments;
     start timestamptz := now() - interval '40 hours';
     zone_table regclass := iotmq.zone_table(topic, 'default');
-    zone_id int := (SELECT z.zone_id FROM iotmq.zone AS z WHERE z.table_name = zone_table);
+    zone_id int := (SELECT z.zone_id FROM iotmq_internal.zone AS z WHERE z.table_name = zone_table);
     batches bigint := messages / 1000;
     sealed int := 0;
 BEGIN

@@ -34,7 +34,7 @@ def measure(it):
             it.run("CALL load_past('bench', %s, 2)", 2 * messages)
             for n in range(3):
                 it.new_group("bench", f"group{n}", start_from="infinity")
-            before = it.value("SELECT count(*) FROM iotmq.segment WHERE sealed")
+            before = it.value("SELECT count(*) FROM iotmq_internal.segment WHERE sealed")
             prefix = os.path.join(folder, f"run{run}")
             moments = []
 
@@ -56,7 +56,7 @@ def measure(it):
             with ThreadPoolExecutor() as threads:
                 for part in [threads.submit(part) for part in (publish, consume, drop)]:
                     part.result()
-            if it.value("SELECT count(*) FROM iotmq.segment WHERE sealed") >= before:
+            if it.value("SELECT count(*) FROM iotmq_internal.segment WHERE sealed") >= before:
                 raise RuntimeError("no segment was dropped")
             values.append(longest(prefix, *moments))
             bench.say(f"retention {run + 1}/{bench.RUNS}: {values[-1]:.1f} ms")

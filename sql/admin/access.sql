@@ -11,7 +11,7 @@
 --   admin    EXECUTE on the functions of administration; who may execute
 --            grant_admin counts as an administrator in src/core/access.c
 -- Each comes with USAGE of the schemas that it needs, which nobody else has.
--- Only consume has no table of its own: iotmq.consume_grant. A role that was
+-- Only consume has no table of its own: iotmq_internal.consume_grant. A role that was
 -- dropped is no role any more there either: its successor of the same name has
 -- another oid.
 -- Functions of administration are SECURITY DEFINER and not for PUBLIC; those that
@@ -34,7 +34,7 @@ $$;
 COMMENT ON FUNCTION iotmq.access_check_role IS 'internal: raises an error unless the role exists';
 
 -- Who changes rights takes turns, since GRANT and REVOKE fail when they meet at an
--- object: by a lock on iotmq.consume_grant, after that of the topic's row where there
+-- object: by a lock on iotmq_internal.consume_grant, after that of the topic's row where there
 -- is one. Consumers and publishers don't take it.
 
 -- access_tidy(): takes back what only goes along with a right, from roles that have
@@ -48,9 +48,9 @@ AS $$
 DECLARE
 	idle record;
 BEGIN
-	LOCK TABLE iotmq.consume_grant IN SHARE ROW EXCLUSIVE MODE;
-	IF EXISTS (SELECT FROM iotmq.consume_grant AS c WHERE c.role NOT IN (SELECT r.oid FROM pg_roles AS r)) THEN
-		DELETE FROM iotmq.consume_grant AS c WHERE c.role NOT IN (SELECT r.oid FROM pg_roles AS r);
+	LOCK TABLE iotmq_internal.consume_grant IN SHARE ROW EXCLUSIVE MODE;
+	IF EXISTS (SELECT FROM iotmq_internal.consume_grant AS c WHERE c.role NOT IN (SELECT r.oid FROM pg_roles AS r)) THEN
+		DELETE FROM iotmq_internal.consume_grant AS c WHERE c.role NOT IN (SELECT r.oid FROM pg_roles AS r);
 	END IF;
 	FOR idle IN
 		SELECT o.object, a.grantee::regrole AS role
@@ -87,7 +87,7 @@ DECLARE
 	one text;
 BEGIN
 	PERFORM iotmq.access_check_role(role);
-	LOCK TABLE iotmq.consume_grant IN SHARE ROW EXCLUSIVE MODE;
+	LOCK TABLE iotmq_internal.consume_grant IN SHARE ROW EXCLUSIVE MODE;
 	FOREACH one IN ARRAY rights LOOP
 		EXECUTE format(command, one, role);
 	END LOOP;
@@ -153,9 +153,9 @@ DECLARE
 BEGIN
 	PERFORM iotmq.call_zone_id(topic, zone) FROM unnest(zones) AS zone;
 	-- zones must not come meanwhile
-	PERFORM FROM iotmq.topic AS t WHERE t.topic_id = id FOR SHARE;
+	PERFORM FROM iotmq_internal.topic AS t WHERE t.topic_id = id FOR SHARE;
 	SELECT array_agg(r.one ORDER BY z.zone_id) INTO rights
-	FROM iotmq.zone AS z
+	FROM iotmq_internal.zone AS z
 	CROSS JOIN LATERAL (VALUES
 		(insertion || ' ON ' || z.table_name),
 		('USAGE ON SEQUENCE ' || z.offset_sequence)
@@ -205,8 +205,8 @@ DECLARE
 BEGIN
 	PERFORM iotmq.access_grant('{SELECT ON iotmq.dead_letter}', role);
 	id := iotmq.call_group_id(topic, consumer_group);	-- unless it was dropped meanwhile
-	PERFORM FROM iotmq.consumer_group AS g WHERE g.group_id = id FOR KEY SHARE;	-- 40001 if an old snapshot still shows it
-	INSERT INTO iotmq.consume_grant (group_id, role) VALUES (id, role) ON CONFLICT DO NOTHING;
+	PERFORM FROM iotmq_internal.consumer_group AS g WHERE g.group_id = id FOR KEY SHARE;	-- 40001 if an old snapshot still shows it
+	INSERT INTO iotmq_internal.consume_grant (group_id, role) VALUES (id, role) ON CONFLICT DO NOTHING;
 END
 $$;
 COMMENT ON FUNCTION iotmq.grant_consume IS 'lets a role consume as a group';
@@ -219,7 +219,7 @@ DECLARE
 	id int := iotmq.call_group_id(topic, consumer_group);
 BEGIN
 	PERFORM iotmq.access_change('', '{}', role);	-- takes its turn
-	DELETE FROM iotmq.consume_grant AS c WHERE c.group_id = id AND c.role = revoke_consume.role;
+	DELETE FROM iotmq_internal.consume_grant AS c WHERE c.group_id = id AND c.role = revoke_consume.role;
 	PERFORM iotmq.access_tidy();
 END
 $$;
@@ -318,8 +318,8 @@ COMMENT ON FUNCTION iotmq.revoke_admin IS 'takes the right to administer back, a
 -- Who may do what. The role of a grant to PUBLIC is -.
 CREATE VIEW iotmq.privileges AS
 SELECT DISTINCT t.topic, NULL::text AS consumer_group, z.zone, a.grantee::regrole AS role, 'publish' AS action
-FROM iotmq.topic AS t
-JOIN iotmq.zone AS z USING (topic_id)
+FROM iotmq_internal.topic AS t
+JOIN iotmq_internal.zone AS z USING (topic_id)
 JOIN pg_catalog.pg_class AS k ON k.oid = z.table_name
 JOIN pg_catalog.pg_attribute AS c ON c.attrelid = k.oid AND c.attname = 'payload'
 CROSS JOIN LATERAL (
@@ -330,15 +330,15 @@ CROSS JOIN LATERAL (
 WHERE (c.attacl IS NOT NULL OR k.relacl IS NOT NULL) AND a.privilege_type = 'INSERT' AND a.grantee <> k.relowner
 UNION ALL
 SELECT t.topic, NULL, NULL, a.grantee::regrole, 'read'
-FROM iotmq.topic AS t
+FROM iotmq_internal.topic AS t
 JOIN pg_catalog.pg_class AS c ON c.oid = t.table_name
 CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS a
 WHERE a.privilege_type = 'SELECT' AND a.grantee <> c.relowner
 UNION ALL
 SELECT t.topic, g.consumer_group, NULL, c.role, 'consume'
-FROM iotmq.consume_grant AS c
-JOIN iotmq.consumer_group AS g USING (group_id)
-JOIN iotmq.topic AS t USING (topic_id)
+FROM iotmq_internal.consume_grant AS c
+JOIN iotmq_internal.consumer_group AS g USING (group_id)
+JOIN iotmq_internal.topic AS t USING (topic_id)
 JOIN pg_catalog.pg_roles AS r ON r.oid = c.role
 UNION ALL
 SELECT NULL, NULL, NULL, a.grantee::regrole, CASE p.proname WHEN 'grant_admin' THEN 'admin' ELSE 'monitor' END

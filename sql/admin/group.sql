@@ -71,7 +71,7 @@ BEGIN
 	topic_of_group := iotmq.call_hold_topic(topic);
 	BEGIN
 		-- RocketMQ's table of delays
-		INSERT INTO iotmq.consumer_group (topic_id, consumer_group, mode, tags, filter,
+		INSERT INTO iotmq_internal.consumer_group (topic_id, consumer_group, mode, tags, filter,
 			invisible_for, max_retries, backoff, max_delay, max_lag)
 		VALUES (topic_of_group, consumer_group, mode, iotmq.filter_parse_tags(tags), filter,
 			invisible_for, max_retries,
@@ -84,7 +84,7 @@ BEGIN
 				HINT = format('Change it: SELECT iotmq.alter_group(%L, %L, ...);', topic, consumer_group);
 	END;
 	PERFORM iotmq.cursor_create(new_group, z.zone_id, iotmq.offset_at(z.zone_id, start_from))
-	FROM iotmq.zone AS z
+	FROM iotmq_internal.zone AS z
 	WHERE z.topic_id = topic_of_group
 	ORDER BY z.zone_id;
 END
@@ -109,19 +109,19 @@ BEGIN
 	IF coalesce(mode, tags, filter::text) IS NOT NULL THEN
 		PERFORM iotmq.group_lock_change(id);
 	END IF;
-	IF mode <> (SELECT g.mode FROM iotmq.consumer_group AS g WHERE g.group_id = id FOR UPDATE) THEN
+	IF mode <> (SELECT g.mode FROM iotmq_internal.consumer_group AS g WHERE g.group_id = id FOR UPDATE) THEN
 		-- nobody claims or settles from here on
 		PERFORM iotmq.cursor_lock_exclude(array_agg(c.cursor_id ORDER BY c.cursor_id))
-		FROM iotmq.cursor AS c
+		FROM iotmq_internal.cursor AS c
 		WHERE c.group_id = id;
-		PERFORM FROM iotmq.cursor_state AS p
-		WHERE p.cursor_id IN (SELECT c.cursor_id FROM iotmq.cursor AS c WHERE c.group_id = id)
+		PERFORM FROM iotmq_internal.cursor_state AS p
+		WHERE p.cursor_id IN (SELECT c.cursor_id FROM iotmq_internal.cursor AS c WHERE c.group_id = id)
 		ORDER BY p.cursor_id
 		FOR UPDATE;
-		IF EXISTS (SELECT FROM iotmq.cursor AS c
+		IF EXISTS (SELECT FROM iotmq_internal.cursor AS c
 			WHERE c.group_id = id
-				AND (EXISTS (SELECT FROM iotmq.redelivery AS r WHERE r.cursor_id = c.cursor_id)
-					OR EXISTS (SELECT FROM iotmq.lease AS l
+				AND (EXISTS (SELECT FROM iotmq_internal.redelivery AS r WHERE r.cursor_id = c.cursor_id)
+					OR EXISTS (SELECT FROM iotmq_internal.lease AS l
 						WHERE l.lease_id >= iotmq.lease_first(c.cursor_id)
 							AND l.lease_id < iotmq.lease_first(c.cursor_id + 1))))
 		THEN
@@ -131,7 +131,7 @@ BEGIN
 					HINT = 'Stop its consumers, settle what iotmq.in_flight shows, and change the mode then.';
 		END IF;
 	END IF;
-	UPDATE iotmq.consumer_group AS g
+	UPDATE iotmq_internal.consumer_group AS g
 	SET mode = coalesce(alter_group.mode, g.mode),
 		tags = CASE WHEN alter_group.tags IS NULL THEN g.tags ELSE iotmq.filter_parse_tags(alter_group.tags) END,
 		filter = coalesce(alter_group.filter, g.filter),
@@ -166,14 +166,14 @@ BEGIN
 	PERFORM iotmq.call_hold_topic(topic);
 	id_of_group := iotmq.call_group_id(topic, consumer_group);	-- unless it was dropped meanwhile
 	PERFORM iotmq.cursor_lock_exclude(array_agg(c.cursor_id ORDER BY c.cursor_id))
-	FROM iotmq.cursor AS c
+	FROM iotmq_internal.cursor AS c
 	WHERE c.group_id = id_of_group;
-	PERFORM FROM iotmq.cursor_state AS p
-	WHERE p.cursor_id IN (SELECT c.cursor_id FROM iotmq.cursor AS c WHERE c.group_id = id_of_group)
+	PERFORM FROM iotmq_internal.cursor_state AS p
+	WHERE p.cursor_id IN (SELECT c.cursor_id FROM iotmq_internal.cursor AS c WHERE c.group_id = id_of_group)
 	FOR UPDATE;
 	SELECT count(*), count(*) FILTER (WHERE d.redriven) INTO letters, underway
-	FROM iotmq.cursor AS c
-	JOIN iotmq.dead_message AS d USING (cursor_id)
+	FROM iotmq_internal.cursor AS c
+	JOIN iotmq_internal.dead_message AS d USING (cursor_id)
 	WHERE c.group_id = id_of_group;
 	IF letters > 0 AND NOT force THEN
 		RAISE EXCEPTION 'consumer group "%" of topic "%" still has dead letters', consumer_group, topic
@@ -183,10 +183,10 @@ BEGIN
 	END IF;
 	PERFORM iotmq.group_lock_change(id_of_group);
 	-- as access_tidy will; now that nobody is waited for any more
-	LOCK TABLE iotmq.consume_grant IN SHARE ROW EXCLUSIVE MODE;
-	PERFORM iotmq.cursor_drop(c.cursor_id) FROM iotmq.cursor AS c WHERE c.group_id = id_of_group;
-	DELETE FROM iotmq.consume_grant AS r WHERE r.group_id = id_of_group;
-	DELETE FROM iotmq.consumer_group AS g WHERE g.group_id = id_of_group;
+	LOCK TABLE iotmq_internal.consume_grant IN SHARE ROW EXCLUSIVE MODE;
+	PERFORM iotmq.cursor_drop(c.cursor_id) FROM iotmq_internal.cursor AS c WHERE c.group_id = id_of_group;
+	DELETE FROM iotmq_internal.consume_grant AS r WHERE r.group_id = id_of_group;
+	DELETE FROM iotmq_internal.consumer_group AS g WHERE g.group_id = id_of_group;
 	PERFORM iotmq.access_tidy();
 END
 $$;

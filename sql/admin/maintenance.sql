@@ -6,7 +6,7 @@
 -- it. What fails is skipped likewise, with a warning.
 
 -- What maintenance did: the last runs.
-CREATE TABLE iotmq.maintenance_run (
+CREATE TABLE iotmq_internal.maintenance_run (
 	run_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	started_at timestamptz NOT NULL,
 	finished_at timestamptz NOT NULL,
@@ -17,7 +17,21 @@ CREATE TABLE iotmq.maintenance_run (
 	leases_taken_over int NOT NULL,
 	skipped text[] NOT NULL
 );
-COMMENT ON TABLE iotmq.maintenance_run IS 'the last 1000 runs of run_maintenance';
+COMMENT ON TABLE iotmq_internal.maintenance_run IS 'the last 1000 runs of run_maintenance';
+
+CREATE VIEW iotmq.maintenance_run AS
+SELECT
+	run_id,
+	started_at,
+	finished_at,
+	at,
+	segments_made,
+	segments_sealed,
+	segments_dropped,
+	leases_taken_over,
+	skipped
+FROM iotmq_internal.maintenance_run;
+COMMENT ON VIEW iotmq.maintenance_run IS 'the last 1000 runs of run_maintenance';
 COMMENT ON COLUMN iotmq.maintenance_run.run_id IS 'grows with each run';
 COMMENT ON COLUMN iotmq.maintenance_run.started_at IS 'when the run began';
 COMMENT ON COLUMN iotmq.maintenance_run.finished_at IS 'when it ended';
@@ -41,8 +55,8 @@ DECLARE
 	made int := 0;
 BEGIN
 	SELECT iotmq.segment_ahead(t.segment_interval) INTO ahead
-	FROM iotmq.zone AS z
-	JOIN iotmq.topic AS t USING (topic_id)
+	FROM iotmq_internal.zone AS z
+	JOIN iotmq_internal.topic AS t USING (topic_id)
 	WHERE z.zone_id = maintenance_prepare.zone_id;
 	FOREACH present IN ARRAY ARRAY[clock_timestamp(), at] LOOP
 		IF present BETWEEN clock_timestamp() - interval '1 day' AND clock_timestamp() + interval '10 years' THEN
@@ -101,11 +115,11 @@ DECLARE
 	dropped int := coalesce((done ->> 'retention')::int, 0);
 	taken_over int := coalesce((done ->> 'expired leases')::int, 0);
 BEGIN
-	INSERT INTO iotmq.maintenance_run (started_at, finished_at, at, segments_made, segments_sealed,
+	INSERT INTO iotmq_internal.maintenance_run (started_at, finished_at, at, segments_made, segments_sealed,
 		segments_dropped, leases_taken_over, skipped)
 	VALUES (started_at, clock_timestamp(), at, made, sealed, dropped, taken_over, skipped);
-	DELETE FROM iotmq.maintenance_run AS r
-	WHERE r.run_id <= (SELECT max(run_id) - 1000 FROM iotmq.maintenance_run);
+	DELETE FROM iotmq_internal.maintenance_run AS r
+	WHERE r.run_id <= (SELECT max(run_id) - 1000 FROM iotmq_internal.maintenance_run);
 	RAISE NOTICE 'segments: % made, % sealed, % dropped; expired leases taken over: %; skipped: %',
 		made, sealed, dropped, taken_over,
 		CASE WHEN skipped = '{}' THEN 'nothing' ELSE array_to_string(skipped, ', ') END;
@@ -122,8 +136,8 @@ CREATE FUNCTION iotmq.maintenance_plan(at timestamptz, OUT zone_id int, OUT curs
 AS $$
 	SELECT z.zone_id, c.cursor_id, s.step,
 		coalesce(c.consumer_group || ' in ', '') || t.topic || '/' || z.zone
-	FROM iotmq.zone AS z
-	JOIN iotmq.topic AS t USING (topic_id)
+	FROM iotmq_internal.zone AS z
+	JOIN iotmq_internal.topic AS t USING (topic_id)
 	CROSS JOIN (VALUES
 		(1, 'segments'),
 		(2, 'sealing'),
@@ -136,9 +150,9 @@ AS $$
 	) AS s (n, step)
 	LEFT JOIN LATERAL (
 		SELECT c.cursor_id, g.consumer_group
-		FROM iotmq.cursor AS c
-		JOIN iotmq.consumer_group AS g USING (group_id)
-		JOIN iotmq.cursor_state AS p USING (cursor_id)
+		FROM iotmq_internal.cursor AS c
+		JOIN iotmq_internal.consumer_group AS g USING (group_id)
+		JOIN iotmq_internal.cursor_state AS p USING (cursor_id)
 		WHERE c.zone_id = z.zone_id
 			AND CASE s.step
 				WHEN 'expired leases' THEN p.next_expiry <= at

@@ -22,13 +22,13 @@ BEGIN
 				HINT = 'Begin it with: BEGIN ISOLATION LEVEL READ COMMITTED;';
 	END IF;
 	-- whoever is making a cursor has it in ROW SHARE
-	LOCK TABLE iotmq.node IN EXCLUSIVE MODE;
-	IF EXISTS (SELECT FROM iotmq.consumer_group) THEN
+	LOCK TABLE iotmq_internal.node IN EXCLUSIVE MODE;
+	IF EXISTS (SELECT FROM iotmq_internal.consumer_group) THEN
 		RAISE EXCEPTION 'the node can''t be changed while there are consumer groups'
 			USING ERRCODE = 'object_in_use',
 				DETAIL = 'It is part of the ids of their leases.';
 	END IF;
-	INSERT INTO iotmq.node AS n (node)
+	INSERT INTO iotmq_internal.node AS n (node)
 	VALUES (set_node.node)
 	ON CONFLICT (one) DO UPDATE SET node = excluded.node;
 END

@@ -9,19 +9,19 @@
 -- older than the topic's retention and, under policy 'consumed', every group has
 -- settled all of it or it is older than max_retention. A segment without messages
 -- goes when its time is that old.
-CREATE FUNCTION iotmq.retention_is_expired(segment iotmq.segment, at timestamptz) RETURNS boolean
+CREATE FUNCTION iotmq.retention_is_expired(segment iotmq_internal.segment, at timestamptz) RETURNS boolean
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	topic iotmq.topic;
+	topic iotmq_internal.topic;
 	newest timestamptz;
 	lowest bigint;
 	highest bigint;
 BEGIN
 	SELECT t.* INTO topic
-	FROM iotmq.zone AS z
-	JOIN iotmq.topic AS t USING (topic_id)
+	FROM iotmq_internal.zone AS z
+	JOIN iotmq_internal.topic AS t USING (topic_id)
 	WHERE z.zone_id = segment.zone_id;
 	IF segment.from_time > at - topic.retention THEN
 		RETURN false;
@@ -37,16 +37,16 @@ BEGIN
 	RETURN newest <= at - topic.kept_for
 		OR NOT EXISTS (
 			SELECT
-			FROM iotmq.cursor AS c
-			JOIN iotmq.cursor_state AS p USING (cursor_id)
+			FROM iotmq_internal.cursor AS c
+			JOIN iotmq_internal.cursor_state AS p USING (cursor_id)
 			WHERE c.zone_id = segment.zone_id
 				AND (p.next_offset <= highest
 					OR EXISTS (
-						SELECT FROM iotmq.redelivery AS r
+						SELECT FROM iotmq_internal.redelivery AS r
 						WHERE r.cursor_id = c.cursor_id AND NOT r.redriven
 							AND r.msg_offset BETWEEN lowest AND highest)
 					OR EXISTS (
-						SELECT FROM iotmq.lease AS l
+						SELECT FROM iotmq_internal.lease AS l
 						WHERE l.lease_id >= iotmq.lease_first(c.cursor_id)
 							AND l.lease_id < iotmq.lease_first(c.cursor_id + 1)
 							AND l.first_offset <= highest AND l.last_offset >= lowest)));
@@ -57,7 +57,7 @@ COMMENT ON FUNCTION iotmq.retention_is_expired IS 'internal: whether retention m
 -- retention_lock(segment): takes the locks to drop it, see the head of this file, or
 -- raises 55P03. Groups that are past the segment and have nothing of it are not
 -- asked.
-CREATE FUNCTION iotmq.retention_lock(segment iotmq.segment) RETURNS void
+CREATE FUNCTION iotmq.retention_lock(segment iotmq_internal.segment) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -66,25 +66,25 @@ DECLARE
 	highest bigint := CASE WHEN segment.sealed THEN segment.last_offset ELSE 9223372036854775807 END;
 BEGIN
 	-- of the topic, so that no group is being made
-	PERFORM FROM iotmq.zone AS z
-	JOIN iotmq.topic AS t USING (topic_id)
+	PERFORM FROM iotmq_internal.zone AS z
+	JOIN iotmq_internal.topic AS t USING (topic_id)
 	WHERE z.zone_id = segment.zone_id
 	FOR SHARE OF t NOWAIT
 	FOR NO KEY UPDATE OF z NOWAIT;
 	-- what is past the segment stays past it
-	IF EXISTS (SELECT FROM iotmq.cursor AS c WHERE c.zone_id = segment.zone_id AND NOT iotmq.cursor_lock_use(c.cursor_id, false)) THEN
+	IF EXISTS (SELECT FROM iotmq_internal.cursor AS c WHERE c.zone_id = segment.zone_id AND NOT iotmq.cursor_lock_use(c.cursor_id, false)) THEN
 		RAISE lock_not_available;
 	END IF;
-	PERFORM FROM iotmq.cursor AS c
-	JOIN iotmq.cursor_state AS p USING (cursor_id)
+	PERFORM FROM iotmq_internal.cursor AS c
+	JOIN iotmq_internal.cursor_state AS p USING (cursor_id)
 	WHERE c.zone_id = segment.zone_id AND (p.next_offset <= highest OR p.redeliveries > 0
-		OR EXISTS (SELECT FROM iotmq.lease AS l
+		OR EXISTS (SELECT FROM iotmq_internal.lease AS l
 			WHERE l.lease_id >= iotmq.lease_first(c.cursor_id)
 				AND l.lease_id < iotmq.lease_first(c.cursor_id + 1)
 				AND l.first_offset <= highest AND l.last_offset >= lowest))
 	FOR UPDATE OF p NOWAIT;
-	PERFORM FROM iotmq.cursor AS c
-	JOIN iotmq.lease AS l ON l.lease_id >= iotmq.lease_first(c.cursor_id)
+	PERFORM FROM iotmq_internal.cursor AS c
+	JOIN iotmq_internal.lease AS l ON l.lease_id >= iotmq.lease_first(c.cursor_id)
 		AND l.lease_id < iotmq.lease_first(c.cursor_id + 1)
 	WHERE c.zone_id = segment.zone_id AND l.first_offset <= highest AND l.last_offset >= lowest
 	FOR UPDATE OF l NOWAIT;
@@ -95,12 +95,12 @@ COMMENT ON FUNCTION iotmq.retention_lock IS 'internal: takes the locks to drop a
 -- retention_remove(segment, at): drops it under those locks; the segment of the
 -- present is emptied, not dropped. False: it is not expired any more. Raises 55P03
 -- if something is busy.
-CREATE FUNCTION iotmq.retention_remove(segment iotmq.segment, at timestamptz) RETURNS boolean
+CREATE FUNCTION iotmq.retention_remove(segment iotmq_internal.segment, at timestamptz) RETURNS boolean
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	zone_table regclass := (SELECT z.table_name FROM iotmq.zone AS z WHERE z.zone_id = segment.zone_id);
+	zone_table regclass := (SELECT z.table_name FROM iotmq_internal.zone AS z WHERE z.zone_id = segment.zone_id);
 BEGIN
 	PERFORM iotmq.retention_lock(segment);
 	IF NOT iotmq.retention_is_expired(segment, at) THEN
@@ -109,7 +109,7 @@ BEGIN
 	IF segment.sealed THEN
 		-- counting may take a while: before the locks that others meet
 		PERFORM iotmq.forget_segment(c.cursor_id, segment.table_name)
-		FROM iotmq.cursor AS c
+		FROM iotmq_internal.cursor AS c
 		WHERE c.zone_id = segment.zone_id;
 	END IF;
 	EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE NOWAIT', zone_table);
@@ -119,7 +119,7 @@ BEGIN
 			RETURN false;		-- a publisher was faster
 		END IF;
 		PERFORM iotmq.forget_segment(c.cursor_id, segment.table_name)
-		FROM iotmq.cursor AS c
+		FROM iotmq_internal.cursor AS c
 		WHERE c.zone_id = segment.zone_id;
 	END IF;
 	IF segment.to_time > clock_timestamp() THEN
@@ -127,12 +127,12 @@ BEGIN
 	ELSE
 		-- with whatever somebody made of it: nobody may stop retention
 		EXECUTE format('DROP TABLE %s CASCADE', segment.table_name);
-		DELETE FROM iotmq.segment AS s
+		DELETE FROM iotmq_internal.segment AS s
 		WHERE s.zone_id = segment.zone_id AND s.from_time = segment.from_time;
 	END IF;
 	IF segment.last_offset IS NOT NULL THEN
 		-- what is not written yet has an offset behind it
-		UPDATE iotmq.zone AS z
+		UPDATE iotmq_internal.zone AS z
 		SET earliest_offset = greatest(z.earliest_offset,
 			least(iotmq.offset_lowest(z.zone_id), least(segment.last_offset, 9223372036854775806) + 1))
 		WHERE z.zone_id = segment.zone_id;
@@ -153,16 +153,16 @@ CREATE FUNCTION iotmq.retention_drop(zone_id int, at timestamptz, after timestam
 	SET lock_timeout = '100ms'
 AS $$
 DECLARE
-	segment iotmq.segment;
+	segment iotmq_internal.segment;
 BEGIN
 	FOR try IN 1..10 LOOP
 		BEGIN
 			-- one run at a time in a zone
-			PERFORM FROM iotmq.zone AS z
+			PERFORM FROM iotmq_internal.zone AS z
 			WHERE z.zone_id = retention_drop.zone_id
 			FOR NO KEY UPDATE NOWAIT;
 			SELECT s.* INTO segment
-			FROM iotmq.segment AS s
+			FROM iotmq_internal.segment AS s
 			WHERE s.zone_id = retention_drop.zone_id AND s.from_time > after AND iotmq.retention_is_expired(s, at)
 			ORDER BY s.from_time
 			LIMIT 1;
@@ -192,22 +192,22 @@ AS $$
 DECLARE
 	earliest bigint;
 BEGIN
-	PERFORM FROM iotmq.zone AS z
+	PERFORM FROM iotmq_internal.zone AS z
 	WHERE z.zone_id = retention_move_earliest.zone_id
 	FOR NO KEY UPDATE SKIP LOCKED;
 	IF NOT FOUND THEN
 		RETURN;					-- dropped meanwhile, or busy: the next run does it
 	END IF;
 	earliest := iotmq.offset_at(zone_id, '4000-01-01 BC');
-	UPDATE iotmq.zone AS z
+	UPDATE iotmq_internal.zone AS z
 	SET earliest_offset = earliest
 	WHERE z.zone_id = retention_move_earliest.zone_id AND z.earliest_offset < earliest;
-	UPDATE iotmq.cursor_state AS p
+	UPDATE iotmq_internal.cursor_state AS p
 	SET next_offset = earliest
 	FROM (
 		SELECT p.cursor_id
-		FROM iotmq.cursor AS c
-		JOIN iotmq.cursor_state AS p USING (cursor_id)
+		FROM iotmq_internal.cursor AS c
+		JOIN iotmq_internal.cursor_state AS p USING (cursor_id)
 		WHERE c.zone_id = retention_move_earliest.zone_id AND p.next_offset < earliest
 		FOR UPDATE OF p SKIP LOCKED
 	) AS behind

@@ -24,7 +24,7 @@ DECLARE
 	target bigint;
 BEGIN
 	IF NOT dry_run THEN
-		PERFORM FROM iotmq.cursor_state AS p WHERE p.cursor_id = seek_cursor.cursor_id FOR UPDATE;
+		PERFORM FROM iotmq_internal.cursor_state AS p WHERE p.cursor_id = seek_cursor.cursor_id FOR UPDATE;
 		IF NOT FOUND THEN
 			RAISE EXCEPTION 'the consumer group or zone does not exist any more'
 				USING ERRCODE = 'undefined_object',
@@ -33,9 +33,9 @@ BEGIN
 	END IF;
 	SELECT z.zone, p.next_offset, least(greatest(to_offset, z.earliest_offset), o.end_offset)
 	INTO result.zone, result.old_offset, target
-	FROM iotmq.cursor AS c
-	JOIN iotmq.cursor_state AS p USING (cursor_id)
-	JOIN iotmq.zone AS z USING (zone_id)
+	FROM iotmq_internal.cursor AS c
+	JOIN iotmq_internal.cursor_state AS p USING (cursor_id)
+	JOIN iotmq_internal.zone AS z USING (zone_id)
 	CROSS JOIN LATERAL iotmq.overview_zone_offsets(z.zone_id) AS o
 	WHERE c.cursor_id = seek_cursor.cursor_id;
 	result.new_offset := target;
@@ -61,12 +61,12 @@ DECLARE
 	cursors int[];
 BEGIN
 	SELECT array_agg(c.cursor_id ORDER BY c.cursor_id) INTO cursors
-	FROM iotmq.cursor AS c
+	FROM iotmq_internal.cursor AS c
 	WHERE c.group_id = id AND (one IS NULL OR c.zone_id = one);
 	IF NOT dry_run THEN
 		PERFORM iotmq.cursor_lock_exclude(cursors);
-		IF NOT EXISTS (SELECT FROM iotmq.consumer_group AS g WHERE g.group_id = id)
-			OR NOT EXISTS (SELECT FROM iotmq.zone AS z WHERE z.zone_id = one) AND one IS NOT NULL
+		IF NOT EXISTS (SELECT FROM iotmq_internal.consumer_group AS g WHERE g.group_id = id)
+			OR NOT EXISTS (SELECT FROM iotmq_internal.zone AS z WHERE z.zone_id = one) AND one IS NOT NULL
 		THEN
 			RAISE EXCEPTION 'consumer group "%" of topic "%" was dropped%', consumer_group, topic,
 					CASE WHEN one IS NOT NULL THEN format(' in zone "%s"', zone) END
@@ -101,8 +101,8 @@ BEGIN
 	SELECT s.*
 	FROM (
 		SELECT c.cursor_id, iotmq.offset_at(c.zone_id, to_time) AS target
-		FROM iotmq.cursor AS c
-		JOIN iotmq.zone AS z USING (zone_id)
+		FROM iotmq_internal.cursor AS c
+		JOIN iotmq_internal.zone AS z USING (zone_id)
 		WHERE c.cursor_id = ANY (cursors)
 		ORDER BY z.zone
 	) AS c

@@ -73,7 +73,7 @@ BEGIN
 			body bytea,
 			properties jsonb
 		) PARTITION BY LIST (zone)', topic);
-		INSERT INTO iotmq.topic (topic, table_name, retention, segment_interval,
+		INSERT INTO iotmq_internal.topic (topic, table_name, retention, segment_interval,
 			retention_policy, max_retention, device_index)
 		VALUES (topic, format('iotmq_topic.%I', topic)::regclass, retention, segment_interval,
 			retention_policy, max_retention, device_index);
@@ -108,15 +108,15 @@ CREATE FUNCTION iotmq.alter_topic(topic text, retention interval DEFAULT NULL,
 AS $$
 DECLARE
 	id int := iotmq.call_hold_topic(topic);
-	old iotmq.topic;
+	old iotmq_internal.topic;
 BEGIN
-	SELECT t.* INTO STRICT old FROM iotmq.topic AS t WHERE t.topic_id = id;
+	SELECT t.* INTO STRICT old FROM iotmq_internal.topic AS t WHERE t.topic_id = id;
 	PERFORM iotmq.topic_check_retention(
 		coalesce(alter_topic.retention, old.retention),
 		coalesce(alter_topic.segment_interval, old.segment_interval),
 		coalesce(alter_topic.retention_policy, old.retention_policy),
 		coalesce(alter_topic.max_retention, old.max_retention));
-	UPDATE iotmq.topic AS t
+	UPDATE iotmq_internal.topic AS t
 	SET retention = coalesce(alter_topic.retention, old.retention),
 		segment_interval = coalesce(alter_topic.segment_interval, old.segment_interval),
 		retention_policy = coalesce(alter_topic.retention_policy, old.retention_policy),
@@ -144,7 +144,7 @@ BEGIN
 	END IF;
 	id := iotmq.call_hold_topic(topic);
 	SELECT string_agg(format('"%s"', g.consumer_group), ', ' ORDER BY g.consumer_group) INTO groups
-	FROM iotmq.consumer_group AS g
+	FROM iotmq_internal.consumer_group AS g
 	WHERE g.topic_id = id;
 	IF groups IS NOT NULL AND NOT force THEN
 		RAISE EXCEPTION 'topic "%" still has consumer groups', topic
@@ -155,20 +155,20 @@ BEGIN
 	-- from all zones at once: see cursor_lock.c
 	PERFORM iotmq.cursor_lock_exclude(
 		(SELECT coalesce(array_agg(c.cursor_id ORDER BY c.cursor_id), '{}')
-			FROM iotmq.cursor AS c
-			JOIN iotmq.zone AS z USING (zone_id)
+			FROM iotmq_internal.cursor AS c
+			JOIN iotmq_internal.zone AS z USING (zone_id)
 			WHERE z.topic_id = id),
-		(SELECT coalesce(array_agg(z.zone_id ORDER BY z.zone_id), '{}') FROM iotmq.zone AS z WHERE z.topic_id = id));
+		(SELECT coalesce(array_agg(z.zone_id ORDER BY z.zone_id), '{}') FROM iotmq_internal.zone AS z WHERE z.topic_id = id));
 	-- what the groups know of their zones counts, too
-	PERFORM iotmq.zone_note_past(z.zone_id) FROM iotmq.zone AS z WHERE z.topic_id = id;
+	PERFORM iotmq.zone_note_past(z.zone_id) FROM iotmq_internal.zone AS z WHERE z.topic_id = id;
 	PERFORM iotmq.drop_group(topic, g.consumer_group, force)
-	FROM iotmq.consumer_group AS g
+	FROM iotmq_internal.consumer_group AS g
 	WHERE g.topic_id = id;
 	PERFORM iotmq.drop_zone(topic, z.zone, force)
-	FROM iotmq.zone AS z
+	FROM iotmq_internal.zone AS z
 	WHERE z.topic_id = id;
 	PERFORM iotmq.zone_drop_table(format('iotmq_topic.%I', topic), force);
-	DELETE FROM iotmq.topic AS t WHERE t.topic_id = id;
+	DELETE FROM iotmq_internal.topic AS t WHERE t.topic_id = id;
 	PERFORM iotmq.access_tidy();
 END
 $$;

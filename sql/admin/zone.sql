@@ -38,17 +38,17 @@ BEGIN
 	PERFORM iotmq.call_check_name('zone', zone);
 	-- groups must not come or go meanwhile
 	id := iotmq.call_hold_topic(topic);
-	SELECT t.table_name INTO STRICT root FROM iotmq.topic AS t WHERE t.topic_id = id;
-	IF EXISTS (SELECT FROM iotmq.zone AS z WHERE z.topic_id = id AND z.zone = add_zone.zone) THEN
+	SELECT t.table_name INTO STRICT root FROM iotmq_internal.topic AS t WHERE t.topic_id = id;
+	IF EXISTS (SELECT FROM iotmq_internal.zone AS z WHERE z.topic_id = id AND z.zone = add_zone.zone) THEN
 		RAISE EXCEPTION 'zone "%" of topic "%" already exists', zone, topic
 			USING ERRCODE = 'duplicate_object';
 	END IF;
 
 	first := 1 + coalesce((
 		SELECT p.last_offset
-		FROM iotmq.past_zone AS p
+		FROM iotmq_internal.past_zone AS p
 		WHERE p.topic = add_zone.topic AND p.zone = add_zone.zone), 0);
-	new_zone := nextval('iotmq.zone_zone_id_seq');
+	new_zone := nextval('iotmq_internal.zone_zone_id_seq');
 	name := format('iotmq_topic._zone_%s', new_zone);
 	EXECUTE format('CREATE SEQUENCE %s_offset START %s', name, first);
 	EXECUTE format('CREATE TABLE %s (LIKE %s) PARTITION BY RANGE (published_at)', name, root);
@@ -65,7 +65,7 @@ BEGIN
 	EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES IN (%L)', root, name, zone);
 	EXECUTE format('COMMENT ON TABLE %s IS %L', name, format('zone %s of topic %s', zone, topic));
 
-	INSERT INTO iotmq.zone (zone_id, topic_id, zone, table_name, offset_sequence, earliest_offset)
+	INSERT INTO iotmq_internal.zone (zone_id, topic_id, zone, table_name, offset_sequence, earliest_offset)
 		OVERRIDING SYSTEM VALUE
 	VALUES (new_zone, id, zone, name::regclass, (name || '_offset')::regclass, first);
 	-- whoever may publish to all zones may to this one
@@ -79,10 +79,10 @@ BEGIN
 	END LOOP;
 	PERFORM iotmq.segment_make_until(new_zone, clock_timestamp(),
 		clock_timestamp() + iotmq.segment_ahead(t.segment_interval))
-	FROM iotmq.topic AS t
+	FROM iotmq_internal.topic AS t
 	WHERE t.topic_id = id;
 	PERFORM iotmq.cursor_create(g.group_id, new_zone, first)
-	FROM iotmq.consumer_group AS g
+	FROM iotmq_internal.consumer_group AS g
 	WHERE g.topic_id = id
 	ORDER BY g.group_id;
 END
@@ -100,15 +100,15 @@ DECLARE
 	reader record;
 BEGIN
 	SELECT g.consumer_group, n.letters INTO reader
-	FROM iotmq.cursor AS c
-	JOIN iotmq.consumer_group AS g USING (group_id)
-	CROSS JOIN LATERAL (SELECT count(*) AS letters FROM iotmq.dead_message AS d WHERE d.cursor_id = c.cursor_id) AS n
+	FROM iotmq_internal.cursor AS c
+	JOIN iotmq_internal.consumer_group AS g USING (group_id)
+	CROSS JOIN LATERAL (SELECT count(*) AS letters FROM iotmq_internal.dead_message AS d WHERE d.cursor_id = c.cursor_id) AS n
 	WHERE c.zone_id = id
 		AND (n.letters > 0
 			OR iotmq.count_ready(c.cursor_id) > 0
-			OR EXISTS (SELECT FROM iotmq.redelivery AS r WHERE r.cursor_id = c.cursor_id)
-			OR EXISTS (SELECT FROM iotmq.lease AS l
-				JOIN iotmq.cursor_state AS p ON p.cursor_id = c.cursor_id AND p.oldest_lease <= l.lease_id
+			OR EXISTS (SELECT FROM iotmq_internal.redelivery AS r WHERE r.cursor_id = c.cursor_id)
+			OR EXISTS (SELECT FROM iotmq_internal.lease AS l
+				JOIN iotmq_internal.cursor_state AS p ON p.cursor_id = c.cursor_id AND p.oldest_lease <= l.lease_id
 				WHERE l.lease_id >= iotmq.lease_first(c.cursor_id)
 					AND l.lease_id < iotmq.lease_first(c.cursor_id + 1)))
 	ORDER BY n.letters > 0, g.consumer_group
@@ -136,8 +136,8 @@ DECLARE
 	last bigint;
 BEGIN
 	SELECT t.topic, z.zone, k.oid::regclass AS offset_sequence INTO past
-	FROM iotmq.zone AS z
-	JOIN iotmq.topic AS t USING (topic_id)
+	FROM iotmq_internal.zone AS z
+	JOIN iotmq_internal.topic AS t USING (topic_id)
 	LEFT JOIN pg_class AS k ON k.oid = z.offset_sequence
 	WHERE z.zone_id = zone_note_past.zone_id;
 	IF past.offset_sequence IS NOT NULL THEN
@@ -145,7 +145,7 @@ BEGIN
 	END IF;
 	BEGIN
 		SELECT max(b.highest) INTO written
-		FROM iotmq.segment AS s
+		FROM iotmq_internal.segment AS s
 		JOIN pg_class AS k ON k.oid = s.table_name
 		CROSS JOIN LATERAL iotmq.segment_bounds(s.table_name) AS b
 		WHERE s.zone_id = zone_note_past.zone_id;
@@ -153,13 +153,13 @@ BEGIN
 		written := NULL;		-- somebody has changed the table's columns
 	END;
 	last := greatest(drawn, written,
-		(SELECT max(s.last_offset) FROM iotmq.segment AS s WHERE s.zone_id = zone_note_past.zone_id),
+		(SELECT max(s.last_offset) FROM iotmq_internal.segment AS s WHERE s.zone_id = zone_note_past.zone_id),
 		(SELECT max(greatest(p.next_offset, p.stable_offset)) - 1
-			FROM iotmq.cursor AS c
-			JOIN iotmq.cursor_state AS p USING (cursor_id)
+			FROM iotmq_internal.cursor AS c
+			JOIN iotmq_internal.cursor_state AS p USING (cursor_id)
 			WHERE c.zone_id = zone_note_past.zone_id));
 	IF last > 0 THEN
-		INSERT INTO iotmq.past_zone AS p (topic, zone, last_offset)
+		INSERT INTO iotmq_internal.past_zone AS p (topic, zone, last_offset)
 		VALUES (past.topic, past.zone, last)
 		ON CONFLICT ON CONSTRAINT past_zone_pkey
 		DO UPDATE SET last_offset = greatest(p.last_offset, excluded.last_offset);
@@ -186,20 +186,20 @@ BEGIN
 	END IF;
 	PERFORM iotmq.call_hold_topic(topic);
 	id := iotmq.call_zone_id(topic, zone);	-- unless it was dropped meanwhile
-	SELECT z.table_name INTO old_table FROM iotmq.zone AS z WHERE z.zone_id = id FOR UPDATE;
+	SELECT z.table_name INTO old_table FROM iotmq_internal.zone AS z WHERE z.zone_id = id FOR UPDATE;
 	SELECT coalesce(array_agg(c.cursor_id ORDER BY c.cursor_id), '{}') INTO cursors
-	FROM iotmq.cursor AS c
+	FROM iotmq_internal.cursor AS c
 	WHERE c.zone_id = id;
 	PERFORM iotmq.cursor_lock_exclude(cursors, ARRAY[id]);
-	PERFORM FROM iotmq.cursor_state AS p WHERE p.cursor_id = ANY (cursors) ORDER BY p.cursor_id FOR UPDATE;
+	PERFORM FROM iotmq_internal.cursor_state AS p WHERE p.cursor_id = ANY (cursors) ORDER BY p.cursor_id FOR UPDATE;
 	IF NOT force THEN
 		PERFORM iotmq.zone_require_done(topic, zone);
 	END IF;
 	PERFORM iotmq.zone_note_past(id);
 	PERFORM iotmq.cursor_drop(one) FROM unnest(cursors) AS one;
-	DELETE FROM iotmq.segment AS s WHERE s.zone_id = id;
-	DELETE FROM iotmq.zone_gap AS g WHERE g.zone_id = id;
-	DELETE FROM iotmq.zone AS z WHERE z.zone_id = id;
+	DELETE FROM iotmq_internal.segment AS s WHERE s.zone_id = id;
+	DELETE FROM iotmq_internal.zone_gap AS g WHERE g.zone_id = id;
+	DELETE FROM iotmq_internal.zone AS z WHERE z.zone_id = id;
 	IF EXISTS (SELECT FROM pg_class AS k WHERE k.oid = old_table) THEN
 		PERFORM iotmq.zone_drop_table(old_table::text, force);
 	END IF;

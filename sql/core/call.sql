@@ -48,7 +48,7 @@ BEGIN
 	IF topic IS NULL THEN
 		RAISE EXCEPTION 'topic must not be NULL' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
-	SELECT t.topic_id INTO id FROM iotmq.topic AS t WHERE t.topic = call_topic_id.topic;
+	SELECT t.topic_id INTO id FROM iotmq_internal.topic AS t WHERE t.topic = call_topic_id.topic;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'topic "%" does not exist', topic
 			USING ERRCODE = 'undefined_object',
@@ -71,7 +71,7 @@ DECLARE
 	id int;
 BEGIN
 	LOOP
-		UPDATE iotmq.topic AS t
+		UPDATE iotmq_internal.topic AS t
 		SET topic = t.topic
 		WHERE t.topic = call_hold_topic.topic
 		RETURNING t.topic_id INTO id;
@@ -97,7 +97,7 @@ BEGIN
 		RAISE EXCEPTION 'zone must not be NULL' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
 	SELECT z.zone_id INTO id
-	FROM iotmq.zone AS z
+	FROM iotmq_internal.zone AS z
 	WHERE z.topic_id = topic_of_zone AND z.zone = call_zone_id.zone;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'zone "%" of topic "%" does not exist', zone, topic
@@ -115,7 +115,7 @@ CREATE FUNCTION iotmq.topic_table(topic text) RETURNS regclass
 	LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT t.table_name FROM iotmq.topic AS t WHERE t.topic_id = iotmq.call_topic_id(topic_table.topic)
+	SELECT t.table_name FROM iotmq_internal.topic AS t WHERE t.topic_id = iotmq.call_topic_id(topic_table.topic)
 $$;
 COMMENT ON FUNCTION iotmq.topic_table IS 'the table of a topic, for SQL over its history';
 
@@ -124,7 +124,7 @@ CREATE FUNCTION iotmq.zone_table(topic text, zone text) RETURNS regclass
 	SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT z.table_name
-	FROM iotmq.zone AS z
+	FROM iotmq_internal.zone AS z
 	WHERE z.zone_id = iotmq.call_zone_id(zone_table.topic, zone_table.zone)
 $$;
 COMMENT ON FUNCTION iotmq.zone_table IS 'the table of a zone, to COPY messages into';
@@ -142,7 +142,7 @@ BEGIN
 		RAISE EXCEPTION 'consumer_group must not be NULL' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
 	SELECT g.group_id INTO id
-	FROM iotmq.consumer_group AS g
+	FROM iotmq_internal.consumer_group AS g
 	WHERE g.topic_id = topic_of_group AND g.consumer_group = call_group_id.consumer_group;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'consumer group "%" of topic "%" does not exist', consumer_group, topic

@@ -3,16 +3,25 @@
 \echo Use "CREATE EXTENSION iotmq" to load this file. \quit
 
 CREATE SCHEMA iotmq;
-COMMENT ON SCHEMA iotmq IS 'iotmq: functions, views and catalogs of the message layer';
+COMMENT ON SCHEMA iotmq IS 'iotmq: functions and views of the message layer';
 
 CREATE SCHEMA iotmq_topic;
-COMMENT ON SCHEMA iotmq_topic IS 'iotmq: one table a topic, with its zones and segments';
+COMMENT ON SCHEMA iotmq_topic IS 'iotmq: one table a topic, with its zones';
+
+-- Whoever can name a table can queue a strong lock on it, whatever he may do with it: CREATE
+-- RULE waits for its lock before it asks who the owner is. So what publishers and consumers
+-- lock is in schemas that no grant opens.
+CREATE SCHEMA iotmq_internal;
+COMMENT ON SCHEMA iotmq_internal IS 'iotmq: the catalogs of the message layer; not for users';
+
+CREATE SCHEMA iotmq_segment;
+COMMENT ON SCHEMA iotmq_segment IS 'iotmq: the segments of topics, which hold the messages; not for users';
 
 -- No foreign keys between the catalogs: pg_restore -j loads them in any order, and a
 -- publisher in an old REPEATABLE READ snapshot may have to add a segment.
 
 -- What create_topic was told. One row a topic.
-CREATE TABLE iotmq.topic (
+CREATE TABLE iotmq_internal.topic (
 	topic_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	topic text COLLATE "C" NOT NULL UNIQUE,
 	table_name regclass NOT NULL,
@@ -27,11 +36,11 @@ CREATE TABLE iotmq.topic (
 		ELSE coalesce(max_retention, retention * 4)
 	END) STORED
 );
-COMMENT ON COLUMN iotmq.topic.kept_for IS 'how long retention keeps a message that nobody reads';
-COMMENT ON TABLE iotmq.topic IS 'one row per topic: its table and its retention';
+COMMENT ON COLUMN iotmq_internal.topic.kept_for IS 'how long retention keeps a message that nobody reads';
+COMMENT ON TABLE iotmq_internal.topic IS 'one row per topic: its table and its retention';
 
 -- One row a zone. floor_time, floor_xid, seal_* belong to sealing (see segment.sql).
-CREATE TABLE iotmq.zone (
+CREATE TABLE iotmq_internal.zone (
 	zone_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	topic_id int NOT NULL,
 	zone text COLLATE "C" NOT NULL,
@@ -43,11 +52,11 @@ CREATE TABLE iotmq.zone (
 	seal_xid xid8,
 	UNIQUE (topic_id, zone)
 );
-COMMENT ON TABLE iotmq.zone IS 'one row per zone of a topic: its table, its offset sequence, its earliest offset';
+COMMENT ON TABLE iotmq_internal.zone IS 'one row per zone of a topic: its table, its offset sequence, its earliest offset';
 
 -- Offsets that never came to be, between the last row before a recovery and the first offset
 -- of the epoch after it: see src/log/epoch.c.
-CREATE TABLE iotmq.zone_gap (
+CREATE TABLE iotmq_internal.zone_gap (
 	zone_id int NOT NULL,
 	epoch int NOT NULL,
 	first_offset bigint NOT NULL,
@@ -55,11 +64,11 @@ CREATE TABLE iotmq.zone_gap (
 	began_at timestamptz,
 	PRIMARY KEY (zone_id, epoch)
 );
-COMMENT ON TABLE iotmq.zone_gap IS 'one row per epoch of a zone that did not go on where the last one ended';
+COMMENT ON TABLE iotmq_internal.zone_gap IS 'one row per epoch of a zone that did not go on where the last one ended';
 
 -- One row a segment. first_offset, last_offset and bytes are known once it is sealed;
 -- both NULL in a sealed one: it is empty.
-CREATE TABLE iotmq.segment (
+CREATE TABLE iotmq_internal.segment (
 	zone_id int NOT NULL,
 	from_time timestamptz NOT NULL,
 	to_time timestamptz NOT NULL CHECK (from_time < to_time),
@@ -70,9 +79,9 @@ CREATE TABLE iotmq.segment (
 	bytes bigint,
 	PRIMARY KEY (zone_id, from_time)
 );
-COMMENT ON TABLE iotmq.segment IS 'one row per segment: a time slice of a zone, dropped whole by retention';
+COMMENT ON TABLE iotmq_internal.segment IS 'one row per segment: a time slice of a zone, dropped whole by retention';
 
-CREATE TABLE iotmq.consumer_group (
+CREATE TABLE iotmq_internal.consumer_group (
 	group_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	topic_id int NOT NULL,
 	consumer_group text COLLATE "C" NOT NULL,
@@ -87,50 +96,50 @@ CREATE TABLE iotmq.consumer_group (
 	created_at timestamptz NOT NULL DEFAULT now(),
 	UNIQUE (topic_id, consumer_group)
 );
-COMMENT ON TABLE iotmq.consumer_group IS 'one row per consumer group: what it reads and how failures are retried';
-COMMENT ON COLUMN iotmq.consumer_group.tags IS 'the tags delivered; NULL: all';
+COMMENT ON TABLE iotmq_internal.consumer_group IS 'one row per consumer group: what it reads and how failures are retried';
+COMMENT ON COLUMN iotmq_internal.consumer_group.tags IS 'the tags delivered; NULL: all';
 
 -- Which cursor belongs to a group in a zone. Its id is part of every lease id, and has the
 -- node and one of its numbers: see group/cursor.sql.
-CREATE TABLE iotmq.cursor (
+CREATE TABLE iotmq_internal.cursor (
 	cursor_id int PRIMARY KEY,
 	group_id int NOT NULL,
 	zone_id int NOT NULL,
 	UNIQUE (zone_id, group_id)
 );
-COMMENT ON TABLE iotmq.cursor IS 'one row per group and zone: the id of its cursor';
+COMMENT ON TABLE iotmq_internal.cursor IS 'one row per group and zone: the id of its cursor';
 
-CREATE SEQUENCE iotmq.cursor_number AS int MAXVALUE 16383 CYCLE;
-COMMENT ON SEQUENCE iotmq.cursor_number IS 'internal: numbers for cursors, in turn; those in use are passed over';
+CREATE SEQUENCE iotmq_internal.cursor_number AS int MAXVALUE 16383 CYCLE;
+COMMENT ON SEQUENCE iotmq_internal.cursor_number IS 'internal: numbers for cursors, in turn; those in use are passed over';
 
 -- The lease ids of cursors that were dropped: no later cursor of that id gives them out again.
-CREATE TABLE iotmq.past_cursor (
+CREATE TABLE iotmq_internal.past_cursor (
 	cursor_id int PRIMARY KEY,
 	last_lease bigint NOT NULL
 );
-COMMENT ON TABLE iotmq.past_cursor IS 'one row per cursor that was dropped: the last lease id that it gave out';
+COMMENT ON TABLE iotmq_internal.past_cursor IS 'one row per cursor that was dropped: the last lease id that it gave out';
 
 -- Which of several servers this is, so that lease ids differ. No row: node 0.
-CREATE TABLE iotmq.node (
+CREATE TABLE iotmq_internal.node (
 	node int NOT NULL CHECK (node BETWEEN 0 AND 63),
 	one boolean PRIMARY KEY DEFAULT true CHECK (one)
 );
-COMMENT ON TABLE iotmq.node IS 'the number of this server, which is part of lease ids; no row: 0';
+COMMENT ON TABLE iotmq_internal.node IS 'the number of this server, which is part of lease ids; no row: 0';
 
 -- What was dropped: a zone made anew under the same names goes on above its offsets.
-CREATE TABLE iotmq.past_zone (
+CREATE TABLE iotmq_internal.past_zone (
 	topic text COLLATE "C" NOT NULL,
 	zone text COLLATE "C" NOT NULL,
 	last_offset bigint NOT NULL,
 	PRIMARY KEY (topic, zone)
 );
-COMMENT ON TABLE iotmq.past_zone IS 'one row per zone that was dropped: the last offset that it gave out';
+COMMENT ON TABLE iotmq_internal.past_zone IS 'one row per zone that was dropped: the last offset that it gave out';
 
 -- The moving part of a cursor, one row each, updated once a batch. Its index is
 -- not unique on purpose: a uniqueness check visits every dead version of the
 -- row, which a held-back xmin turns into thousands. New versions stay in the
 -- page (HOT) as long as it has room.
-CREATE TABLE iotmq.cursor_state (
+CREATE TABLE iotmq_internal.cursor_state (
 	cursor_id int NOT NULL,
 	next_offset bigint NOT NULL,
 	stable_offset bigint NOT NULL,
@@ -149,21 +158,21 @@ CREATE TABLE iotmq.cursor_state (
 	dead_letters bigint NOT NULL DEFAULT 0,
 	next_redriven bigint NOT NULL DEFAULT 9223372036854775807
 ) WITH (fillfactor = 20);
-CREATE INDEX cursor_state_cursor_id ON iotmq.cursor_state (cursor_id);
-COMMENT ON TABLE iotmq.cursor_state IS 'where each cursor stands';
-COMMENT ON COLUMN iotmq.cursor_state.sample_offset IS 'with sample_xid, a sample that may settle: see stable.c; 0: none';
-COMMENT ON COLUMN iotmq.cursor_state.oldest_lease IS 'no open lease of this cursor has a smaller id';
-COMMENT ON COLUMN iotmq.cursor_state.next_expiry IS 'no lease of this cursor expires earlier';
-COMMENT ON COLUMN iotmq.cursor_state.next_due IS 'nothing in redelivery of this cursor is due earlier';
-COMMENT ON COLUMN iotmq.cursor_state.redeliveries IS 'how many messages of this cursor are in redelivery';
-COMMENT ON COLUMN iotmq.cursor_state.delivered_total IS 'deliveries by lease since the group was made, repeated ones too';
-COMMENT ON COLUMN iotmq.cursor_state.retried_total IS 'failed attempts that led to another one, since the group was made';
-COMMENT ON COLUMN iotmq.cursor_state.dead_total IS 'messages that became dead letters since the group was made';
-COMMENT ON COLUMN iotmq.cursor_state.dead_letters IS 'how many dead letters of this cursor there are; those redriven are not';
-COMMENT ON COLUMN iotmq.cursor_state.next_redriven IS 'no redriven message below it is without a place: see place.c';
+CREATE INDEX cursor_state_cursor_id ON iotmq_internal.cursor_state (cursor_id);
+COMMENT ON TABLE iotmq_internal.cursor_state IS 'where each cursor stands';
+COMMENT ON COLUMN iotmq_internal.cursor_state.sample_offset IS 'with sample_xid, a sample that may settle: see stable.c; 0: none';
+COMMENT ON COLUMN iotmq_internal.cursor_state.oldest_lease IS 'no open lease of this cursor has a smaller id';
+COMMENT ON COLUMN iotmq_internal.cursor_state.next_expiry IS 'no lease of this cursor expires earlier';
+COMMENT ON COLUMN iotmq_internal.cursor_state.next_due IS 'nothing in redelivery of this cursor is due earlier';
+COMMENT ON COLUMN iotmq_internal.cursor_state.redeliveries IS 'how many messages of this cursor are in redelivery';
+COMMENT ON COLUMN iotmq_internal.cursor_state.delivered_total IS 'deliveries by lease since the group was made, repeated ones too';
+COMMENT ON COLUMN iotmq_internal.cursor_state.retried_total IS 'failed attempts that led to another one, since the group was made';
+COMMENT ON COLUMN iotmq_internal.cursor_state.dead_total IS 'messages that became dead letters since the group was made';
+COMMENT ON COLUMN iotmq_internal.cursor_state.dead_letters IS 'how many dead letters of this cursor there are; those redriven are not';
+COMMENT ON COLUMN iotmq_internal.cursor_state.next_redriven IS 'no redriven message below it is without a place: see place.c';
 
 -- A batch in flight: first to last without holes (offsets NULL), or a list.
-CREATE TABLE iotmq.lease (
+CREATE TABLE iotmq_internal.lease (
 	lease_id bigint PRIMARY KEY,
 	first_offset bigint NOT NULL,
 	last_offset bigint NOT NULL,
@@ -178,19 +187,19 @@ CREATE TABLE iotmq.lease (
 	batch_limit int,
 	devices text[]
 ) WITH (fillfactor = 80);
-COMMENT ON TABLE iotmq.lease IS 'one row per batch in flight';
-COMMENT ON COLUMN iotmq.lease.messages IS 'how many are still open';
-COMMENT ON COLUMN iotmq.lease.redriven IS 'some of them were dead letters: their content is in dead_message';
-COMMENT ON COLUMN iotmq.lease.offsets IS 'NULL: all of first_offset to last_offset';
-COMMENT ON COLUMN iotmq.lease.attempts IS 'of each message; NULL: all 1';
-COMMENT ON COLUMN iotmq.lease.settled IS 'one bit a message, least significant first; NULL: none';
-COMMENT ON COLUMN iotmq.lease.batch_limit IS 'the largest lease these messages may come in; NULL: any';
-COMMENT ON COLUMN iotmq.lease.devices IS 'of each message, in an orderly group; else NULL';
+COMMENT ON TABLE iotmq_internal.lease IS 'one row per batch in flight';
+COMMENT ON COLUMN iotmq_internal.lease.messages IS 'how many are still open';
+COMMENT ON COLUMN iotmq_internal.lease.redriven IS 'some of them were dead letters: their content is in dead_message';
+COMMENT ON COLUMN iotmq_internal.lease.offsets IS 'NULL: all of first_offset to last_offset';
+COMMENT ON COLUMN iotmq_internal.lease.attempts IS 'of each message; NULL: all 1';
+COMMENT ON COLUMN iotmq_internal.lease.settled IS 'one bit a message, least significant first; NULL: none';
+COMMENT ON COLUMN iotmq_internal.lease.batch_limit IS 'the largest lease these messages may come in; NULL: any';
+COMMENT ON COLUMN iotmq_internal.lease.devices IS 'of each message, in an orderly group; else NULL';
 
 -- A message that waits for its next attempt: failed, expired or redriven; in an
 -- orderly group also one that waits for an earlier one of its device. Of a device,
 -- only the first one has a due_at; those behind it have infinity.
-CREATE TABLE iotmq.redelivery (
+CREATE TABLE iotmq_internal.redelivery (
 	cursor_id int NOT NULL,
 	attempt int NOT NULL,
 	due_at timestamptz NOT NULL,
@@ -202,27 +211,27 @@ CREATE TABLE iotmq.redelivery (
 	reason text,
 	deferred boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 80);
-CREATE INDEX redelivery_due ON iotmq.redelivery (cursor_id, due_at, msg_offset);
-CREATE INDEX redelivery_device ON iotmq.redelivery (cursor_id, device_id, msg_offset);
-COMMENT ON TABLE iotmq.redelivery IS 'one row per message that waits for its next attempt';
-COMMENT ON COLUMN iotmq.redelivery.attempt IS 'the number that its next delivery will have';
-COMMENT ON COLUMN iotmq.redelivery.due_at IS 'when it may be delivered; infinity: after another one of its device';
-COMMENT ON COLUMN iotmq.redelivery.not_before IS 'its own delay';
-COMMENT ON COLUMN iotmq.redelivery.redriven IS 'it was a dead letter: its content is in dead_message';
-COMMENT ON COLUMN iotmq.redelivery.batch_limit IS 'the largest lease it may come in; NULL: any';
-COMMENT ON COLUMN iotmq.redelivery.device_id IS 'its device, in an orderly group; else NULL';
-COMMENT ON COLUMN iotmq.redelivery.deferred IS 'it was put aside and never delivered: today''s tags and filter decide when its turn comes';
+CREATE INDEX redelivery_due ON iotmq_internal.redelivery (cursor_id, due_at, msg_offset);
+CREATE INDEX redelivery_device ON iotmq_internal.redelivery (cursor_id, device_id, msg_offset);
+COMMENT ON TABLE iotmq_internal.redelivery IS 'one row per message that waits for its next attempt';
+COMMENT ON COLUMN iotmq_internal.redelivery.attempt IS 'the number that its next delivery will have';
+COMMENT ON COLUMN iotmq_internal.redelivery.due_at IS 'when it may be delivered; infinity: after another one of its device';
+COMMENT ON COLUMN iotmq_internal.redelivery.not_before IS 'its own delay';
+COMMENT ON COLUMN iotmq_internal.redelivery.redriven IS 'it was a dead letter: its content is in dead_message';
+COMMENT ON COLUMN iotmq_internal.redelivery.batch_limit IS 'the largest lease it may come in; NULL: any';
+COMMENT ON COLUMN iotmq_internal.redelivery.device_id IS 'its device, in an orderly group; else NULL';
+COMMENT ON COLUMN iotmq_internal.redelivery.deferred IS 'it was put aside and never delivered: today''s tags and filter decide when its turn comes';
 
 -- Who may consume as which group, see admin/access.sql.
-CREATE TABLE iotmq.consume_grant (
+CREATE TABLE iotmq_internal.consume_grant (
 	group_id int NOT NULL,
 	role regrole NOT NULL,
 	PRIMARY KEY (group_id, role)
 );
-COMMENT ON TABLE iotmq.consume_grant IS 'which roles may consume as which group';
+COMMENT ON TABLE iotmq_internal.consume_grant IS 'which roles may consume as which group';
 
 -- Dead letters: messages that a group gave up, with a copy of their content.
-CREATE TABLE iotmq.dead_message (
+CREATE TABLE iotmq_internal.dead_message (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	cursor_id int NOT NULL,
 	attempts int NOT NULL,
@@ -238,30 +247,30 @@ CREATE TABLE iotmq.dead_message (
 	body bytea,
 	properties jsonb
 );
-CREATE INDEX dead_message_origin ON iotmq.dead_message (cursor_id, msg_offset);
-CREATE INDEX dead_message_redriven ON iotmq.dead_message (cursor_id, msg_offset) WHERE redriven;
-CREATE INDEX dead_message_age ON iotmq.dead_message (cursor_id, dead_at) WHERE NOT redriven;
-COMMENT ON TABLE iotmq.dead_message IS 'one row per message that a group gave up; see the view dead_letter';
-COMMENT ON COLUMN iotmq.dead_message.redriven IS 'on its way again: the content is kept until it is settled';
+CREATE INDEX dead_message_origin ON iotmq_internal.dead_message (cursor_id, msg_offset);
+CREATE INDEX dead_message_redriven ON iotmq_internal.dead_message (cursor_id, msg_offset) WHERE redriven;
+CREATE INDEX dead_message_age ON iotmq_internal.dead_message (cursor_id, dead_at) WHERE NOT redriven;
+COMMENT ON TABLE iotmq_internal.dead_message IS 'one row per message that a group gave up; see the view dead_letter';
+COMMENT ON COLUMN iotmq_internal.dead_message.redriven IS 'on its way again: the content is kept until it is settled';
 
 -- The next statements make pg_dump keep the rows of the catalogs above.
-SELECT pg_catalog.pg_extension_config_dump('iotmq.topic', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.topic_topic_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.zone', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.zone_zone_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.zone_gap', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.segment', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.consumer_group', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.consumer_group_group_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.cursor', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.cursor_number', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.past_cursor', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.node', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.past_zone', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.cursor_state', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.lease', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.redelivery', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.dead_message', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.dead_message_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.consume_grant',
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.topic', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.topic_topic_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.zone', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.zone_zone_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.zone_gap', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.segment', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.consumer_group', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.consumer_group_group_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.cursor', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.cursor_number', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.past_cursor', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.node', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.past_zone', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.cursor_state', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.lease', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.redelivery', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.dead_message', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.dead_message_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.consume_grant',
 	'WHERE role::pg_catalog.oid IN (SELECT r.oid FROM pg_catalog.pg_roles AS r)');

@@ -24,12 +24,12 @@ BEGIN
 	RETURN (
 		SELECT coalesce(sum(iotmq.count_ready(c.cursor_id)
 			+ (SELECT coalesce(sum(l.messages), 0)
-				FROM iotmq.lease AS l
-				JOIN iotmq.cursor_state AS p ON p.cursor_id = c.cursor_id AND p.oldest_lease <= l.lease_id
+				FROM iotmq_internal.lease AS l
+				JOIN iotmq_internal.cursor_state AS p ON p.cursor_id = c.cursor_id AND p.oldest_lease <= l.lease_id
 				WHERE l.lease_id >= iotmq.lease_first(c.cursor_id)
 					AND l.lease_id < iotmq.lease_first(c.cursor_id + 1))
-			+ (SELECT count(*) FROM iotmq.redelivery AS r WHERE r.cursor_id = c.cursor_id)), 0)
-		FROM iotmq.cursor AS c
+			+ (SELECT count(*) FROM iotmq_internal.redelivery AS r WHERE r.cursor_id = c.cursor_id)), 0)
+		FROM iotmq_internal.cursor AS c
 		WHERE c.group_id = id);
 END
 $$;

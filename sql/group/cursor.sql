@@ -1,8 +1,8 @@
 -- Cursors: where a group stands in a zone, made, moved and dropped.
 --
--- A cursor's id is part of every lease id: 6 bits of the node (iotmq.node), then a number of
+-- A cursor's id is part of every lease id: 6 bits of the node (iotmq_internal.node), then a number of
 -- 14 bits. Numbers come in turn, and again once their cursors have been dropped: the new
--- cursor's lease ids begin above the old one's (iotmq.past_cursor).
+-- cursor's lease ids begin above the old one's (iotmq_internal.past_cursor).
 --
 -- Who moves or drops a cursor has excluded its users before: see cursor_lock.c.
 
@@ -17,22 +17,22 @@ DECLARE
 	new_cursor int;
 	last_lease bigint;
 BEGIN
-	LOCK TABLE iotmq.node IN ROW SHARE MODE;	-- see set_node
-	first := coalesce((SELECT n.node FROM iotmq.node AS n), 0) << 14;
+	LOCK TABLE iotmq_internal.node IN ROW SHARE MODE;	-- see set_node
+	first := coalesce((SELECT n.node FROM iotmq_internal.node AS n), 0) << 14;
 	FOR try IN 1..16383 LOOP
-		new_cursor := first + nextval('iotmq.cursor_number');
-		INSERT INTO iotmq.cursor (cursor_id, group_id, zone_id)
+		new_cursor := first + nextval('iotmq_internal.cursor_number');
+		INSERT INTO iotmq_internal.cursor (cursor_id, group_id, zone_id)
 		VALUES (new_cursor, cursor_create.group_id, cursor_create.zone_id)
 		ON CONFLICT (cursor_id) DO NOTHING;
 		CONTINUE WHEN NOT FOUND;
-		last_lease := coalesce((SELECT p.last_lease FROM iotmq.past_cursor AS p WHERE p.cursor_id = new_cursor), 0);
+		last_lease := coalesce((SELECT p.last_lease FROM iotmq_internal.past_cursor AS p WHERE p.cursor_id = new_cursor), 0);
 		IF iotmq.lease_left(new_cursor, last_lease) > 1000000000 THEN
-			INSERT INTO iotmq.cursor_state (cursor_id, next_offset, stable_offset, last_lease, oldest_lease)
+			INSERT INTO iotmq_internal.cursor_state (cursor_id, next_offset, stable_offset, last_lease, oldest_lease)
 			VALUES (new_cursor, cursor_create.next_offset, 0, last_lease, last_lease + 1);
 			RETURN;
 		END IF;
 		-- its ids are used up, after a clock that was wrong
-		DELETE FROM iotmq.cursor AS c WHERE c.cursor_id = new_cursor;
+		DELETE FROM iotmq_internal.cursor AS c WHERE c.cursor_id = new_cursor;
 	END LOOP;
 	RAISE EXCEPTION 'all 16383 cursors of this database are in use'
 		USING ERRCODE = 'program_limit_exceeded',
@@ -49,16 +49,16 @@ CREATE FUNCTION iotmq.cursor_drop(cursor_id int) RETURNS void
 AS $$
 	SELECT iotmq.lease_void(cursor_drop.cursor_id);
 	WITH past AS (
-		DELETE FROM iotmq.cursor_state AS p
+		DELETE FROM iotmq_internal.cursor_state AS p
 		WHERE p.cursor_id = cursor_drop.cursor_id
 		RETURNING p.cursor_id, p.last_lease
 	)
-	INSERT INTO iotmq.past_cursor AS p (cursor_id, last_lease)
+	INSERT INTO iotmq_internal.past_cursor AS p (cursor_id, last_lease)
 	SELECT past.cursor_id, past.last_lease FROM past WHERE past.last_lease > 0
 	ON CONFLICT (cursor_id) DO UPDATE SET last_lease = greatest(p.last_lease, excluded.last_lease);
-	DELETE FROM iotmq.redelivery AS r WHERE r.cursor_id = cursor_drop.cursor_id;
-	DELETE FROM iotmq.dead_message AS d WHERE d.cursor_id = cursor_drop.cursor_id;
-	DELETE FROM iotmq.cursor AS c WHERE c.cursor_id = cursor_drop.cursor_id;
+	DELETE FROM iotmq_internal.redelivery AS r WHERE r.cursor_id = cursor_drop.cursor_id;
+	DELETE FROM iotmq_internal.dead_message AS d WHERE d.cursor_id = cursor_drop.cursor_id;
+	DELETE FROM iotmq_internal.cursor AS c WHERE c.cursor_id = cursor_drop.cursor_id;
 $$;
 COMMENT ON FUNCTION iotmq.cursor_drop IS 'internal: a group reads a zone no longer';
 
@@ -69,14 +69,14 @@ CREATE FUNCTION iotmq.cursor_move(cursor_id int, next_offset bigint) RETURNS voi
 	SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT iotmq.lease_void(cursor_move.cursor_id);
-	DELETE FROM iotmq.redelivery AS r WHERE r.cursor_id = cursor_move.cursor_id;
+	DELETE FROM iotmq_internal.redelivery AS r WHERE r.cursor_id = cursor_move.cursor_id;
 	WITH dead AS (
-		UPDATE iotmq.dead_message AS d
+		UPDATE iotmq_internal.dead_message AS d
 		SET redriven = false
 		WHERE d.cursor_id = cursor_move.cursor_id AND d.redriven
 		RETURNING d.id
 	)
-	UPDATE iotmq.cursor_state AS p
+	UPDATE iotmq_internal.cursor_state AS p
 	SET next_offset = cursor_move.next_offset,
 		next_expiry = 'infinity',
 		next_due = 'infinity',

@@ -17,10 +17,10 @@ SELECT
 	d.attempts,
 	d.reason,
 	d.dead_at
-FROM iotmq.dead_message AS d
-JOIN iotmq.cursor AS c USING (cursor_id)
-JOIN iotmq.consumer_group AS g USING (group_id)
-JOIN iotmq.topic AS t USING (topic_id)
+FROM iotmq_internal.dead_message AS d
+JOIN iotmq_internal.cursor AS c USING (cursor_id)
+JOIN iotmq_internal.consumer_group AS g USING (group_id)
+JOIN iotmq_internal.topic AS t USING (topic_id)
 WHERE NOT d.redriven AND iotmq.access_may_consume_as(g.group_id);
 COMMENT ON VIEW iotmq.dead_letter IS 'messages that a group gave up, with their content';
 COMMENT ON COLUMN iotmq.dead_letter.id IS 'the dead letter, for redrive and purge_dead_letters';

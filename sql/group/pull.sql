@@ -42,7 +42,7 @@ BEGIN
 			WHERE device_id = $1 AND published_at >= $2 AND published_at < $3
 			ORDER BY msg_offset DESC LIMIT $4)', z.table_name), ' UNION ALL ')
 	INTO zones
-	FROM iotmq.zone AS z
+	FROM iotmq_internal.zone AS z
 	WHERE z.topic_id = id AND (pull_device_as_owner.zone IS NULL OR z.zone = pull_device_as_owner.zone);
 	IF zones IS NULL THEN
 		RETURN;

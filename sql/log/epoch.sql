@@ -1,11 +1,11 @@
 -- Epochs: no offset is given out twice, whatever a recovery lost. See src/log/epoch.c.
 
 -- The epoch + 1; every recovery resets it, which means that it has to be found out anew.
-CREATE UNLOGGED SEQUENCE iotmq.epoch;
-COMMENT ON SEQUENCE iotmq.epoch IS 'internal: the epoch that offsets are given out in, plus 1';
-SELECT pg_catalog.setval('iotmq.epoch', 1);
+CREATE UNLOGGED SEQUENCE iotmq_internal.epoch;
+COMMENT ON SEQUENCE iotmq_internal.epoch IS 'internal: the epoch that offsets are given out in, plus 1';
+SELECT pg_catalog.setval('iotmq_internal.epoch', 1);
 
--- epoch_gaps(zone_id): gaps in the offsets that iotmq.zone_gap does not have yet.
+-- epoch_gaps(zone_id): gaps in the offsets that iotmq_internal.zone_gap does not have yet.
 CREATE FUNCTION iotmq.epoch_gaps(zone_id int, OUT epoch int, OUT first_offset bigint,
 		OUT last_before bigint, OUT began_at timestamptz) RETURNS SETOF record
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 1
@@ -18,7 +18,7 @@ CREATE FUNCTION iotmq.epoch_note(zone_id int) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
-	INSERT INTO iotmq.zone_gap (zone_id, epoch, first_offset, last_before, began_at)
+	INSERT INTO iotmq_internal.zone_gap (zone_id, epoch, first_offset, last_before, began_at)
 	SELECT epoch_note.zone_id, g.epoch, g.first_offset, g.last_before, g.began_at
 	FROM iotmq.epoch_gaps(epoch_note.zone_id) AS g
 	WHERE g.began_at IS NOT NULL

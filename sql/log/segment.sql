@@ -36,20 +36,20 @@ CREATE FUNCTION iotmq.segment_create(zone_id int, zone_table regclass,
 	SET default_table_access_method = 'heap'
 AS $$
 DECLARE
-	name text := format('iotmq_topic._zone_%s_p%s', zone_id, to_char(from_time, 'YYYYMMDD_HH24MISS'));
+	name text := format('iotmq_segment._zone_%s_p%s', zone_id, to_char(from_time, 'YYYYMMDD_HH24MISS'));
 BEGIN
 	EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING CONSTRAINTS INCLUDING COMPRESSION
 		INCLUDING STORAGE INCLUDING GENERATED, PRIMARY KEY (msg_offset))', name, zone_table);
 	IF (SELECT t.device_index
-		FROM iotmq.zone AS z
-		JOIN iotmq.topic AS t USING (topic_id)
+		FROM iotmq_internal.zone AS z
+		JOIN iotmq_internal.topic AS t USING (topic_id)
 		WHERE z.zone_id = segment_create.zone_id)
 	THEN
 		EXECUTE format('CREATE INDEX ON %s (device_id, msg_offset)', name);
 	END IF;
 	EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)',
 		zone_table, name, from_time, to_time);
-	INSERT INTO iotmq.segment (zone_id, from_time, to_time, table_name)
+	INSERT INTO iotmq_internal.segment (zone_id, from_time, to_time, table_name)
 	VALUES (zone_id, from_time, to_time, name::regclass);
 END
 $$;
@@ -72,8 +72,8 @@ CREATE FUNCTION iotmq.segment_seal(zone_id int, at timestamptz DEFAULT clock_tim
 	SET lock_timeout = '100ms'
 AS $$
 DECLARE
-	zone iotmq.zone;
-	past iotmq.segment;
+	zone iotmq_internal.zone;
+	past iotmq_internal.segment;
 	new_floor timestamptz;
 	lowest bigint;
 	highest bigint;
@@ -81,11 +81,11 @@ DECLARE
 	sealed int := 0;
 BEGIN
 	SELECT z.* INTO zone
-	FROM iotmq.zone AS z
+	FROM iotmq_internal.zone AS z
 	WHERE z.zone_id = segment_seal.zone_id
 	FOR NO KEY UPDATE SKIP LOCKED;
 	SELECT max(s.to_time) INTO new_floor
-	FROM iotmq.segment AS s
+	FROM iotmq_internal.segment AS s
 	WHERE s.zone_id = segment_seal.zone_id AND NOT s.sealed
 		AND s.to_time <= least(at, clock_timestamp());
 	IF zone.zone_id IS NULL OR new_floor IS NULL THEN
@@ -94,20 +94,20 @@ BEGIN
 
 	IF zone.seal_xid IS NULL AND zone.floor_time < new_floor THEN
 		PERFORM iotmq.zone_lock_change(zone_id);
-		UPDATE iotmq.zone AS z
+		UPDATE iotmq_internal.zone AS z
 		SET floor_time = new_floor, floor_xid = pg_current_xact_id()
 		WHERE z.zone_id = segment_seal.zone_id;
 		RETURN 0;
 	END IF;
 	IF zone.seal_xid IS NULL AND zone.floor_xid <> pg_current_xact_id() THEN
 		zone.seal_xid := iotmq.stable_sample(zone_id);
-		UPDATE iotmq.zone AS z
+		UPDATE iotmq_internal.zone AS z
 		SET seal_xid = zone.seal_xid
 		WHERE z.zone_id = segment_seal.zone_id;
 	END IF;
 	decided := iotmq.stable_is_decided(zone_id, zone.seal_xid);
 	IF decided IS NULL AND zone.seal_xid IS NOT NULL THEN
-		UPDATE iotmq.zone AS z SET seal_xid = NULL WHERE z.zone_id = segment_seal.zone_id;
+		UPDATE iotmq_internal.zone AS z SET seal_xid = NULL WHERE z.zone_id = segment_seal.zone_id;
 	END IF;
 	IF decided IS NOT TRUE THEN
 		RETURN 0;
@@ -115,19 +115,19 @@ BEGIN
 
 	FOR past IN
 		SELECT s.*
-		FROM iotmq.segment AS s
+		FROM iotmq_internal.segment AS s
 		WHERE s.zone_id = segment_seal.zone_id AND NOT s.sealed AND s.to_time <= zone.floor_time
 		ORDER BY s.from_time
 	LOOP
 		SELECT b.lowest, b.highest INTO lowest, highest
 		FROM iotmq.segment_bounds(past.table_name) AS b;
-		UPDATE iotmq.segment AS s
+		UPDATE iotmq_internal.segment AS s
 		SET sealed = true, first_offset = lowest, last_offset = highest,
 			bytes = pg_total_relation_size(past.table_name)
 		WHERE s.zone_id = segment_seal.zone_id AND s.from_time = past.from_time;
 		sealed := sealed + 1;
 	END LOOP;
-	UPDATE iotmq.zone AS z SET seal_xid = NULL WHERE z.zone_id = segment_seal.zone_id;
+	UPDATE iotmq_internal.zone AS z SET seal_xid = NULL WHERE z.zone_id = segment_seal.zone_id;
 	RETURN sealed;
 EXCEPTION WHEN lock_not_available OR undefined_table THEN
 	RETURN 0;					-- somebody is dropping or rewriting a segment

@@ -29,8 +29,8 @@ SELECT a.topic, a.consumer_group, a.alert, a.value, a.threshold, NULL::text AS z
 		CASE a.alert WHEN 'dead_letters' THEN 'dead_letter' ELSE 'consumer_lag' END,
 		a.topic, a.consumer_group) AS look_at
 FROM group_lag AS l
-JOIN iotmq.topic AS t USING (topic)
-JOIN iotmq.consumer_group AS g USING (topic_id, consumer_group)
+JOIN iotmq_internal.topic AS t USING (topic)
+JOIN iotmq_internal.consumer_group AS g USING (topic_id, consumer_group)
 JOIN iotmq.dead_letter_depth AS d USING (topic, consumer_group)
 CROSS JOIN LATERAL (
 	SELECT l.topic, l.consumer_group, 'lag' AS alert, l.lag_messages::text AS value, g.max_lag::text AS threshold
@@ -53,18 +53,18 @@ WHERE l.next_offset > l.end_offset
 UNION ALL
 SELECT t.topic, g.consumer_group, 'due_late', d.due_in::text, d.threshold::text, z.zone,
 	format('SELECT * FROM iotmq.%I WHERE topic = %L AND consumer_group = %L AND zone = %L;', d.seen_in, t.topic, g.consumer_group, z.zone)
-FROM iotmq.cursor AS c
-JOIN iotmq.cursor_state AS p USING (cursor_id)
-JOIN iotmq.consumer_group AS g USING (group_id)
-JOIN iotmq.zone AS z USING (zone_id)
-JOIN iotmq.topic AS t ON t.topic_id = z.topic_id
+FROM iotmq_internal.cursor AS c
+JOIN iotmq_internal.cursor_state AS p USING (cursor_id)
+JOIN iotmq_internal.consumer_group AS g USING (group_id)
+JOIN iotmq_internal.zone AS z USING (zone_id)
+JOIN iotmq_internal.topic AS t ON t.topic_id = z.topic_id
 CROSS JOIN LATERAL (
 	SELECT 'in_flight' AS seen_in, max(l.deadline) - now() AS due_in, g.invisible_for + interval '1 day' AS threshold
-	FROM iotmq.lease AS l
+	FROM iotmq_internal.lease AS l
 	WHERE p.oldest_lease > 0 AND l.lease_id >= greatest(p.oldest_lease, iotmq.lease_first(c.cursor_id)) AND l.lease_id < iotmq.lease_first(c.cursor_id + 1)
 	UNION ALL
 	SELECT 'consumer_lag', max(r.due_at) - now(), (SELECT max(delay) FROM unnest(g.backoff) AS delay) + interval '1 day'
-	FROM iotmq.redelivery AS r
+	FROM iotmq_internal.redelivery AS r
 	WHERE p.redeliveries > 0 AND r.cursor_id = c.cursor_id AND r.due_at < 'infinity'
 ) AS d
 WHERE d.due_in > d.threshold;

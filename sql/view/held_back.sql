@@ -11,7 +11,7 @@ AS $$
 		FROM pg_locks AS l
 		WHERE l.locktype = 'object' AND l.mode = 'RowExclusiveLock' AND l.granted
 			AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
-			AND l.classid = 'iotmq.zone'::regclass AND l.objsubid IN (1, 2)
+			AND l.classid = 'iotmq_internal.zone'::regclass AND l.objsubid IN (1, 2)
 	)
 	SELECT l.zone_id, a.pid, a.backend_xid, a.xact_start, a.application_name
 	FROM publisher AS l
@@ -38,8 +38,8 @@ SELECT
 	h.since,
 	h.application_name
 FROM iotmq.held_back_holders() AS h
-JOIN iotmq.zone AS z USING (zone_id)
-JOIN iotmq.topic AS t USING (topic_id)
+JOIN iotmq_internal.zone AS z USING (zone_id)
+JOIN iotmq_internal.topic AS t USING (topic_id)
 CROSS JOIN LATERAL iotmq.overview_zone_offsets(z.zone_id) AS o
 WHERE o.end_offset IS NOT NULL;
 COMMENT ON VIEW iotmq.held_back IS 'the open transactions that published to a zone and hold its stable offset back';

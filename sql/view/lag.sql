@@ -30,12 +30,12 @@ SELECT
 		WHEN l.attempts IS NULL THEN 1
 		ELSE (SELECT max(attempt) FROM unnest(l.attempts) AS attempt)
 	END AS attempt
-FROM iotmq.lease AS l
-JOIN iotmq.cursor AS c ON c.cursor_id = iotmq.lease_cursor(l.lease_id)
-JOIN iotmq.cursor_state AS p ON p.cursor_id = c.cursor_id AND p.oldest_lease <= l.lease_id
-JOIN iotmq.consumer_group AS g USING (group_id)
-JOIN iotmq.zone AS z USING (zone_id)
-JOIN iotmq.topic AS t ON t.topic_id = z.topic_id;
+FROM iotmq_internal.lease AS l
+JOIN iotmq_internal.cursor AS c ON c.cursor_id = iotmq.lease_cursor(l.lease_id)
+JOIN iotmq_internal.cursor_state AS p ON p.cursor_id = c.cursor_id AND p.oldest_lease <= l.lease_id
+JOIN iotmq_internal.consumer_group AS g USING (group_id)
+JOIN iotmq_internal.zone AS z USING (zone_id)
+JOIN iotmq_internal.topic AS t ON t.topic_id = z.topic_id;
 COMMENT ON VIEW iotmq.in_flight IS 'the open leases of every group';
 COMMENT ON COLUMN iotmq.in_flight.lease_id IS 'the lease';
 COMMENT ON COLUMN iotmq.in_flight.topic IS 'the topic';
@@ -136,17 +136,17 @@ WITH dead AS (
 		min(d.oldest_dead_at) AS oldest_dead_at,
 		max(d.newest_dead_at) AS newest_dead_at,
 		sum(d.dead_last_hour)::bigint AS dead_last_hour
-	FROM iotmq.cursor_state AS p
-	JOIN iotmq.cursor AS c USING (cursor_id)
+	FROM iotmq_internal.cursor_state AS p
+	JOIN iotmq_internal.cursor AS c USING (cursor_id)
 	CROSS JOIN LATERAL (
 		SELECT
-			(SELECT m.dead_at FROM iotmq.dead_message AS m
+			(SELECT m.dead_at FROM iotmq_internal.dead_message AS m
 			WHERE m.cursor_id = p.cursor_id AND NOT m.redriven
 			ORDER BY m.dead_at LIMIT 1) AS oldest_dead_at,
-			(SELECT m.dead_at FROM iotmq.dead_message AS m
+			(SELECT m.dead_at FROM iotmq_internal.dead_message AS m
 			WHERE m.cursor_id = p.cursor_id AND NOT m.redriven
 			ORDER BY m.dead_at DESC LIMIT 1) AS newest_dead_at,
-			(SELECT count(*) FROM iotmq.dead_message AS m
+			(SELECT count(*) FROM iotmq_internal.dead_message AS m
 			WHERE m.cursor_id = p.cursor_id AND NOT m.redriven
 				AND m.dead_at > statement_timestamp() - interval '1 hour') AS dead_last_hour
 	) AS d
@@ -160,8 +160,8 @@ SELECT
 	d.oldest_dead_at,
 	d.newest_dead_at,
 	coalesce(d.dead_last_hour, 0) AS dead_last_hour
-FROM iotmq.consumer_group AS g
-JOIN iotmq.topic AS t USING (topic_id)
+FROM iotmq_internal.consumer_group AS g
+JOIN iotmq_internal.topic AS t USING (topic_id)
 LEFT JOIN dead AS d USING (group_id);
 COMMENT ON VIEW iotmq.dead_letter_depth IS 'how many dead letters every group has';
 COMMENT ON COLUMN iotmq.dead_letter_depth.topic IS 'the topic';

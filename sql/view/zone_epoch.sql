@@ -7,11 +7,11 @@ SELECT
 	g.first_offset,
 	g.last_before,
 	g.began_at
-FROM iotmq.zone AS z
-JOIN iotmq.topic AS t USING (topic_id)
+FROM iotmq_internal.zone AS z
+JOIN iotmq_internal.topic AS t USING (topic_id)
 CROSS JOIN LATERAL (
 	SELECT n.epoch, n.first_offset, n.last_before, n.began_at
-	FROM iotmq.zone_gap AS n
+	FROM iotmq_internal.zone_gap AS n
 	WHERE n.zone_id = z.zone_id
 	UNION ALL
 	SELECT f.epoch, f.first_offset, f.last_before, f.began_at

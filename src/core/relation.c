@@ -1,5 +1,5 @@
 /*
- * relation.c - the tables and indexes of the schema iotmq, by number.
+ * relation.c - the tables and indexes of the schema iotmq_internal, by number.
  *
  * Looked up by name when first asked for, and again after an invalidation message of any
  * of them: what REINDEX CONCURRENTLY, a rename or DROP EXTENSION makes of them is known
@@ -133,7 +133,7 @@ look_up(void)
 
 	if (known)
 		return;
-	schema = iotmq_relation_schema();
+	schema = get_namespace_oid("iotmq_internal", false);
 	for (int i = 0; i < CATALOGS; i++)
 		tables[i] = get_relname_relid(table_names[i], schema);
 	for (int i = 0; i < CATALOG_INDEXES; i++)

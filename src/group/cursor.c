@@ -1,5 +1,5 @@
 /*
- * cursor.c - where a group stands in a zone: one row of iotmq.cursor_state.
+ * cursor.c - where a group stands in a zone: one row of iotmq_internal.cursor_state.
  *
  * The struct CursorState mirrors the row (all columns NOT NULL and of fixed length).
  * Whoever claims, voids or commits holds the row's lock to the end of the transaction:

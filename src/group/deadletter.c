@@ -1,5 +1,5 @@
 /*
- * deadletter.c - messages given up: a row of iotmq.dead_message each, with a
+ * deadletter.c - messages given up: a row of iotmq_internal.dead_message each, with a
  * copy of the content, since the log drops the original some day.
  *
  * A redriven message keeps its row, marked, until it is settled; if it is given

@@ -34,7 +34,7 @@
 
 /* ---- what a group has: a cursor in each zone, leases, messages that wait ---- */
 
-/* Where a cursor stands: the columns of iotmq.cursor_state, in order. */
+/* Where a cursor stands: the columns of iotmq_internal.cursor_state, in order. */
 typedef struct CursorState
 {
 	int32		cursor_id;
@@ -65,7 +65,7 @@ typedef struct HeldCursor
 	RowWriter	waiting;		/* of redelivery.c, until iotmq_cursor_flush or _release */
 } HeldCursor;
 
-/* A batch in flight: a row of iotmq.lease. */
+/* A batch in flight: a row of iotmq_internal.lease. */
 typedef struct Lease
 {
 	int64		lease_id;
@@ -84,7 +84,7 @@ typedef struct Lease
 	text	  **devices;		/* NULL: not orderly */
 } Lease;
 
-/* A message that waits for another attempt: a row of iotmq.redelivery. */
+/* A message that waits for another attempt: a row of iotmq_internal.redelivery. */
 typedef struct Redelivery
 {
 	int32		cursor_id;
@@ -107,7 +107,7 @@ typedef enum Place				/* of a waiting message among those of its device */
 	PLACE_BEHIND
 } Place;
 
-/* A message given up: a row of iotmq.dead_message, without the content. */
+/* A message given up: a row of iotmq_internal.dead_message, without the content. */
 typedef struct DeadLetter
 {
 	int64		id;

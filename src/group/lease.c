@@ -1,5 +1,5 @@
 /*
- * lease.c - batches in flight: one row of iotmq.lease each.
+ * lease.c - batches in flight: one row of iotmq_internal.lease each.
  *
  * A lease id is positive and has, from the top, 20 bits of the cursor's id (6 of the node
  * and 14 of a number on that node, see sql/group/cursor.sql), then 43 bits of a time in

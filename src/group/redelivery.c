@@ -1,5 +1,5 @@
 /*
- * redelivery.c - messages that wait for another attempt: rows of iotmq.redelivery.
+ * redelivery.c - messages that wait for another attempt: rows of iotmq_internal.redelivery.
  *
  * All changes to a cursor's rows happen while it is held: its state
  * counts them (redeliveries) and knows the earliest time that anything is due

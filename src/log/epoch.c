@@ -6,7 +6,7 @@
  * at epoch << 32 before its next offset is drawn. The epoch is kept in an unlogged sequence,
  * which every recovery resets; who finds it unset makes it one more than the highest epoch
  * of any zone. The gap is known: from the row with the highest offset below it (last_before)
- * to first_offset no offset ever came to be. Maintenance notes gaps in iotmq.zone_gap before
+ * to first_offset no offset ever came to be. Maintenance notes gaps in iotmq_internal.zone_gap before
  * it drops what shows them; those not noted yet are found in the log.
  *
  * A sequence is also watched: somebody may have set it back, restored it without the rows

@@ -1,7 +1,7 @@
 /*
  * zone_lock.c - locks on a zone that no SQL command takes.
  *
- * They are object locks on the zone's row of iotmq.zone. A lock on a table or a sequence
+ * They are object locks on the zone's row of iotmq_internal.zone. A lock on a table or a sequence
  * can be taken by whoever can name it, some even before PostgreSQL looks at rights; these
  * only by our code. They are held to the end of the transaction, or of the subtransaction
  * that took them, if that is rolled back; prepared transactions keep them.

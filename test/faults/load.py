@@ -75,8 +75,8 @@ class Load:
 
     def drop_segments_ahead(self):
         """Publishers make the segments themselves, as long as maintenance doesn't run."""
-        for (table,) in self.own.execute("""DELETE FROM iotmq.segment WHERE from_time > clock_timestamp() + interval '2 s'
-                AND zone_id IN (SELECT z.zone_id FROM iotmq.zone AS z JOIN iotmq.topic AS t USING (topic_id) WHERE t.topic = %s)
+        for (table,) in self.own.execute("""DELETE FROM iotmq_internal.segment WHERE from_time > clock_timestamp() + interval '2 s'
+                AND zone_id IN (SELECT z.zone_id FROM iotmq_internal.zone AS z JOIN iotmq_internal.topic AS t USING (topic_id) WHERE t.topic = %s)
                 RETURNING table_name::text""", (self.topic,)):
             self.own.execute(f"DROP TABLE {table}")
 

@@ -10,20 +10,20 @@ from collections import defaultdict
 # The open messages of each lease that no seek or drop has voided.
 OPEN = """
 SELECT l.lease_id, c.cursor_id, coalesce(l.offsets[i + 1], l.first_offset + i) AS msg_offset, l.deadline
-FROM iotmq.lease AS l
-JOIN iotmq.cursor AS c ON c.cursor_id = l.lease_id >> 43
-JOIN iotmq.cursor_state AS p ON p.cursor_id = c.cursor_id AND p.oldest_lease <= l.lease_id
+FROM iotmq_internal.lease AS l
+JOIN iotmq_internal.cursor AS c ON c.cursor_id = l.lease_id >> 43
+JOIN iotmq_internal.cursor_state AS p ON p.cursor_id = c.cursor_id AND p.oldest_lease <= l.lease_id
 CROSS JOIN LATERAL generate_series(0, coalesce(cardinality(l.offsets), l.last_offset - l.first_offset + 1)::int - 1) AS i
 WHERE l.settled IS NULL OR get_bit(l.settled, i) = 0
 """
 
 CURSORS = """
 SELECT c.cursor_id, g.consumer_group, z.zone, p.next_offset
-FROM iotmq.cursor AS c
-JOIN iotmq.cursor_state AS p USING (cursor_id)
-JOIN iotmq.consumer_group AS g USING (group_id)
-JOIN iotmq.zone AS z USING (zone_id)
-JOIN iotmq.topic AS t ON t.topic_id = z.topic_id
+FROM iotmq_internal.cursor AS c
+JOIN iotmq_internal.cursor_state AS p USING (cursor_id)
+JOIN iotmq_internal.consumer_group AS g USING (group_id)
+JOIN iotmq_internal.zone AS z USING (zone_id)
+JOIN iotmq_internal.topic AS t ON t.topic_id = z.topic_id
 WHERE t.topic = %s
 ORDER BY g.consumer_group, z.zone
 """
@@ -33,16 +33,16 @@ def read(execute, topic, pull_groups=()):
     """The "state" of a topic; execute(statement, args) gives rows."""
     zones = {}
     for zone, earliest, table in execute(
-            "SELECT z.zone, z.earliest_offset, z.table_name::text FROM iotmq.zone AS z "
-            "JOIN iotmq.topic AS t USING (topic_id) WHERE t.topic = %s ORDER BY z.zone", (topic,)):
+            "SELECT z.zone, z.earliest_offset, z.table_name::text FROM iotmq_internal.zone AS z "
+            "JOIN iotmq_internal.topic AS t USING (topic_id) WHERE t.topic = %s ORDER BY z.zone", (topic,)):
         log = execute(f"SELECT msg_offset, payload ->> 'id', device_id FROM {table} ORDER BY msg_offset")
         zones[zone] = {"earliest": earliest, "log": [list(row) for row in log]}
     leases, waiting, dead = defaultdict(list), defaultdict(list), defaultdict(list)
     for lease, cursor, offset, _ in execute(OPEN):
         leases[cursor].append([lease, offset])
-    for cursor, offset in execute("SELECT cursor_id, msg_offset FROM iotmq.redelivery"):
+    for cursor, offset in execute("SELECT cursor_id, msg_offset FROM iotmq_internal.redelivery"):
         waiting[cursor].append(offset)
-    for cursor, offset in execute("SELECT cursor_id, msg_offset FROM iotmq.dead_message WHERE NOT redriven"):
+    for cursor, offset in execute("SELECT cursor_id, msg_offset FROM iotmq_internal.dead_message WHERE NOT redriven"):
         dead[cursor].append(offset)
     cursors = [{"group": group, "zone": zone, "next": next_offset, "pull": group in pull_groups,
                 "leases": leases[cursor], "waiting": waiting[cursor], "dead": dead[cursor]}
@@ -54,7 +54,7 @@ def look(execute):
     """The "leases" of a moment, in one statement and so in one snapshot."""
     rows = execute(f"""
         WITH open AS MATERIALIZED ({OPEN}), waiting AS MATERIALIZED (
-            SELECT cursor_id, msg_offset FROM iotmq.redelivery)
+            SELECT cursor_id, msg_offset FROM iotmq_internal.redelivery)
         SELECT lease_id, extract(epoch FROM deadline - clock_timestamp())::float8, array_agg(msg_offset)
         FROM open GROUP BY lease_id, deadline
         UNION ALL
@@ -68,16 +68,16 @@ EXPECTED_LAG = f"""
 WITH open AS MATERIALIZED ({OPEN})
 SELECT t.topic, g.consumer_group, z.zone, g.mode, p.next_offset, g.group_id, g.max_lag,
     (SELECT count(*) FROM open AS o WHERE o.cursor_id = c.cursor_id) AS inflight,
-    (SELECT count(*) FROM iotmq.redelivery AS r WHERE r.cursor_id = c.cursor_id) AS retry,
-    (SELECT count(DISTINCT r.device_id) FROM iotmq.redelivery AS r
+    (SELECT count(*) FROM iotmq_internal.redelivery AS r WHERE r.cursor_id = c.cursor_id) AS retry,
+    (SELECT count(DISTINCT r.device_id) FROM iotmq_internal.redelivery AS r
      WHERE r.cursor_id = c.cursor_id AND g.mode = 'orderly') AS blocked,
-    (SELECT count(*) FROM iotmq.dead_message AS d WHERE d.cursor_id = c.cursor_id AND NOT d.redriven) AS dead,
+    (SELECT count(*) FROM iotmq_internal.dead_message AS d WHERE d.cursor_id = c.cursor_id AND NOT d.redriven) AS dead,
     z.table_name::text, z.offset_sequence::text, g.tags, g.filter::text
-FROM iotmq.cursor AS c
-JOIN iotmq.cursor_state AS p USING (cursor_id)
-JOIN iotmq.consumer_group AS g USING (group_id)
-JOIN iotmq.zone AS z USING (zone_id)
-JOIN iotmq.topic AS t ON t.topic_id = z.topic_id
+FROM iotmq_internal.cursor AS c
+JOIN iotmq_internal.cursor_state AS p USING (cursor_id)
+JOIN iotmq_internal.consumer_group AS g USING (group_id)
+JOIN iotmq_internal.zone AS z USING (zone_id)
+JOIN iotmq_internal.topic AS t ON t.topic_id = z.topic_id
 """
 
 
@@ -176,8 +176,8 @@ def compare_groups(execute, comparison, exact):
         comparison.equal(f"count_lag {topic}/{group}",
                          execute("SELECT iotmq.count_lag(%s, %s)", (topic, group))[0][0], exact[topic, group])
     shown = set(execute("SELECT topic, consumer_group FROM iotmq.alerts WHERE alert = 'lag'"))
-    wanted = set(execute("""SELECT l.topic, l.consumer_group FROM iotmq.group_lag AS l JOIN iotmq.topic AS t USING (topic)
-        JOIN iotmq.consumer_group AS g USING (topic_id, consumer_group) WHERE l.lag_messages > g.max_lag"""))
+    wanted = set(execute("""SELECT l.topic, l.consumer_group FROM iotmq.group_lag AS l JOIN iotmq_internal.topic AS t USING (topic)
+        JOIN iotmq_internal.consumer_group AS g USING (topic_id, consumer_group) WHERE l.lag_messages > g.max_lag"""))
     comparison.equal("alerts of lag", sorted(shown), sorted(wanted))
     comparison.equal("held_back", execute("SELECT count(*) FROM iotmq.held_back")[0][0], 0)
 
@@ -187,13 +187,13 @@ def compare_leases(execute, comparison):
     counted = dict(execute(f"SELECT lease_id, count(*) FROM ({OPEN}) AS o GROUP BY lease_id"))
     comparison.equal("in_flight: messages by lease", shown, counted)
     twice = execute(f"""SELECT cursor_id, msg_offset, count(*) FROM (SELECT cursor_id, msg_offset FROM ({OPEN}) AS o
-        UNION ALL SELECT cursor_id, msg_offset FROM iotmq.redelivery) AS held
+        UNION ALL SELECT cursor_id, msg_offset FROM iotmq_internal.redelivery) AS held
         GROUP BY 1, 2 HAVING count(*) > 1 ORDER BY 1, 2 LIMIT 5""")
     comparison.equal("messages that are out or wait twice (cursor, offset, times)", twice, [])
     ahead = execute(f"""SELECT held.cursor_id, held.msg_offset FROM (SELECT cursor_id, msg_offset FROM ({OPEN}) AS o
-        UNION ALL SELECT cursor_id, msg_offset FROM iotmq.redelivery WHERE NOT redriven) AS held
-        JOIN iotmq.cursor_state AS p USING (cursor_id) WHERE held.msg_offset >= p.next_offset
-            AND NOT EXISTS (SELECT FROM iotmq.dead_message AS d WHERE d.cursor_id = held.cursor_id
+        UNION ALL SELECT cursor_id, msg_offset FROM iotmq_internal.redelivery WHERE NOT redriven) AS held
+        JOIN iotmq_internal.cursor_state AS p USING (cursor_id) WHERE held.msg_offset >= p.next_offset
+            AND NOT EXISTS (SELECT FROM iotmq_internal.dead_message AS d WHERE d.cursor_id = held.cursor_id
                 AND d.msg_offset = held.msg_offset AND d.redriven)
         ORDER BY 1, 2 LIMIT 5""")
     comparison.equal("messages that are out or wait, and lie ahead of the position", ahead, [])
@@ -204,12 +204,12 @@ def compare_dead_letters(execute, comparison):
         FROM iotmq.dead_letter_depth"""))
     counted = sorted(execute("""SELECT t.topic, g.consumer_group, count(d.id), min(d.dead_at), max(d.dead_at),
             count(d.id) FILTER (WHERE d.dead_at > statement_timestamp() - interval '1 hour')
-        FROM iotmq.consumer_group AS g JOIN iotmq.topic AS t USING (topic_id)
+        FROM iotmq_internal.consumer_group AS g JOIN iotmq_internal.topic AS t USING (topic_id)
         LEFT JOIN iotmq.dead_letter AS d ON d.topic = t.topic AND d.consumer_group = g.consumer_group
         GROUP BY t.topic, g.consumer_group"""))
     comparison.equal("dead_letter_depth", shown, counted)
-    orphans = execute("""SELECT d.id FROM iotmq.dead_message AS d WHERE d.redriven AND NOT EXISTS (
-            SELECT FROM iotmq.redelivery AS r WHERE r.cursor_id = d.cursor_id AND r.msg_offset = d.msg_offset)
+    orphans = execute("""SELECT d.id FROM iotmq_internal.dead_message AS d WHERE d.redriven AND NOT EXISTS (
+            SELECT FROM iotmq_internal.redelivery AS r WHERE r.cursor_id = d.cursor_id AND r.msg_offset = d.msg_offset)
         AND NOT EXISTS (SELECT FROM (%s) AS o WHERE o.cursor_id = d.cursor_id AND o.msg_offset = d.msg_offset)""" % OPEN)
     comparison.equal("redriven dead letters that nothing delivers", orphans, [])
 

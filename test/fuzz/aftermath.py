@@ -6,22 +6,22 @@ import recount
 
 # Each finds rows that nothing belongs to.
 ORPHANS = {
-    "zone": "SELECT zone_id FROM iotmq.zone WHERE topic_id NOT IN (SELECT topic_id FROM iotmq.topic)",
-    "segment": "SELECT zone_id FROM iotmq.segment WHERE zone_id NOT IN (SELECT zone_id FROM iotmq.zone)",
-    "consumer_group": "SELECT group_id FROM iotmq.consumer_group WHERE topic_id NOT IN (SELECT topic_id FROM iotmq.topic)",
-    "cursor": """SELECT cursor_id FROM iotmq.cursor WHERE group_id NOT IN (SELECT group_id FROM iotmq.consumer_group)
-        OR zone_id NOT IN (SELECT zone_id FROM iotmq.zone)""",
-    "position": "SELECT cursor_id FROM iotmq.cursor_state WHERE cursor_id NOT IN (SELECT cursor_id FROM iotmq.cursor)",
-    "cursor without position": "SELECT cursor_id FROM iotmq.cursor WHERE cursor_id NOT IN (SELECT cursor_id FROM iotmq.cursor_state)",
-    "group without cursor": """SELECT g.group_id, z.zone_id FROM iotmq.consumer_group AS g JOIN iotmq.zone AS z USING (topic_id)
-        WHERE NOT EXISTS (SELECT FROM iotmq.cursor AS c WHERE c.group_id = g.group_id AND c.zone_id = z.zone_id)""",
-    "redelivery": "SELECT cursor_id FROM iotmq.redelivery WHERE cursor_id NOT IN (SELECT cursor_id FROM iotmq.cursor)",
-    "dead_message": "SELECT cursor_id FROM iotmq.dead_message WHERE cursor_id NOT IN (SELECT cursor_id FROM iotmq.cursor)",
-    "consume_grant": "SELECT group_id FROM iotmq.consume_grant WHERE group_id NOT IN (SELECT group_id FROM iotmq.consumer_group)",
-    "segment without its table": """SELECT s.table_name FROM iotmq.segment AS s JOIN iotmq.zone AS z USING (zone_id)
+    "zone": "SELECT zone_id FROM iotmq_internal.zone WHERE topic_id NOT IN (SELECT topic_id FROM iotmq_internal.topic)",
+    "segment": "SELECT zone_id FROM iotmq_internal.segment WHERE zone_id NOT IN (SELECT zone_id FROM iotmq_internal.zone)",
+    "consumer_group": "SELECT group_id FROM iotmq_internal.consumer_group WHERE topic_id NOT IN (SELECT topic_id FROM iotmq_internal.topic)",
+    "cursor": """SELECT cursor_id FROM iotmq_internal.cursor WHERE group_id NOT IN (SELECT group_id FROM iotmq_internal.consumer_group)
+        OR zone_id NOT IN (SELECT zone_id FROM iotmq_internal.zone)""",
+    "position": "SELECT cursor_id FROM iotmq_internal.cursor_state WHERE cursor_id NOT IN (SELECT cursor_id FROM iotmq_internal.cursor)",
+    "cursor without position": "SELECT cursor_id FROM iotmq_internal.cursor WHERE cursor_id NOT IN (SELECT cursor_id FROM iotmq_internal.cursor_state)",
+    "group without cursor": """SELECT g.group_id, z.zone_id FROM iotmq_internal.consumer_group AS g JOIN iotmq_internal.zone AS z USING (topic_id)
+        WHERE NOT EXISTS (SELECT FROM iotmq_internal.cursor AS c WHERE c.group_id = g.group_id AND c.zone_id = z.zone_id)""",
+    "redelivery": "SELECT cursor_id FROM iotmq_internal.redelivery WHERE cursor_id NOT IN (SELECT cursor_id FROM iotmq_internal.cursor)",
+    "dead_message": "SELECT cursor_id FROM iotmq_internal.dead_message WHERE cursor_id NOT IN (SELECT cursor_id FROM iotmq_internal.cursor)",
+    "consume_grant": "SELECT group_id FROM iotmq_internal.consume_grant WHERE group_id NOT IN (SELECT group_id FROM iotmq_internal.consumer_group)",
+    "segment without its table": """SELECT s.table_name FROM iotmq_internal.segment AS s JOIN iotmq_internal.zone AS z USING (zone_id)
         WHERE NOT EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = s.table_name AND i.inhparent = z.table_name)""",
-    "table without its segment": """SELECT i.inhrelid::regclass FROM iotmq.zone AS z JOIN pg_inherits AS i ON i.inhparent = z.table_name
-        WHERE NOT EXISTS (SELECT FROM iotmq.segment AS s WHERE s.table_name = i.inhrelid)""",
+    "table without its segment": """SELECT i.inhrelid::regclass FROM iotmq_internal.zone AS z JOIN pg_inherits AS i ON i.inhparent = z.table_name
+        WHERE NOT EXISTS (SELECT FROM iotmq_internal.segment AS s WHERE s.table_name = i.inhrelid)""",
 }
 
 
@@ -38,10 +38,10 @@ def look(execute, topics):
     """What is wrong, as texts."""
     wrong = orphans(execute)
     wrong += recount.compare(execute)
-    for topic, group, filter in execute("""SELECT t.topic, g.consumer_group, g.filter::text FROM iotmq.consumer_group AS g
-            JOIN iotmq.topic AS t USING (topic_id) WHERE t.topic = ANY (%s) ORDER BY 1, 2""", (topics,)):
+    for topic, group, filter in execute("""SELECT t.topic, g.consumer_group, g.filter::text FROM iotmq_internal.consumer_group AS g
+            JOIN iotmq_internal.topic AS t USING (topic_id) WHERE t.topic = ANY (%s) ORDER BY 1, 2""", (topics,)):
         wrong += read_anew(execute, topic, group)
-    for (topic,) in execute("SELECT topic FROM iotmq.topic WHERE topic = ANY (%s) ORDER BY topic", (topics,)):
+    for (topic,) in execute("SELECT topic FROM iotmq_internal.topic WHERE topic = ANY (%s) ORDER BY topic", (topics,)):
         execute("SELECT iotmq.drop_topic(%s, true)", (topic,))
     return wrong + [f"after all was dropped, {text}" for text in orphans(execute)]
 
@@ -51,7 +51,7 @@ def read_anew(execute, topic, group):
     execute("SELECT iotmq.seek(%s, %s, '-infinity')", (topic, group))
     wanted = set()
     for zone, table, tags, filter in execute("""SELECT z.zone, z.table_name::text, g.tags, g.filter::text
-            FROM iotmq.topic AS t JOIN iotmq.zone AS z USING (topic_id) JOIN iotmq.consumer_group AS g USING (topic_id)
+            FROM iotmq_internal.topic AS t JOIN iotmq_internal.zone AS z USING (topic_id) JOIN iotmq_internal.consumer_group AS g USING (topic_id)
             WHERE t.topic = %s AND g.consumer_group = %s""", (topic, group)):
         wanted |= {(zone, offset) for (offset,) in execute(
             f"""SELECT msg_offset FROM {table} WHERE (%s::text[] IS NULL OR tag = ANY (%s))

@@ -148,7 +148,7 @@ class Worker(threading.Thread):
         self.ends["00000"] = self.ends.get("00000", 0) + 1
         if not statement.startswith("DECLARE"):
             self.succeeded.update(re.findall(r"iotmq\.(\w+)\(", statement)[:1])
-        if self.role == "fuzz_nobody" and "iotmq." in statement and not statement.startswith(("DECLARE", "DROP INDEX IF EXISTS")):
+        if self.role == "fuzz_nobody" and re.search(r"iotmq(_internal|_segment)?\.", statement) and not statement.startswith(("DECLARE", "DROP INDEX IF EXISTS")):
             self.run_.faults.report(self.seed, "a success without any right", self.done)
         return True
 
@@ -290,7 +290,7 @@ class Run:
             self.drop_all()
 
     def topics_of_fuzz(self):
-        return [row[0] for row in self.admin.execute("SELECT topic FROM iotmq.topic WHERE topic <> 'load'")]
+        return [row[0] for row in self.admin.execute("SELECT topic FROM iotmq_internal.topic WHERE topic <> 'load'")]
 
     def drop_all(self):
         for topic in self.topics_of_fuzz():

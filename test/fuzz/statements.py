@@ -22,11 +22,11 @@ SELDOM = {"drop_topic": 0.4, "drop_zone": 0.6, "drop_group": 0.5, "run_maintenan
 
 MILD = ("ANALYZE {table}", "VACUUM {table}", "CREATE INDEX IF NOT EXISTS {name} ON {table} (tag)", "DROP INDEX IF EXISTS iotmq_topic.{name}",
         "COMMENT ON TABLE {table} IS 'fuzzed'", "LOCK TABLE {table} IN ACCESS SHARE MODE", "SELECT count(*) FROM {table}",
-        "VACUUM iotmq.lease, iotmq.cursor_state, iotmq.redelivery")
+        "VACUUM iotmq_internal.lease, iotmq_internal.cursor_state, iotmq_internal.redelivery")
 ROUGH = MILD + ("ALTER TABLE {table} ADD COLUMN IF NOT EXISTS extra text", "ALTER TABLE {table} DROP COLUMN IF EXISTS extra",
                 "ALTER TABLE {table} ADD COLUMN IF NOT EXISTS extra text DEFAULT 'x'", "VACUUM FULL {table}", "REINDEX TABLE {table}",
-                "REINDEX TABLE CONCURRENTLY iotmq.lease", "REINDEX TABLE CONCURRENTLY iotmq.redelivery",
-                "CREATE INDEX IF NOT EXISTS {name} ON iotmq.dead_message ((reason || device_id))", "CLUSTER iotmq.cursor_state USING cursor_state_cursor_id",
+                "REINDEX TABLE CONCURRENTLY iotmq_internal.lease", "REINDEX TABLE CONCURRENTLY iotmq_internal.redelivery",
+                "CREATE INDEX IF NOT EXISTS {name} ON iotmq_internal.dead_message ((reason || device_id))", "CLUSTER iotmq_internal.cursor_state USING cursor_state_cursor_id",
                 "ALTER TABLE {table} ADD CHECK (device_id <> 'd4')", "LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE", "TRUNCATE {table}")
 
 

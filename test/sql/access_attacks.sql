@@ -20,7 +20,7 @@ SELECT iotmq.grant_read('access_attacks', 'regress_iotmq_reader');
 SELECT iotmq.grant_admin('regress_iotmq_admin');
 SELECT iotmq.zone_table('access_attacks', 'a') AS zone_a, iotmq.zone_table('access_attacks', 'b') AS zone_b,
 	pg_get_serial_sequence(iotmq.zone_table('access_attacks', 'a')::text, 'msg_offset') AS offsets \gset
-SELECT zone_id FROM iotmq.zone WHERE table_name = :'zone_a'::regclass \gset
+SELECT zone_id FROM iotmq_internal.zone WHERE table_name = :'zone_a'::regclass \gset
 -- There is a segment for what is a minute ago, wherever the present one begins.
 SELECT iotmq.segment_make_until(:zone_id, now() - interval '1 hour', now()) >= 0 AS made;
 
@@ -82,9 +82,9 @@ ROLLBACK;
 BEGIN;
 SAVEPOINT s;
 INSERT INTO :zone_a (device_id, payload) SELECT 'evil', '15' WHERE false;
-SELECT mode FROM pg_locks WHERE classid = 'iotmq.zone'::regclass AND objsubid = 1 AND pid = pg_backend_pid();
+SELECT mode FROM pg_locks WHERE locktype = 'object' AND objsubid = 1 AND pid = pg_backend_pid();
 ROLLBACK TO s;
-SELECT mode FROM pg_locks WHERE classid = 'iotmq.zone'::regclass AND objsubid = 1 AND pid = pg_backend_pid();
+SELECT mode FROM pg_locks WHERE locktype = 'object' AND objsubid = 1 AND pid = pg_backend_pid();
 ROLLBACK;
 ALTER VIEW message ALTER published_at DROP DEFAULT;
 -- In a CTE.
@@ -141,7 +141,7 @@ CREATE TABLE access_attacks.own (msg_offset bigint NOT NULL, device_id text, pub
 	PARTITION BY RANGE (published_at);
 \set VERBOSITY sqlstate
 SELECT iotmq.segment_create(99999, 'access_attacks.own', now(), now() + interval '1 day');
-SELECT iotmq.retention_remove(ROW(1, now(), now(), 'access_attacks.own'::regclass, false, 1, 1, 1)::iotmq.segment, now());
+SELECT iotmq.retention_remove(ROW(1, now(), now(), 'access_attacks.own'::regclass, false, 1, 1, 1)::iotmq_internal.segment, now());
 SELECT iotmq.forget_segment(1, 'access_attacks.own');
 SELECT iotmq.access_grant('{ALL ON access_attacks.caught TO PUBLIC; --}', 'regress_iotmq_admin');
 SELECT iotmq.zone_drop_table('access_attacks.own', true);
@@ -168,24 +168,25 @@ SELECT * FROM access_attacks.caught;
 SELECT iotmq.grant_publish('access_attacks', 'regress_iotmq_nobody', '{}');
 SET ROLE regress_iotmq_nobody;
 \set VERBOSITY sqlstate
-CREATE TEMP VIEW v AS SELECT 1 AS one FROM iotmq.lease;
+CREATE TEMP VIEW v AS SELECT 1 AS one FROM iotmq_internal.lease;
 CREATE TEMP VIEW v AS SELECT 1 AS one FROM iotmq_topic.access_attacks;
-CREATE TEMP TABLE t (lease_id bigint REFERENCES iotmq.lease);
-PREPARE p AS DELETE FROM iotmq.lease;
+CREATE TEMP TABLE t (lease_id bigint REFERENCES iotmq_internal.lease);
+PREPARE p AS DELETE FROM iotmq_internal.lease;
 PREPARE p AS DELETE FROM :zone_a;
 CREATE TEMP TABLE t (message iotmq_topic.access_attacks);
 SELECT iotmq.ack(1);
-SELECT 'iotmq.topic'::regclass;
+SELECT 'iotmq_internal.topic'::regclass;
 \set VERBOSITY default
 RESET ROLE;
--- With one they can, but stop neither retention nor a forced drop. A segment that is over:
+-- With one they can name the topic's table, and stop neither retention nor a forced drop. A
+-- segment that is over, which they can't:
 SELECT iotmq.segment_make_until(zone_id, now() - interval '1 day', now() - interval '1 day' + interval '1 s') AS made
-FROM iotmq.zone
+FROM iotmq_internal.zone
 WHERE table_name = :'zone_a'::regclass;
 INSERT INTO :zone_a (device_id, payload, published_at) VALUES ('d', '0', now() - interval '1 day');
 SELECT s.table_name AS segment_a
-FROM iotmq.segment AS s
-JOIN iotmq.zone AS z USING (zone_id)
+FROM iotmq_internal.segment AS s
+JOIN iotmq_internal.zone AS z USING (zone_id)
 WHERE z.table_name = :'zone_a'::regclass
 ORDER BY s.from_time
 LIMIT 1 \gset
@@ -216,7 +217,7 @@ SELECT attname FROM pg_attribute WHERE attrelid = 'access_attacks.of_type'::regc
 SELECT * FROM iotmq.privileges WHERE role::text IN ('regress_iotmq_publisher', 'regress_iotmq_consumer', 'regress_iotmq_reader');
 SELECT r.rolname, n.nspname
 FROM pg_roles AS r
-JOIN pg_namespace AS n ON n.nspname IN ('iotmq', 'iotmq_topic') AND has_schema_privilege(r.oid, n.oid, 'USAGE')
+JOIN pg_namespace AS n ON n.nspname LIKE 'iotmq%' AND has_schema_privilege(r.oid, n.oid, 'USAGE')
 WHERE r.rolname LIKE 'regress_iotmq_%'
 ORDER BY r.rolname, n.nspname;
 
@@ -224,7 +225,7 @@ ORDER BY r.rolname, n.nspname;
 -- A publisher that wants to stop a group: payloads that its filter can't be applied to.
 --
 -- Made anew, a topic goes on above its old offsets; here it is to begin at 1.
-DELETE FROM iotmq.past_zone WHERE topic = 'access_attacks';
+DELETE FROM iotmq_internal.past_zone WHERE topic = 'access_attacks';
 SELECT iotmq.create_topic('access_attacks', '{a}', retention => '1 hour', segment_interval => '1 hour');
 SELECT iotmq.create_topic('access_attacks_2', '{a}', retention => '1 hour', segment_interval => '1 hour');
 SELECT iotmq.create_group('access_attacks', 'dates', filter => '$.at.datetime() < "2030-01-01T00:00:00+00".datetime()');
@@ -262,11 +263,11 @@ SELECT consumer_group, expired_unread FROM iotmq.group_lag WHERE topic = 'access
 -- Maintenance of one zone that fails, whatever it is, doesn't keep it from others.
 --
 SELECT iotmq.publish('access_attacks', 'd', '1'), iotmq.publish('access_attacks_2', 'd', '1');
-UPDATE iotmq.topic SET retention = '100000 years' WHERE topic = 'access_attacks';
+UPDATE iotmq_internal.topic SET retention = '100000 years' WHERE topic = 'access_attacks';
 CALL iotmq.run_maintenance(now() + interval '3 hours');
 SELECT skipped FROM iotmq.maintenance_run ORDER BY run_id DESC LIMIT 1;
 SELECT topic, messages_estimate FROM iotmq.topic_stats WHERE topic LIKE 'access_attacks%' ORDER BY topic;
-UPDATE iotmq.topic SET retention = '1 hour' WHERE topic = 'access_attacks';
+UPDATE iotmq_internal.topic SET retention = '1 hour' WHERE topic = 'access_attacks';
 
 --
 -- An open transaction that finds the next segment missing leaves it to others: it would
@@ -274,9 +275,9 @@ UPDATE iotmq.topic SET retention = '1 hour' WHERE topic = 'access_attacks';
 --
 SELECT iotmq.zone_table('access_attacks', 'a') AS zone_a \gset
 \set ECHO none
-SELECT format('DROP TABLE %s; DELETE FROM iotmq.segment WHERE table_name = %s', s.table_name, s.table_name::oid)
-FROM iotmq.segment AS s
-JOIN iotmq.zone AS z USING (zone_id)
+SELECT format('DROP TABLE %s; DELETE FROM iotmq_internal.segment WHERE table_name = %s', s.table_name, s.table_name::oid)
+FROM iotmq_internal.segment AS s
+JOIN iotmq_internal.zone AS z USING (zone_id)
 WHERE z.table_name = :'zone_a'::regclass AND s.from_time > now() \gexec
 \set ECHO all
 BEGIN;
@@ -324,9 +325,9 @@ SELECT iotmq.consume('access_attacks', 'deep');
 \set VERBOSITY default
 RESET ROLE;
 DROP ROLE regress_iotmq_consumer;
-SELECT count(*) FROM iotmq.consume_grant;
+SELECT count(*) FROM iotmq_internal.consume_grant;
 SELECT iotmq.revoke_monitor('regress_iotmq_nobody');
-SELECT count(*) FROM iotmq.consume_grant;
+SELECT count(*) FROM iotmq_internal.consume_grant;
 
 SET client_min_messages = warning;
 SELECT iotmq.drop_topic('access_attacks', force => true), iotmq.drop_topic('access_attacks_2', force => true);

@@ -151,8 +151,8 @@ INSERT INTO expected VALUES
 -- internal: catalogs, and functions that trust their arguments; who may execute one of
 -- them nevertheless stands above
 INSERT INTO expected
-SELECT unnest('{topic,zone,zone_gap,segment,consumer_group,cursor,cursor_state,lease,redelivery,dead_message,
-	consume_grant,past_cursor,past_zone,node}'::text[]), 'SELECT * FROM %s', '{}', false;
+SELECT 'iotmq_internal.' || unnest('{topic,zone,zone_gap,segment,consumer_group,cursor,cursor_state,lease,redelivery,
+	dead_message,consume_grant,past_cursor,past_zone,node,maintenance_run}'::text[]), 'SELECT * FROM %s', '{}', false;
 INSERT INTO expected
 SELECT p.proname, NULL, '{}', false
 FROM pg_proc AS p
@@ -170,9 +170,9 @@ SELECT proname::text COLLATE "C" AS object, oid AS function, NULL::oid AS relati
 FROM pg_proc
 WHERE pronamespace = 'iotmq'::regnamespace
 UNION ALL
-SELECT relname, NULL, oid
+SELECT CASE WHEN relnamespace = 'iotmq_internal'::regnamespace THEN 'iotmq_internal.' ELSE '' END || relname, NULL, oid
 FROM pg_class
-WHERE relnamespace = 'iotmq'::regnamespace AND relkind NOT IN ('i', 'I', 'c', 't', 'S');
+WHERE relnamespace IN ('iotmq'::regnamespace, 'iotmq_internal'::regnamespace) AND relkind NOT IN ('i', 'I', 'c', 't', 'S');
 
 -- What happens when a role makes a call; it is undone.
 CREATE FUNCTION pg_temp.attempt(role text, call text) RETURNS text
@@ -219,7 +219,7 @@ CROSS JOIN LATERAL (
 			ELSE 'denied'
 		END AS expected,
 		CASE
-			WHEN e.call IS NOT NULL THEN pg_temp.attempt(k.role, format(e.call, format('iotmq.%I', e.object)))
+			WHEN e.call IS NOT NULL THEN pg_temp.attempt(k.role, format(e.call, coalesce(o.relation::regclass::text, format('iotmq.%I', e.object))))
 			WHEN has_function_privilege(k.role, o.function, 'EXECUTE') THEN 'allowed'
 			ELSE 'denied'
 		END AS seen
@@ -246,25 +246,25 @@ ORDER BY k.n, o.object, p.privilege;
 SELECT k.kind, c.relname AS sequence
 FROM pg_class AS c
 CROSS JOIN kind AS k
-WHERE c.relnamespace = 'iotmq'::regnamespace AND c.relkind = 'S'
+WHERE c.relnamespace IN ('iotmq'::regnamespace, 'iotmq_internal'::regnamespace) AND c.relkind = 'S'
 	AND k.kind <> 'owner' AND has_sequence_privilege(k.role, c.oid, 'USAGE, SELECT, UPDATE')
 ORDER BY k.n, c.relname;
 
 -- The tables of a topic: who has what on which, all columns or some.
 CREATE TEMP VIEW part AS
-SELECT 'topic' AS part, table_name AS relation FROM iotmq.topic WHERE topic = 'access_matrix'
+SELECT 'topic' AS part, table_name AS relation FROM iotmq_internal.topic WHERE topic = 'access_matrix'
 UNION ALL
-SELECT 'zone ' || zone, z.table_name FROM iotmq.zone AS z JOIN iotmq.topic USING (topic_id) WHERE topic = 'access_matrix'
+SELECT 'zone ' || zone, z.table_name FROM iotmq_internal.zone AS z JOIN iotmq_internal.topic USING (topic_id) WHERE topic = 'access_matrix'
 UNION ALL
 SELECT 'offsets of zone ' || zone, z.offset_sequence
-FROM iotmq.zone AS z
-JOIN iotmq.topic USING (topic_id)
+FROM iotmq_internal.zone AS z
+JOIN iotmq_internal.topic USING (topic_id)
 WHERE topic = 'access_matrix'
 UNION ALL
 SELECT DISTINCT ON (zone) 'a segment of zone ' || zone, s.table_name
-FROM iotmq.segment AS s
-JOIN iotmq.zone AS z USING (zone_id)
-JOIN iotmq.topic USING (topic_id)
+FROM iotmq_internal.segment AS s
+JOIN iotmq_internal.zone AS z USING (zone_id)
+JOIN iotmq_internal.topic USING (topic_id)
 WHERE topic = 'access_matrix';
 SELECT p.part, k.kind, string_agg(r.privilege, ', ' ORDER BY r.privilege) AS privileges
 FROM part AS p
@@ -290,10 +290,10 @@ WHERE k.kind <> 'owner'
 GROUP BY p.part, k.kind, k.n
 ORDER BY p.part COLLATE "C", k.n;
 
--- Nor may anyone make objects in the two schemas; who may name those that are there.
+-- Nor may anyone make objects in the schemas; who may name those that are there.
 SELECT k.kind, n.nspname, string_agg(p.privilege, ', ') AS privileges
 FROM kind AS k
-JOIN pg_namespace AS n ON n.nspname IN ('iotmq', 'iotmq_topic')
+JOIN pg_namespace AS n ON n.nspname LIKE 'iotmq%'
 JOIN unnest('{CREATE,USAGE}'::text[]) AS p (privilege) ON has_schema_privilege(k.role, n.oid, p.privilege)
 WHERE k.kind <> 'owner'
 GROUP BY k.kind, k.n, n.nspname

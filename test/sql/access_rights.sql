@@ -23,8 +23,8 @@ ORDER BY action, role::text, topic, zone, consumer_group;
 SELECT iotmq.create_topic('access_rights', '{a,b}');
 SELECT iotmq.zone_table('access_rights', 'a') AS zone_a, iotmq.zone_table('access_rights', 'b') AS zone_b \gset
 SELECT s.table_name AS segment_a
-FROM iotmq.segment AS s
-JOIN iotmq.zone AS z USING (zone_id)
+FROM iotmq_internal.segment AS s
+JOIN iotmq_internal.zone AS z USING (zone_id)
 WHERE z.table_name = :'zone_a'::regclass
 ORDER BY s.from_time
 LIMIT 1 \gset
@@ -186,7 +186,7 @@ SELECT count(*) FROM iotmq_topic.access_rights;
 SELECT count(*) FROM :zone_a;
 SELECT * FROM iotmq.messages_of_device('access_rights', 'd');
 SELECT * FROM iotmq.seek('access_rights', 'mine', '-infinity');
-SELECT count(*) FROM iotmq.dead_message;
+SELECT count(*) FROM iotmq_internal.dead_message;
 SELECT count(*) FROM iotmq.consumer_lag;
 \set VERBOSITY default
 -- fetch begins where its group stands, not before.
@@ -291,8 +291,8 @@ SELECT consumer_group, lag_messages FROM iotmq.group_lag WHERE topic = 'access_r
 SELECT iotmq.count_lag('access_rights', 'other');
 \set VERBOSITY sqlstate
 SELECT * FROM iotmq.dead_letter;
-SELECT * FROM iotmq.dead_message;
-SELECT * FROM iotmq.redelivery;
+SELECT * FROM iotmq_internal.dead_message;
+SELECT * FROM iotmq_internal.redelivery;
 SELECT count(*) FROM iotmq_topic.access_rights;
 SELECT iotmq.grant_monitor('regress_iotmq_nobody');
 \set VERBOSITY default
@@ -333,7 +333,7 @@ SELECT * FROM granted WHERE topic = 'access_rights_3';
 SELECT DISTINCT c.relowner = e.extowner AS owned_by_the_extensions_owner
 FROM pg_class AS c
 JOIN pg_extension AS e ON e.extname = 'iotmq'
-WHERE c.relnamespace = 'iotmq_topic'::regnamespace;
+WHERE c.relnamespace::regnamespace::text LIKE 'iotmq\_%';
 SET ROLE regress_iotmq_admin;
 SELECT iotmq.drop_zone('access_rights_3', 'a');
 SELECT iotmq.drop_topic('access_rights_3', force => true);
@@ -535,9 +535,9 @@ INSERT INTO access_rights.own VALUES ('0');
 -- And nothing of one's own can be made a part of iotmq's tables.
 SET ROLE regress_iotmq_nobody;
 CREATE TABLE access_rights.part (LIKE iotmq_topic.access_rights);
-CREATE TABLE access_rights.part () INHERITS (iotmq.topic);
+CREATE TABLE access_rights.part () INHERITS (iotmq_internal.topic);
 CREATE TABLE access_rights.part PARTITION OF iotmq_topic.access_rights FOR VALUES IN ('mine');
-CREATE TABLE access_rights.part (group_id int REFERENCES iotmq.consumer_group);
+CREATE TABLE access_rights.part (group_id int REFERENCES iotmq_internal.consumer_group);
 CREATE OR REPLACE FUNCTION iotmq.access_may_consume_as(group_id int) RETURNS boolean LANGUAGE sql RETURN true;
 CREATE OR REPLACE VIEW iotmq.dead_letter AS SELECT 1;
 ALTER FUNCTION iotmq.grant_admin(regrole) SECURITY INVOKER;
@@ -556,13 +556,13 @@ SELECT iotmq.grant_publish('access_rights_5', 'regress_iotmq_publisher');
 SET client_min_messages = warning;
 \set ECHO none
 SELECT format('DROP TABLE %s', s.table_name)
-FROM iotmq.segment AS s
-JOIN iotmq.zone AS z USING (zone_id)
+FROM iotmq_internal.segment AS s
+JOIN iotmq_internal.zone AS z USING (zone_id)
 WHERE z.table_name = iotmq.zone_table('access_rights_5', 'default') \gexec
 \set ECHO all
 RESET client_min_messages;
-DELETE FROM iotmq.segment AS s
-USING iotmq.zone AS z
+DELETE FROM iotmq_internal.segment AS s
+USING iotmq_internal.zone AS z
 WHERE z.zone_id = s.zone_id AND z.table_name = iotmq.zone_table('access_rights_5', 'default');
 SET ROLE regress_iotmq_publisher;
 SET default_tablespace = regress_iotmq_elsewhere;
@@ -580,14 +580,14 @@ DROP TABLESPACE regress_iotmq_elsewhere;
 --
 -- Names that want to be SQL.
 --
-SELECT iotmq.create_topic('x; DROP TABLE iotmq.topic; --'); \echo :SQLSTATE
+SELECT iotmq.create_topic('x; DROP TABLE iotmq_internal.topic; --'); \echo :SQLSTATE
 \set VERBOSITY sqlstate
 SELECT iotmq.create_topic('x"');
 SELECT iotmq.create_topic('x''');
 SELECT iotmq.create_topic('%s');
 SELECT iotmq.create_topic('_zone_1');
 SELECT iotmq.create_topic('access_rights_5', '{"a'')"}');
-SELECT iotmq.add_zone('access_rights', 'a''); DROP TABLE iotmq.topic; --');
+SELECT iotmq.add_zone('access_rights', 'a''); DROP TABLE iotmq_internal.topic; --');
 SELECT iotmq.create_group('access_rights', 'g"');
 SELECT iotmq.publish('x"; --', 'd', '0');
 SELECT iotmq.grant_publish('x"; --', 'regress_iotmq_publisher');

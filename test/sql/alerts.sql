@@ -16,8 +16,8 @@ CREATE FUNCTION pg_temp.published_ago(zone text, ago interval) RETURNS void
 AS $$
 BEGIN
 	PERFORM iotmq.segment_make_until(z.zone_id, now() - ago, now() - ago + interval '1 s')
-	FROM iotmq.zone AS z
-	JOIN iotmq.topic AS t USING (topic_id)
+	FROM iotmq_internal.zone AS z
+	JOIN iotmq_internal.topic AS t USING (topic_id)
 	WHERE t.topic = 'alerts' AND z.zone = published_ago.zone;
 	EXECUTE format('INSERT INTO %s (device_id, payload, published_at) VALUES (''d'', ''0'', now() - %L::interval)',
 		iotmq.zone_table('alerts', zone), ago);
@@ -60,7 +60,7 @@ SELECT dead_letters, oldest_dead_at <= newest_dead_at AS in_order, newest_dead_a
 FROM iotmq.dead_letter_depth
 WHERE consumer_group = 'buried';
 -- One of them long ago.
-UPDATE iotmq.dead_message AS d
+UPDATE iotmq_internal.dead_message AS d
 SET dead_at = now() - interval '61 minutes'
 FROM iotmq.dead_letter AS l
 WHERE l.id = d.id AND l.consumer_group = 'buried' AND l.msg_offset = 1;
@@ -129,7 +129,7 @@ SELECT * FROM alert;
 -- Metrics.
 --
 -- Made anew, a topic goes on above its old offsets; here it is to begin at 1.
-DELETE FROM iotmq.past_zone WHERE topic = 'alerts';
+DELETE FROM iotmq_internal.past_zone WHERE topic = 'alerts';
 SELECT iotmq.create_topic('alerts', '{a}', retention => '1 hour', segment_interval => '10 minutes');
 SELECT iotmq.create_group('alerts', 'g', mode => 'orderly', max_retries => 1, backoff => '{0}');
 CREATE TEMP VIEW metric AS

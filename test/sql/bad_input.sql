@@ -19,7 +19,7 @@ CREATE FUNCTION pg_temp.all_of_it() RETURNS text LANGUAGE sql AS $$
         (SELECT string_agg(f::text, E'\n' ORDER BY f.lease_id) FROM iotmq.in_flight f),
         (SELECT string_agg(m::text, E'\n' ORDER BY m.zone, m.msg_offset) FROM iotmq_topic.bad_input m),
         (SELECT string_agg(m::text, E'\n' ORDER BY m.zone, m.msg_offset) FROM iotmq_topic.bad_zones m),
-        (SELECT string_agg(c.relname, E'\n' ORDER BY c.relname) FROM pg_class c WHERE c.relnamespace = 'iotmq_topic'::regnamespace))
+        (SELECT string_agg(c.relname, E'\n' ORDER BY c.relname) FROM pg_class c WHERE c.relnamespace::regnamespace::text LIKE 'iotmq\_%'))
 $$;
 SELECT pg_temp.all_of_it() AS before \gset
 

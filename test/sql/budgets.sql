@@ -107,7 +107,7 @@ BEGIN;
 SELECT count(*) FROM iotmq.consume('budgets', 'block');
 SELECT count(*) FROM iotmq.consume('budgets', 'block', wait => '10 ms');
 SELECT pg_current_xact_id_if_assigned() IS NULL OR NOT EXISTS (
-    SELECT FROM iotmq.cursor_state AS p WHERE p.xmax = pg_current_xact_id_if_assigned()::xid) AS nothing_locked;
+    SELECT FROM iotmq_internal.cursor_state AS p WHERE p.xmax = pg_current_xact_id_if_assigned()::xid) AS nothing_locked;
 COMMIT;
 SELECT next_offset FROM iotmq.consumer_lag WHERE topic = 'budgets' AND consumer_group = 'block';
 -- maintenance passes it for good
@@ -118,8 +118,8 @@ SELECT next_offset, end_offset, lag_messages FROM iotmq.consumer_lag WHERE topic
 -- but nothing that is wanted, nor of a group that wants all
 SELECT iotmq.create_group('budgets', 'wanted', start_from => '-infinity', filter => '$ == 1');
 SELECT iotmq.create_group('budgets', 'all', start_from => '-infinity');
-SELECT DISTINCT p.consumer_group FROM iotmq.maintenance_plan(now()) AS m JOIN iotmq.cursor AS c USING (cursor_id)
-JOIN iotmq.consumer_group AS p USING (group_id) WHERE m.step = 'unwanted messages';
+SELECT DISTINCT p.consumer_group FROM iotmq.maintenance_plan(now()) AS m JOIN iotmq_internal.cursor AS c USING (cursor_id)
+JOIN iotmq_internal.consumer_group AS p USING (group_id) WHERE m.step = 'unwanted messages';
 SET client_min_messages = warning;
 CALL iotmq.run_maintenance();
 RESET client_min_messages;

@@ -76,7 +76,7 @@ SELECT lease_id AS lease FROM iotmq.in_flight WHERE topic = 'dead_letters' \gset
 SELECT iotmq.ack(:lease);
 SELECT * FROM dead_letters_lag WHERE zone = 'a' ORDER BY consumer_group;
 SELECT iotmq.redrive('dead_letters', 'readers', (:'ids'::bigint[])[2:2]) AS again;
-SELECT count(*) FROM iotmq.dead_message;
+SELECT count(*) FROM iotmq_internal.dead_message;
 
 -- By count, the oldest first. All attempts are there again; then it is dead again, once.
 SELECT iotmq.redrive('dead_letters', 'readers', max_messages => 1);
@@ -118,7 +118,7 @@ SELECT count(*) FROM dead_letters_settle('readers', 'reject');
 SELECT count(*) FROM dead_letters_settle('others', 'reject');
 SELECT array_agg(id ORDER BY msg_offset) AS ids FROM iotmq.dead_letter WHERE topic = 'dead_letters' AND consumer_group = 'readers' AND zone = 'b' \gset
 SELECT id AS other FROM iotmq.dead_letter WHERE topic = 'dead_letters' AND consumer_group = 'others' LIMIT 1 \gset
-UPDATE iotmq.dead_message SET dead_at = dead_at - interval '1 day' WHERE id = (:'ids'::bigint[])[2];
+UPDATE iotmq_internal.dead_message SET dead_at = dead_at - interval '1 day' WHERE id = (:'ids'::bigint[])[2];
 SELECT iotmq.purge_dead_letters('dead_letters', 'readers', ARRAY[:other, 0]) AS not_its_own,
        iotmq.purge_dead_letters('dead_letters', 'readers', '{}') AS no_ids,
        iotmq.purge_dead_letters('dead_letters', 'readers', older_than => '25 hours') AS too_old,
@@ -209,7 +209,7 @@ SELECT iotmq.drop_group('dead_letters', 'readers', force => true);
 SELECT iotmq.create_group('dead_letters', 'readers');
 SELECT iotmq.redrive('dead_letters', 'readers');
 SELECT count(*) FROM iotmq.dead_letter WHERE topic = 'dead_letters';
-SELECT count(*) FROM iotmq.dead_message;
+SELECT count(*) FROM iotmq_internal.dead_message;
 
 -- After a seek back, what is redriven may come from the log as well: each lease is in order all the same, and names each message once.
 SELECT iotmq.create_group('dead_letters', 'seekers');

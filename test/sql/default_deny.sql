@@ -50,7 +50,7 @@ RESET ROLE;
 -- What a role without a grant may do by privileges alone: no table, no sequence, whatever its name.
 SELECT c.oid::regclass AS open_to_everyone
 FROM pg_class c
-WHERE c.relnamespace IN ('iotmq'::regnamespace, 'iotmq_topic'::regnamespace)
+WHERE c.relnamespace::regnamespace::text LIKE 'iotmq%'
   AND (c.relkind IN ('r', 'p', 'v', 'm') AND has_any_column_privilege('regress_iotmq_nobody', c.oid, 'SELECT, INSERT, UPDATE, REFERENCES')
        OR c.relkind IN ('r', 'p', 'v', 'm') AND has_table_privilege('regress_iotmq_nobody', c.oid, 'DELETE, TRUNCATE, TRIGGER')
        OR c.relkind = 'S' AND has_sequence_privilege('regress_iotmq_nobody', c.oid, 'USAGE, SELECT, UPDATE'))

@@ -86,7 +86,7 @@ ORDER BY p.oid::regprocedure::text;
 -- which another server begins anew.
 SELECT c.relname AS not_dumped
 FROM pg_class c
-WHERE c.relnamespace = 'iotmq'::regnamespace AND c.relkind IN ('r', 'S')
+WHERE c.relnamespace = 'iotmq_internal'::regnamespace AND c.relkind IN ('r', 'S')
   AND c.oid <> ALL (SELECT unnest(e.extconfig) FROM pg_extension e WHERE e.extname = 'iotmq')
 ORDER BY c.relname;
 

@@ -14,8 +14,8 @@ CREATE FUNCTION group_changes_publish(tag text, first int, last int, zone text D
     SELECT count(iotmq.publish('group_changes', 'd' || n, to_jsonb(n), zone, tag)) FROM generate_series(first, last) AS n
 $$;
 CREATE FUNCTION group_changes_skip_delay() RETURNS void LANGUAGE sql AS $$
-    UPDATE iotmq.redelivery SET not_before = '-infinity', due_at = least(due_at, '-infinity') WHERE due_at < 'infinity';
-    UPDATE iotmq.cursor_state SET next_due = '-infinity' WHERE redeliveries > 0;
+    UPDATE iotmq_internal.redelivery SET not_before = '-infinity', due_at = least(due_at, '-infinity') WHERE due_at < 'infinity';
+    UPDATE iotmq_internal.cursor_state SET next_due = '-infinity' WHERE redeliveries > 0;
 $$;
 
 -- Tags, filter and the length of a lease: from the next claim on; what is out stays as it is.
@@ -125,7 +125,7 @@ SELECT iotmq.drop_group('group_changes', 'readers', force => true);
 SELECT * FROM group_changes_lag ORDER BY consumer_group;
 SELECT count(*) FROM iotmq.in_flight WHERE topic = 'group_changes';
 SELECT count(*) FROM iotmq.dead_letter WHERE topic = 'group_changes';
-SELECT count(*) FROM iotmq.redelivery;
+SELECT count(*) FROM iotmq_internal.redelivery;
 SELECT iotmq.ack(:second_lease);
 SELECT iotmq.nack(:second_lease);
 SELECT iotmq.reject(:second_lease);

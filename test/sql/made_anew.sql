@@ -25,7 +25,7 @@ BEGIN;
 SELECT iotmq.drop_zone('made_anew', 'a');
 ROLLBACK;
 SELECT iotmq.drop_zone('made_anew', 'a');
-SELECT p.* FROM iotmq.past_zone AS p WHERE p.topic = 'made_anew';
+SELECT p.* FROM iotmq_internal.past_zone AS p WHERE p.topic = 'made_anew';
 
 -- The new one: nothing is unread, in any view, and nothing lies below its first offset.
 SELECT iotmq.add_zone('made_anew', 'a');
@@ -55,7 +55,7 @@ SELECT msg_offset FROM iotmq.consume('made_anew', 'first');
 SELECT * FROM made_anew_lag WHERE zone = 'a' ORDER BY consumer_group;
 
 -- A topic, with force, and its zones; another zone begins at 1. What was read by other means counts as well: the sequence was reset by hand.
-SELECT setval(z.offset_sequence, 3) FROM iotmq.zone AS z JOIN iotmq.topic AS t USING (topic_id) WHERE t.topic = 'made_anew' AND z.zone = 'a';
+SELECT setval(z.offset_sequence, 3) FROM iotmq_internal.zone AS z JOIN iotmq_internal.topic AS t USING (topic_id) WHERE t.topic = 'made_anew' AND z.zone = 'a';
 SELECT iotmq.drop_topic('made_anew', force => true);
 SELECT iotmq.create_topic('made_anew', '{a,b,c}');
 SELECT iotmq.publish('made_anew', 'd', '1', 'a'), iotmq.publish('made_anew', 'd', '1', 'b'), iotmq.publish('made_anew', 'd', '1', 'c');
@@ -63,6 +63,6 @@ SELECT iotmq.create_group('made_anew', 'g', start_from => '-infinity');
 SELECT zone, earliest_offset, next_offset, lag_messages FROM iotmq.consumer_lag WHERE topic = 'made_anew' ORDER BY zone;
 
 SELECT iotmq.drop_topic('made_anew', force => true);
-SELECT p.* FROM iotmq.past_zone AS p WHERE p.topic = 'made_anew' ORDER BY p.zone;
-DELETE FROM iotmq.past_zone WHERE topic = 'made_anew';
+SELECT p.* FROM iotmq_internal.past_zone AS p WHERE p.topic = 'made_anew' ORDER BY p.zone;
+DELETE FROM iotmq_internal.past_zone WHERE topic = 'made_anew';
 DROP VIEW made_anew_lag;

@@ -15,8 +15,8 @@ DECLARE
 BEGIN
     FOR i IN 1..1000 LOOP
         PERFORM iotmq.ack(lease_id) FROM iotmq.in_flight WHERE topic = 'orderly';
-        UPDATE iotmq.redelivery SET not_before = '-infinity', due_at = least(due_at, '-infinity') WHERE due_at < 'infinity';
-        UPDATE iotmq.cursor_state SET next_due = '-infinity' WHERE redeliveries > 0;
+        UPDATE iotmq_internal.redelivery SET not_before = '-infinity', due_at = least(due_at, '-infinity') WHERE due_at < 'infinity';
+        UPDATE iotmq_internal.cursor_state SET next_due = '-infinity' WHERE redeliveries > 0;
         SELECT count(*) INTO n FROM iotmq.consume('orderly', 'readers', 100);
         EXIT WHEN n = 0;
         drained := drained + n;

@@ -19,7 +19,7 @@ SELECT count(*) FROM iotmq.held_back WHERE topic = 'parallel_plans';
 SELECT count(*) FROM iotmq.alerts WHERE topic = 'parallel_plans';
 SELECT count(*) > 0 AS metrics FROM iotmq.metrics WHERE labels ->> 'topic' = 'parallel_plans';
 SELECT iotmq.count_lag('parallel_plans', 'readers');
-SELECT bool_and(iotmq.count_lag('parallel_plans', 'readers') = 9) AS counted FROM iotmq.segment;
+SELECT bool_and(iotmq.count_lag('parallel_plans', 'readers') = 9) AS counted FROM iotmq_internal.segment;
 SELECT count(*) FROM iotmq.messages_of_device('parallel_plans', 'd1');
 SELECT count(*), sum(msg_offset) FROM iotmq_topic.parallel_plans;
 -- the functions that write, called for the rows of such a plan

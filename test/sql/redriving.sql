@@ -11,9 +11,9 @@ BEGIN
     SELECT (SELECT coalesce(sum(l.messages), 0) FROM iotmq.in_flight AS l WHERE l.topic = 'redriving' AND l.consumer_group = name) AS leased,
         count(r) AS waiting
     INTO found
-    FROM iotmq.consumer_group AS g
-    JOIN iotmq.cursor AS c USING (group_id)
-    LEFT JOIN iotmq.redelivery AS r USING (cursor_id)
+    FROM iotmq_internal.consumer_group AS g
+    JOIN iotmq_internal.cursor AS c USING (group_id)
+    LEFT JOIN iotmq_internal.redelivery AS r USING (cursor_id)
     WHERE g.consumer_group = name;
     SELECT l.ready_messages, l.inflight_messages, l.retry_messages, l.dead_letters
     INTO ready, in_flight, waiting, dead
@@ -71,7 +71,7 @@ SELECT iotmq.redrive('redriving', 'replay');
 SELECT * FROM redriving_figures('replay');
 SELECT * FROM redriving_drain('replay', 3);
 SELECT * FROM redriving_figures('replay');
-SELECT count(*) FROM iotmq.dead_message;
+SELECT count(*) FROM iotmq_internal.dead_message;
 
 -- In flight: the lease that has it is the one; redrive gives nobody a second one.
 CALL redriving_group('in_flight', '{2}');
@@ -93,7 +93,7 @@ SELECT min(lease_id) AS lease FROM iotmq.consume('redriving', 'in_flight', 1) \g
 SELECT iotmq.redrive('redriving', 'in_flight'), iotmq.ack(:lease);
 SELECT count(*) FROM redriving_drain('in_flight');
 SELECT * FROM redriving_figures('in_flight');
-SELECT count(*) FROM iotmq.dead_message;
+SELECT count(*) FROM iotmq_internal.dead_message;
 
 -- Settled before in that lease: it is not in flight.
 CALL redriving_group('settled', '{2}');
@@ -114,7 +114,7 @@ SELECT iotmq.redrive('redriving', 'waiting');
 SELECT * FROM redriving_figures('waiting');
 SELECT * FROM redriving_drain('waiting');
 SELECT * FROM redriving_figures('waiting');
-SELECT count(*) FROM iotmq.dead_message;
+SELECT count(*) FROM iotmq_internal.dead_message;
 
 -- Other tags, in the log and waiting: it is delivered all the same, and no other message.
 CALL redriving_group('tags', '{3}', 'concurrent', 'odd');
@@ -130,7 +130,7 @@ SELECT iotmq.redrive('redriving', 'tags_2');
 SELECT iotmq.alter_group('redriving', 'tags_2', tags => 'neither', filter => '$ > 100');
 SELECT * FROM redriving_drain('tags_2');
 SELECT * FROM redriving_figures('tags_2');
-SELECT count(*) FROM iotmq.dead_message;
+SELECT count(*) FROM iotmq_internal.dead_message;
 
 -- A seek, and a reader who commits an offset beyond it: it is a dead letter again, as it was.
 CALL redriving_group('forward', '{2,5}');
@@ -201,7 +201,7 @@ SELECT iotmq.commit_offset('redriving', 'orderly_3', 'a', 1);
 SELECT iotmq.redrive('redriving', 'orderly_3');
 SELECT * FROM redriving_drain('orderly_3');
 SELECT * FROM redriving_figures('orderly_3');
-SELECT count(*) FROM iotmq.dead_message;
+SELECT count(*) FROM iotmq_internal.dead_message;
 
 -- Retention drops it while the group has not come to it: it is kept, and comes.
 SELECT iotmq.create_topic('redriving_old', retention => '1 h', segment_interval => '1 min');
@@ -220,7 +220,7 @@ SELECT iotmq.redrive('redriving_old', 'g');
 SELECT iotmq.publish('redriving_old', 'd', '4');
 SELECT array_agg(d.payload ORDER BY d.msg_offset) AS payloads, sum(iotmq.ack(d.lease_id, ARRAY[d.msg_offset])) AS acked FROM iotmq.consume('redriving_old', 'g') AS d;
 SELECT ready_messages, inflight_messages, retry_messages, dead_letters, expired_unread FROM iotmq.group_lag WHERE topic = 'redriving_old';
-SELECT count(*) FROM iotmq.dead_message;
+SELECT count(*) FROM iotmq_internal.dead_message;
 
 -- So many that claims give them their places: the figures count them at once, and each comes once.
 SELECT iotmq.create_topic('redriving_many');
@@ -230,7 +230,7 @@ SELECT count(*) FROM unnest(iotmq.publish_batch('redriving_many', (SELECT array_
 SELECT iotmq.reject(min(lease_id)) FROM iotmq.consume('redriving_many', 'g', 10000);
 SELECT iotmq.reject(min(lease_id)) FROM iotmq.consume('redriving_many', 'orderly', 10000);
 SELECT iotmq.redrive('redriving_many', 'g'), iotmq.redrive('redriving_many', 'orderly');
-SELECT count(*) BETWEEN 2 AND 2399 AS in_portions FROM iotmq.redelivery;
+SELECT count(*) BETWEEN 2 AND 2399 AS in_portions FROM iotmq_internal.redelivery;
 CREATE VIEW redriving_many_lag AS
 SELECT consumer_group, ready_messages, inflight_messages, retry_messages, dead_letters, iotmq.count_lag(topic, consumer_group)
 FROM iotmq.group_lag

@@ -13,7 +13,7 @@ DECLARE
     zone_table regclass := iotmq.zone_table(topic, 'default');
 BEGIN
     PERFORM iotmq.segment_make_until(z.zone_id, at, at + interval '1 us')
-    FROM iotmq.zone AS z, unnest(retention_insert.published_at) AS at WHERE z.table_name = zone_table;
+    FROM iotmq_internal.zone AS z, unnest(retention_insert.published_at) AS at WHERE z.table_name = zone_table;
     EXECUTE format('INSERT INTO %s (device_id, tag, payload, published_at) SELECT ''d'', $2, to_jsonb(n), at
                     FROM unnest($1) WITH ORDINALITY AS m(at, n)', zone_table) USING published_at, tag;
 END
@@ -21,7 +21,7 @@ $$;
 CREATE VIEW retention_segment AS
 SELECT t.topic, s.from_time, s.first_offset, s.last_offset,
     (SELECT count(*) FROM pg_inherits WHERE inhrelid = s.table_name) AS attached
-FROM iotmq.segment AS s JOIN iotmq.zone AS z USING (zone_id) JOIN iotmq.topic AS t USING (topic_id)
+FROM iotmq_internal.segment AS s JOIN iotmq_internal.zone AS z USING (zone_id) JOIN iotmq_internal.topic AS t USING (topic_id)
 WHERE s.to_time <= now() AND t.topic LIKE 'retention%';
 CREATE VIEW retention_group AS
 SELECT topic, consumer_group AS grp, earliest_offset AS earliest, next_offset AS next, ready_messages AS ready,
@@ -185,8 +185,8 @@ SELECT * FROM retention_log;
 SELECT iotmq.nack(lease_id) FROM iotmq.consume('retention_consumed', 'a', 1);
 CALL retention_step(:'hour');
 SELECT * FROM retention_log;
-UPDATE iotmq.redelivery SET due_at = '-infinity';
-UPDATE iotmq.cursor_state SET next_due = '-infinity' WHERE redeliveries > 0;
+UPDATE iotmq_internal.redelivery SET due_at = '-infinity';
+UPDATE iotmq_internal.cursor_state SET next_due = '-infinity' WHERE redeliveries > 0;
 SELECT iotmq.ack(lease_id) FROM retention_due('retention_consumed', 'a', 1);
 -- a reader without leases counts by what it committed
 SELECT iotmq.commit_offset('retention_consumed', 'a', 'default', 6);
@@ -248,14 +248,14 @@ SELECT iotmq.create_topic('retention_ahead', '{a,b}', retention => '10 days', se
 CREATE VIEW retention_ahead AS
 SELECT zone, count(*) >= 24 AS segments, min(from_time) <= now() AS covers_now,
     max(to_time) >= now() + interval '12 hours' AS half_a_day, sum(to_time - from_time) = max(to_time) - min(from_time) AS without_hole
-FROM iotmq.segment JOIN iotmq.zone USING (zone_id) JOIN iotmq.topic USING (topic_id)
+FROM iotmq_internal.segment JOIN iotmq_internal.zone USING (zone_id) JOIN iotmq_internal.topic USING (topic_id)
 WHERE topic = 'retention_ahead' AND to_time > now() AND from_time < now() + interval '2 days' GROUP BY zone ORDER BY zone;
 SELECT * FROM retention_ahead;
 CALL iotmq.run_maintenance();
 SELECT * FROM retention_ahead;
 CALL iotmq.run_maintenance(now() + interval '10 hours');
 SELECT segments, covers_now, max(max_to) > now() + interval '22 hours' AS further FROM retention_ahead,
-    (SELECT max(to_time) AS max_to FROM iotmq.segment JOIN iotmq.zone USING (zone_id) JOIN iotmq.topic USING (topic_id) WHERE topic = 'retention_ahead') AS m
+    (SELECT max(to_time) AS max_to FROM iotmq_internal.segment JOIN iotmq_internal.zone USING (zone_id) JOIN iotmq_internal.topic USING (topic_id) WHERE topic = 'retention_ahead') AS m
 GROUP BY 1, 2;
 SELECT skipped FROM retention_run;
 
@@ -314,7 +314,7 @@ DO $$
 DECLARE
     segment regclass;
 BEGIN
-    FOR segment IN DELETE FROM iotmq.segment AS s USING iotmq.zone AS z JOIN iotmq.topic AS t USING (topic_id)
+    FOR segment IN DELETE FROM iotmq_internal.segment AS s USING iotmq_internal.zone AS z JOIN iotmq_internal.topic AS t USING (topic_id)
                    WHERE z.zone_id = s.zone_id AND t.topic = 'retention_week' RETURNING s.table_name
     LOOP
         EXECUTE format('DROP TABLE %s', segment);
@@ -339,14 +339,14 @@ RESET client_min_messages;
 CALL iotmq.run_maintenance();
 SET client_min_messages = warning;
 SELECT count(*) - :before AS runs FROM iotmq.maintenance_run;
-INSERT INTO iotmq.maintenance_run (started_at, finished_at, at, segments_made, segments_sealed, segments_dropped, leases_taken_over, skipped)
+INSERT INTO iotmq_internal.maintenance_run (started_at, finished_at, at, segments_made, segments_sealed, segments_dropped, leases_taken_over, skipped)
 SELECT now(), now(), now(), 0, 0, 0, 0, '{}' FROM generate_series(1, 1100);
 CALL iotmq.run_maintenance();
 SELECT count(*) FROM iotmq.maintenance_run;
 SELECT at = :'hour' AS at_given FROM iotmq.maintenance_run ORDER BY run_id DESC LIMIT 1;
 CALL iotmq.run_maintenance(:'hour');
 SELECT at = :'hour' AS at_given FROM iotmq.maintenance_run ORDER BY run_id DESC LIMIT 1;
-TRUNCATE iotmq.maintenance_run;
+TRUNCATE iotmq_internal.maintenance_run;
 BEGIN;
 CALL iotmq.run_maintenance();
 ROLLBACK;

@@ -9,15 +9,15 @@ FROM iotmq.consumer_lag
 WHERE topic LIKE 'retries%';
 -- Time is moved, not slept away: how long the next message still has to wait, an end to all waiting, and to all leases.
 CREATE FUNCTION retries_delay(from_time timestamptz) RETURNS interval LANGUAGE sql AS $$
-    SELECT date_trunc('second', min(not_before) - from_time) FROM iotmq.redelivery WHERE not_before > from_time
+    SELECT date_trunc('second', min(not_before) - from_time) FROM iotmq_internal.redelivery WHERE not_before > from_time
 $$;
 CREATE FUNCTION retries_skip_delay() RETURNS void LANGUAGE sql AS $$
-    UPDATE iotmq.redelivery SET not_before = '-infinity', due_at = least(due_at, '-infinity') WHERE due_at < 'infinity';
-    UPDATE iotmq.cursor_state SET next_due = '-infinity' WHERE redeliveries > 0;
+    UPDATE iotmq_internal.redelivery SET not_before = '-infinity', due_at = least(due_at, '-infinity') WHERE due_at < 'infinity';
+    UPDATE iotmq_internal.cursor_state SET next_due = '-infinity' WHERE redeliveries > 0;
 $$;
 CREATE FUNCTION retries_expire() RETURNS void LANGUAGE sql AS $$
-    UPDATE iotmq.lease SET deadline = '-infinity';
-    UPDATE iotmq.cursor_state SET next_expiry = '-infinity';
+    UPDATE iotmq_internal.lease SET deadline = '-infinity';
+    UPDATE iotmq_internal.cursor_state SET next_expiry = '-infinity';
 $$;
 
 -- One bad message of five: it alone comes again, after its delay; the rest of the lease is untouched.
@@ -304,7 +304,7 @@ SELECT iotmq.publish('retries_reason', 'd' || n, to_jsonb(n)) FROM generate_seri
 SELECT min(lease_id) AS lease FROM iotmq.consume('retries_reason', 'g') \gset
 SELECT iotmq.reject(:lease, '{1}', repeat('x', 1024)), iotmq.reject(:lease, '{2}', repeat('x', 5000000)), iotmq.reject(:lease, '{3}', 'x' || repeat(U&'\00e4', 1000)), iotmq.nack(:lease, '{4}', '365 days', repeat('y', 1025));
 SELECT msg_offset, octet_length(reason), length(reason) FROM iotmq.dead_letter WHERE topic = 'retries_reason' ORDER BY msg_offset;
-SELECT msg_offset, octet_length(reason), due_at > now() + interval '364 days' AS late FROM iotmq.redelivery;
+SELECT msg_offset, octet_length(reason), due_at > now() + interval '364 days' AS late FROM iotmq_internal.redelivery;
 SELECT iotmq.nack(:lease, '{5}', '365 days 1 us');
 SELECT iotmq.nack(:lease, '{5}', '1000 years');
 SELECT iotmq.nack(:lease, '{5}', '-1 us');

@@ -7,7 +7,7 @@ SET TimeZone = 'UTC';
 -- A log of the past: segments of an hour, none of the messages in the hour of 12, and two publishers that met at 14:00.
 SELECT iotmq.create_topic('seeking', '{a,b}', retention => '100 years', segment_interval => '1 hour');
 SELECT count(iotmq.segment_make_until(zone_id, '2026-01-05 10:00', '2026-01-05 15:00')) AS zones
-FROM iotmq.zone JOIN iotmq.topic USING (topic_id) WHERE topic = 'seeking';
+FROM iotmq_internal.zone JOIN iotmq_internal.topic USING (topic_id) WHERE topic = 'seeking';
 CREATE FUNCTION seeking_insert(topic text, zone text, published_at timestamptz[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('INSERT INTO %s (device_id, payload, published_at) SELECT ''d'' || n %% 2, to_jsonb(n), at
@@ -58,7 +58,7 @@ SET client_min_messages = warning;
 CALL iotmq.run_maintenance();
 RESET client_min_messages;
 SELECT z.zone, s.from_time, s.sealed, s.first_offset, s.last_offset
-FROM iotmq.segment AS s JOIN iotmq.zone AS z USING (zone_id) JOIN iotmq.topic AS t USING (topic_id)
+FROM iotmq_internal.segment AS s JOIN iotmq_internal.zone AS z USING (zone_id) JOIN iotmq_internal.topic AS t USING (topic_id)
 WHERE t.topic = 'seeking' AND s.from_time < '2026-02-01' ORDER BY z.zone, s.from_time;
 SELECT count(*) AS zones_and_times, count(*) FILTER (WHERE (b.*) IS DISTINCT FROM (t.n, s.zone, s.old_offset, s.new_offset, s.messages)) AS differ
 FROM seeking_time AS t CROSS JOIN iotmq.seek('seeking', 'g', t.at, dry_run => true) AS s
@@ -106,10 +106,10 @@ SELECT * FROM iotmq.seek_offset('seeking_now', 'g', 'default', 101);
 SELECT msg_offset, attempt FROM iotmq.consume('seeking_now', 'g');
 SELECT * FROM iotmq.seek_offset('seeking', 'g', 'b', 2, dry_run => true);
 -- Not into what retention dropped.
-UPDATE iotmq.zone SET earliest_offset = 40 FROM iotmq.topic WHERE topic.topic_id = zone.topic_id AND topic = 'seeking_now';
+UPDATE iotmq_internal.zone SET earliest_offset = 40 FROM iotmq_internal.topic WHERE topic.topic_id = zone.topic_id AND topic = 'seeking_now';
 SELECT * FROM iotmq.seek_offset('seeking_now', 'g', 'default', 1, dry_run => true);
 SELECT * FROM iotmq.seek('seeking_now', 'g', '-infinity', dry_run => true);
-UPDATE iotmq.zone SET earliest_offset = 1 FROM iotmq.topic WHERE topic.topic_id = zone.topic_id AND topic = 'seeking_now';
+UPDATE iotmq_internal.zone SET earliest_offset = 1 FROM iotmq_internal.topic WHERE topic.topic_id = zone.topic_id AND topic = 'seeking_now';
 
 -- messages counts what the group wants: tags and filter applied, holes not.
 SELECT iotmq.create_topic('seeking_tags');

@@ -10,7 +10,7 @@ DECLARE
     zone_table regclass := iotmq.zone_table('start', zone);
 BEGIN
     PERFORM iotmq.segment_make_until(z.zone_id, at, at + interval '1 us')
-    FROM iotmq.zone AS z, unnest(start_insert.published_at) AS at WHERE z.table_name = zone_table;
+    FROM iotmq_internal.zone AS z, unnest(start_insert.published_at) AS at WHERE z.table_name = zone_table;
     EXECUTE format('INSERT INTO %s (device_id, tag, payload, published_at) SELECT ''d'', $2, to_jsonb(n), at
                     FROM unnest($1) WITH ORDINALITY AS m(at, n)', zone_table) USING published_at, tag;
 END
@@ -42,7 +42,7 @@ SELECT s.* FROM start_time, start_all(at) AS s;
 -- in sealed segments the same
 CREATE TABLE start_before AS SELECT s.* FROM start_time, start_all(at) AS s;
 CALL iotmq.run_maintenance();
-SELECT count(*) FILTER (WHERE sealed) AS sealed FROM iotmq.segment JOIN iotmq.zone USING (zone_id) JOIN iotmq.topic USING (topic_id) WHERE topic = 'start';
+SELECT count(*) FILTER (WHERE sealed) AS sealed FROM iotmq_internal.segment JOIN iotmq_internal.zone USING (zone_id) JOIN iotmq_internal.topic USING (topic_id) WHERE topic = 'start';
 SELECT count(*) AS differ FROM (TABLE start_before EXCEPT SELECT s.* FROM start_time, start_all(at) AS s) AS d;
 
 -- The latest is the default: only what comes afterwards.

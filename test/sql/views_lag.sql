@@ -113,7 +113,7 @@ SELECT count(*) FROM iotmq.group_lag WHERE topic = 'views_lag';
 
 -- Whatever becomes of messages, the figures are what counting them would give.
 -- Made anew, a topic goes on above its old offsets; here it is to begin at 1.
-DELETE FROM iotmq.past_zone WHERE topic = 'views_lag';
+DELETE FROM iotmq_internal.past_zone WHERE topic = 'views_lag';
 SELECT iotmq.create_topic('views_lag', '{a}', segment_interval => '1 hour');
 SELECT iotmq.create_group('views_lag', 'concurrent');
 SELECT iotmq.create_group('views_lag', 'orderly', 'orderly');
@@ -125,18 +125,18 @@ SELECT l.consumer_group, l.inflight_messages AS inflight, l.retry_messages AS re
         AND l.lag_time IS NOT DISTINCT FROM coalesce(statement_timestamp() - m.published_at, '0')) AS as_counted
 FROM iotmq.consumer_lag AS l
 JOIN iotmq.dead_letter_depth AS p USING (topic, consumer_group)
-JOIN iotmq.topic AS t USING (topic)
-JOIN iotmq.consumer_group AS g USING (topic_id, consumer_group)
-JOIN iotmq.cursor AS c USING (group_id)
+JOIN iotmq_internal.topic AS t USING (topic)
+JOIN iotmq_internal.consumer_group AS g USING (topic_id, consumer_group)
+JOIN iotmq_internal.cursor AS c USING (group_id)
 CROSS JOIN LATERAL (
     SELECT count(*) AS messages, count(DISTINCT device_id) AS devices, min(msg_offset) AS first
-    FROM iotmq.redelivery AS r
+    FROM iotmq_internal.redelivery AS r
     WHERE r.cursor_id = c.cursor_id
 ) AS w
 CROSS JOIN LATERAL (SELECT count(*) AS messages FROM iotmq.dead_letter AS d WHERE (d.topic, d.consumer_group) = (l.topic, l.consumer_group)) AS d
 CROSS JOIN LATERAL (
     SELECT min(i) AS first
-    FROM iotmq.lease AS e
+    FROM iotmq_internal.lease AS e
     CROSS JOIN LATERAL generate_series(0, e.last_offset - e.first_offset) WITH ORDINALITY AS n (n, nth)
     CROSS JOIN LATERAL (SELECT coalesce(e.offsets[n.nth], e.first_offset + n.n) AS i) AS i
     WHERE iotmq.lease_cursor(e.lease_id) = c.cursor_id AND n.nth <= coalesce(cardinality(e.offsets), e.last_offset - e.first_offset + 1)
@@ -234,8 +234,8 @@ SELECT iotmq.redrive('views_lag', 'concurrent');
 \c -
 SELECT l.lag_messages, l.ready_messages, l.retry_messages, l.lag_time = statement_timestamp() - d.published_at AS as_old
 FROM iotmq.consumer_lag AS l
-JOIN iotmq.cursor AS c ON true
-JOIN iotmq.dead_message AS d USING (cursor_id)
+JOIN iotmq_internal.cursor AS c ON true
+JOIN iotmq_internal.dead_message AS d USING (cursor_id)
 WHERE l.topic = 'views_lag' AND l.consumer_group = 'concurrent';
 SELECT name, value >= 0 AS as_old FROM iotmq.metrics
 WHERE labels->>'topic' = 'views_lag' AND name IN ('iotmq_storage_message_reserve_time', 'iotmq_storage_messages')

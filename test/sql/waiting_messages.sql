@@ -7,7 +7,7 @@ SELECT iotmq.publish('waiting', 'd' || n % 2, to_jsonb(n), 'a') FROM generate_se
 SELECT iotmq.publish('waiting', 'd1', '9', 'b');
 CREATE VIEW waiting_figures AS
 SELECT l.consumer_group, l.lag_messages = iotmq.count_lag(l.topic, l.consumer_group) AS agree, l.ready_messages, l.inflight_messages, l.retry_messages, l.blocked_devices, l.dead_letters,
-       (SELECT count(*) FROM iotmq.redelivery JOIN iotmq.cursor USING (cursor_id) JOIN iotmq.consumer_group AS g USING (group_id) WHERE g.consumer_group = l.consumer_group) AS waiting,
+       (SELECT count(*) FROM iotmq_internal.redelivery JOIN iotmq_internal.cursor USING (cursor_id) JOIN iotmq_internal.consumer_group AS g USING (group_id) WHERE g.consumer_group = l.consumer_group) AS waiting,
        (SELECT count(*) FROM iotmq.dead_letter AS d WHERE d.topic = l.topic AND d.consumer_group = l.consumer_group) AS dead
 FROM iotmq.group_lag AS l
 WHERE l.topic = 'waiting';

@@ -48,7 +48,7 @@ $publisher->query_safe($draw);
 $old->safe_psql('postgres', q(SELECT iotmq.publish('t', 'd', '"m4"')));
 $old->safe_psql('postgres', q(SELECT FROM iotmq.consume('t', 'g', 1)));
 $old->safe_psql('postgres', q(SELECT FROM iotmq.consume('t', 'g', 1)));
-is($old->safe_psql('postgres', q(SELECT sample_xid > '0' FROM iotmq.cursor_state)),
+is($old->safe_psql('postgres', q(SELECT sample_xid > '0' FROM iotmq_internal.cursor_state)),
 	't', 'a sample is pending');
 
 my $dump = $old->basedir . '/dump.sql';
@@ -68,7 +68,7 @@ $new->command_ok(
 	'restore');
 
 my $read = q(SELECT payload FROM iotmq.consume('t', 'g'));
-is($new->safe_psql('postgres', q(SELECT sample_xid > pg_current_xact_id() FROM iotmq.cursor_state)),
+is($new->safe_psql('postgres', q(SELECT sample_xid > pg_current_xact_id() FROM iotmq_internal.cursor_state)),
 	't', 'the sample is from the future');
 is($new->safe_psql('postgres', 'SELECT inflight_messages FROM iotmq.consumer_lag'),
 	3, 'leases are there');

@@ -130,22 +130,22 @@ END $$;
 CREATE VIEW wrong AS
 WITH cursor AS (
 	SELECT p.*, g.consumer_group, g.mode
-	FROM iotmq.cursor AS c
-	JOIN iotmq.cursor_state AS p USING (cursor_id)
-	JOIN iotmq.consumer_group AS g USING (group_id)
+	FROM iotmq_internal.cursor AS c
+	JOIN iotmq_internal.cursor_state AS p USING (cursor_id)
+	JOIN iotmq_internal.consumer_group AS g USING (group_id)
 ), leased AS MATERIALIZED (
 	SELECT c.cursor_id, u.msg_offset, l.redriven
 	FROM cursor AS c
-	JOIN iotmq.lease AS l ON iotmq.lease_cursor(l.lease_id) = c.cursor_id AND l.lease_id >= c.oldest_lease
+	JOIN iotmq_internal.lease AS l ON iotmq.lease_cursor(l.lease_id) = c.cursor_id AND l.lease_id >= c.oldest_lease
 	CROSS JOIN LATERAL unnest(coalesce(l.offsets, (SELECT array_agg(o) FROM generate_series(l.first_offset, l.last_offset) AS o)))
 		WITH ORDINALITY AS u (msg_offset, n)
 	WHERE l.settled IS NULL OR get_bit(l.settled, u.n::int - 1) = 0
 ), place AS MATERIALIZED (
 	SELECT cursor_id, msg_offset, redriven FROM leased
 	UNION ALL
-	SELECT cursor_id, msg_offset, redriven FROM iotmq.redelivery
+	SELECT cursor_id, msg_offset, redriven FROM iotmq_internal.redelivery
 ), letter AS MATERIALIZED (
-	SELECT DISTINCT cursor_id, msg_offset FROM iotmq.dead_message WHERE redriven
+	SELECT DISTINCT cursor_id, msg_offset FROM iotmq_internal.dead_message WHERE redriven
 )
 SELECT 'more than one place' AS what, cursor_id, msg_offset
 FROM place
@@ -164,12 +164,12 @@ LEFT JOIN place AS p ON p.cursor_id = l.cursor_id AND p.msg_offset = l.msg_offse
 WHERE p IS NULL AND l.msg_offset < c.next_redriven
 UNION ALL
 SELECT 'redriven, without a dead letter', r.cursor_id, r.msg_offset
-FROM iotmq.redelivery AS r
+FROM iotmq_internal.redelivery AS r
 LEFT JOIN letter AS l USING (cursor_id, msg_offset)
 WHERE r.redriven AND l IS NULL
 UNION ALL
 SELECT 'first of its device', cursor_id, min(msg_offset)
-FROM iotmq.redelivery
+FROM iotmq_internal.redelivery
 WHERE device_id IS NOT NULL
 GROUP BY cursor_id, device_id
 HAVING count(*) FILTER (WHERE due_at < 'infinity') <> 1
@@ -177,11 +177,11 @@ HAVING count(*) FILTER (WHERE due_at < 'infinity') <> 1
 UNION ALL
 SELECT 'count of what waits', cursor_id, redeliveries
 FROM cursor AS c
-WHERE redeliveries <> (SELECT count(*) FROM iotmq.redelivery AS r WHERE r.cursor_id = c.cursor_id)
+WHERE redeliveries <> (SELECT count(*) FROM iotmq_internal.redelivery AS r WHERE r.cursor_id = c.cursor_id)
 UNION ALL
 SELECT 'count of dead letters', cursor_id, dead_letters
 FROM cursor AS c
-WHERE dead_letters <> (SELECT count(*) FROM iotmq.dead_message AS d WHERE d.cursor_id = c.cursor_id AND NOT d.redriven);
+WHERE dead_letters <> (SELECT count(*) FROM iotmq_internal.dead_message AS d WHERE d.cursor_id = c.cursor_id AND NOT d.redriven);
 
 -- Acknowledges all that comes, until there is nothing.
 CREATE TABLE seen (n int, consumer_group text, device_id text, msg_offset bigint);
@@ -263,7 +263,7 @@ FROM (SELECT msg_offset < lag(msg_offset) OVER (PARTITION BY device_id ORDER BY 
 WHERE is_late
 SQL
 }
-is(sql('SELECT count(*) FROM iotmq.dead_message'), '0', 'no dead letter is left');
+is(sql('SELECT count(*) FROM iotmq_internal.dead_message'), '0', 'no dead letter is left');
 is(sql('SELECT * FROM wrong'), '', 'all is in its place');
 
 $node->stop;

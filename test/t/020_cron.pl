@@ -36,7 +36,7 @@ foreach my $db ('home', 'away', 'bare')
 	$node->safe_psql($db, <<'SQL');
 CREATE EXTENSION iotmq;
 SELECT iotmq.create_topic('t', retention => '1 hour', segment_interval => '10 min');
-SELECT iotmq.segment_make_until(zone_id, now() - interval '2 hours', now() - interval '2 hours' + interval '1 us') FROM iotmq.zone;
+SELECT iotmq.segment_make_until(zone_id, now() - interval '2 hours', now() - interval '2 hours' + interval '1 us') FROM iotmq_internal.zone;
 INSERT INTO iotmq_topic._zone_1 (device_id, payload, published_at) VALUES ('d', '"old"', now() - interval '2 hours');
 SELECT iotmq.publish('t', 'd', '"new"');
 SQL

@@ -65,7 +65,7 @@ SELECT iotmq.create_group('m', 'idle', start_from => '-infinity');
 SELECT iotmq.grant_publish('m', 'device', '{b}');
 SELECT iotmq.grant_consume('m', 'idle', 'service');
 SELECT iotmq.segment_make_until(zone_id, now() - interval '3 hours', now() - interval '3 hours' + interval '1 us')
-FROM iotmq.zone WHERE zone = 'a';
+FROM iotmq_internal.zone WHERE zone = 'a';
 DO $$
 BEGIN
 	EXECUTE format('INSERT INTO %s (device_id, payload, tag, published_at)
@@ -110,7 +110,7 @@ my ($in, $out, $err) = ('', '', '');
 my $publisher = IPC::Run::start(
 	[ $source->installed_command('psql'), '-XAtq', '-f', '-', '-d', $source->connstr('iot') ],
 	'<', \$in, '>', \$out, '2>', \$err, IPC::Run::timeout(180));
-$in .= "BEGIN; SELECT pg_current_xact_id() IS NULL; SELECT nextval(offset_sequence) FROM iotmq.zone WHERE zone = 'a';\n";
+$in .= "BEGIN; SELECT pg_current_xact_id() IS NULL; SELECT nextval(offset_sequence) FROM iotmq_internal.zone WHERE zone = 'a';\n";
 $in .= "SELECT iotmq.publish('m', 'd0', '{\"n\": \"open\"}', 'a');\n";
 $publisher->pump until $out =~ /17\n18/;
 $source->safe_psql('iot', q{SELECT iotmq.publish('m', 'd2', '{"n": 19}', 'a', 'alarm')});
@@ -118,7 +118,7 @@ $source->safe_psql('iot', q{SELECT iotmq.ack(lease_id) FROM (SELECT DISTINCT lea
 $source->safe_psql('iot', q{SELECT * FROM iotmq.consume('m', 'alarms', zone => 'a')});
 $source->safe_psql('iot', 'CALL iotmq.run_maintenance()') foreach (1, 2);
 is($source->safe_psql('iot', <<'SQL'), 't|t', 'samples that wait for the publisher');
-SELECT (SELECT bool_or(sample_offset > 0) FROM iotmq.cursor_state), (SELECT bool_or(seal_xid IS NOT NULL) FROM iotmq.zone)
+SELECT (SELECT bool_or(sample_offset > 0) FROM iotmq_internal.cursor_state), (SELECT bool_or(seal_xid IS NOT NULL) FROM iotmq_internal.zone)
 SQL
 
 # Where everybody stands, what is in flight, and the dead letters.
@@ -130,7 +130,7 @@ SELECT f.* FROM iotmq.in_flight AS f ORDER BY lease_id;
 SELECT d.* FROM iotmq.dead_letter AS d ORDER BY id;
 SELECT zone, segments > 2, oldest_published_at FROM iotmq.topic_stats ORDER BY topic, zone;
 SELECT md5(string_agg(m::text, ',' ORDER BY zone, msg_offset)) FROM iotmq_topic.m;
-SELECT r.* FROM iotmq.redelivery AS r ORDER BY cursor_id, msg_offset;
+SELECT r.* FROM iotmq_internal.redelivery AS r ORDER BY cursor_id, msg_offset;
 SQL
 my $before = $source->safe_psql('iot', $state);
 
@@ -191,7 +191,7 @@ foreach my $target ([ 'lower', 0, 'plain' ], [ 'higher', 20000, 'custom' ], [ 'l
 	{
 		silent("$name: pg_restore", $node, 'pg_restore', '-e', @options, '-d', $node->connstr('iot'), "$dir/custom") or next;
 	}
-	is($sql->('SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint > max(sample_xid::text::bigint) FROM iotmq.cursor_state'),
+	is($sql->('SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint > max(sample_xid::text::bigint) FROM iotmq_internal.cursor_state'),
 		$transactions > 0 ? 't' : 'f', "$name: its next transaction id is so");
 	is($sql->($state), $before, "$name: everything is there");
 
@@ -215,8 +215,8 @@ foreach my $target ([ 'lower', 0, 'plain' ], [ 'higher', 20000, 'custom' ], [ 'l
 	is($sql->(q{SELECT iotmq.ack(lease_id) FROM lease WHERE name = 'orderly'}), '1', "$name: the orderly one as well");
 	is($sql->(q{SELECT drain('orderly', 'a')}), join(' ', map { "$_/1" } 6, 9, 12, 15), "$name: and what waited behind it");
 	is($code->(q{SELECT iotmq.ack(lease_id) FROM lease WHERE name = 'plain'}), '55000', "$name: then it has ended");
-	$sql->(q{UPDATE iotmq.redelivery SET due_at = '-infinity', not_before = '-infinity' WHERE due_at < 'infinity'});
-	$sql->(q{UPDATE iotmq.cursor_state SET next_due = '-infinity' WHERE redeliveries > 0});
+	$sql->(q{UPDATE iotmq_internal.redelivery SET due_at = '-infinity', not_before = '-infinity' WHERE due_at < 'infinity'});
+	$sql->(q{UPDATE iotmq_internal.cursor_state SET next_due = '-infinity' WHERE redeliveries > 0});
 	is($sql->(q{SELECT drain('orderly', 'a')}), '1/2 ' . join(' ', map { "$_/1" } 4, 7, 10, 13, 16, 20), "$name: a blocked device");
 	is($sql->(q{SELECT drain('plain', 'a')}), '5/2', "$name: a retry");
 	is($sql->(q{SELECT iotmq.reject(lease_id) FROM lease WHERE name = 'redriven'}), '1', "$name: a redriven message in flight");
@@ -234,7 +234,7 @@ foreach my $target ([ 'lower', 0, 'plain' ], [ 'higher', 20000, 'custom' ], [ 'l
 	is($code->(q{SET ROLE stranger; SELECT iotmq.publish('m', 'e', '1', 'b')}), '42501', "$name: and who nothing");
 
 	# Administration: nothing is given a name or a number that is taken, or that was.
-	is($sql->('SELECT n.node FROM iotmq.node AS n'), '5', "$name: the node");
+	is($sql->('SELECT n.node FROM iotmq_internal.node AS n'), '5', "$name: the node");
 	is($sql->('SELECT min(lease_id >> 57), max(lease_id >> 57) FROM iotmq.in_flight'), '5|5', "$name: which is in the lease ids");
 	is($sql->(q{SELECT iotmq.create_topic('dropped'); SELECT iotmq.publish('dropped', 'd', '1')}), "\n8", "$name: a topic made anew goes on above its old offsets");
 	$sql->(q{SELECT iotmq.drop_topic('dropped')});
@@ -252,7 +252,7 @@ SQL
 
 	# Maintenance: the sample that sealing waited with does not matter here, and retention drops.
 	$sql->('CALL iotmq.run_maintenance()') foreach (1, 2);
-	is($sql->('SELECT count(*) FILTER (WHERE sealed) > 0, count(*) FILTER (WHERE NOT sealed) FROM iotmq.segment WHERE to_time < now()'),
+	is($sql->('SELECT count(*) FILTER (WHERE sealed) > 0, count(*) FILTER (WHERE NOT sealed) FROM iotmq_internal.segment WHERE to_time < now()'),
 		't|0', "$name: past segments are sealed");
 	$sql->(q{CALL iotmq.run_maintenance(now() + interval '21 hours' + interval '1 min')});
 	is($sql->(q{SELECT min(msg_offset) FROM iotmq_topic.m WHERE zone = 'a'}), '5', "$name: a segment dropped");

@@ -63,8 +63,8 @@ BEGIN
 		PERFORM iotmq.create_group('t', 'new', start_from => since);
 		INSERT INTO start
 		SELECT 'create_group', since, zone, next_offset
-		FROM iotmq.zone JOIN iotmq.cursor USING (zone_id) JOIN iotmq.cursor_state USING (cursor_id)
-			JOIN iotmq.consumer_group USING (group_id)
+		FROM iotmq_internal.zone JOIN iotmq_internal.cursor USING (zone_id) JOIN iotmq_internal.cursor_state USING (cursor_id)
+			JOIN iotmq_internal.consumer_group USING (group_id)
 		WHERE consumer_group = 'new';
 		PERFORM iotmq.drop_group('t', 'new');
 		COMMIT;

@@ -46,7 +46,7 @@ BEGIN
 	FOR leaf IN SELECT relid FROM pg_partition_tree(iotmq.topic_table('t')) WHERE isleaf LOOP
 		EXECUTE 'DROP TABLE ' || leaf;
 	END LOOP;
-	DELETE FROM iotmq.segment;
+	DELETE FROM iotmq_internal.segment;
 END $$;
 SQL
 	is(consume($reader), '', 'there is nothing yet');
@@ -55,7 +55,7 @@ SQL
 
 sub end_case
 {
-	$node->safe_psql('postgres', q(SELECT iotmq.drop_topic('t', force => true); DELETE FROM iotmq.past_zone));
+	$node->safe_psql('postgres', q(SELECT iotmq.drop_topic('t', force => true); DELETE FROM iotmq_internal.past_zone));
 	return;
 }
 

@@ -57,7 +57,7 @@ SELECT iotmq.grant_consume('t', 'a', 'only_a'), iotmq.grant_consume('t', 'b', 'o
 SELECT count(iotmq.publish('t', 'd', to_jsonb(n))) FROM generate_series(1, 20) AS n;
 SELECT sum(iotmq.ack(lease_id)) FROM (SELECT DISTINCT lease_id FROM iotmq.consume('t', 'b', 100)) AS l;
 SQL
-is(sql(q{SELECT array_agg(cursor_id ORDER BY cursor_id) FROM iotmq.cursor}), '{1,2}', 'two cursors');
+is(sql(q{SELECT array_agg(cursor_id ORDER BY cursor_id) FROM iotmq_internal.cursor}), '{1,2}', 'two cursors');
 
 my $take = q{SELECT DISTINCT lease_id FROM iotmq.consume('t', 'a', 1, '10 min')};
 my $before = sql($take);

@@ -32,7 +32,7 @@ my $round = q{
 };
 my @tables = split /\n/, $node->safe_psql('postgres', q{
 	SELECT c.relname FROM pg_class AS c
-	WHERE c.relnamespace = 'iotmq'::regnamespace AND c.relkind = 'r' ORDER BY 1});
+	WHERE c.relnamespace = 'iotmq_internal'::regnamespace AND c.relkind = 'r' ORDER BY 1});
 cmp_ok(scalar @tables, '>', 8, 'tables are found');
 
 my $session = $node->background_psql('postgres', on_error_stop => 0);
@@ -48,22 +48,22 @@ my $say = sub {
 $say->('at first');
 foreach my $table (@tables)
 {
-	$node->safe_psql('postgres', "REINDEX TABLE CONCURRENTLY iotmq.$table");
+	$node->safe_psql('postgres', "REINDEX TABLE CONCURRENTLY iotmq_internal.$table");
 	$say->("REINDEX TABLE CONCURRENTLY $table");
 }
 $node->safe_psql('postgres', 'VACUUM FULL');
 $say->('VACUUM FULL');
 $node->safe_psql('postgres', q{
-	CREATE INDEX ON iotmq.dead_message (length(reason));
-	CREATE INDEX ON iotmq.dead_message (device_id) WHERE redriven;
-	CREATE INDEX ON iotmq.lease ((messages + 1)) WHERE redriven;
-	CREATE INDEX ON iotmq.redelivery (attempt) WHERE attempt > 1;
-	CREATE INDEX ON iotmq.cursor_state ((next_offset / 10));
+	CREATE INDEX ON iotmq_internal.dead_message (length(reason));
+	CREATE INDEX ON iotmq_internal.dead_message (device_id) WHERE redriven;
+	CREATE INDEX ON iotmq_internal.lease ((messages + 1)) WHERE redriven;
+	CREATE INDEX ON iotmq_internal.redelivery (attempt) WHERE attempt > 1;
+	CREATE INDEX ON iotmq_internal.cursor_state ((next_offset / 10));
 });
 $say->('more indexes');
 foreach my $table (@tables)
 {
-	$node->safe_psql('postgres', "ALTER TABLE iotmq.$table ADD COLUMN note text DEFAULT 'by hand'");
+	$node->safe_psql('postgres', "ALTER TABLE iotmq_internal.$table ADD COLUMN note text DEFAULT 'by hand'");
 	$say->("a column more in $table");
 }
 $session->quit;
@@ -73,7 +73,7 @@ $node->safe_psql('postgres', q{
 	CREATE EXTENSION amcheck;
 	SELECT bt_index_check(i.indexrelid, true)
 	FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid JOIN pg_class AS x ON x.oid = i.indexrelid
-	WHERE c.relnamespace = 'iotmq'::regnamespace AND x.relam = (SELECT oid FROM pg_am WHERE amname = 'btree')
+	WHERE c.relnamespace = 'iotmq_internal'::regnamespace AND x.relam = (SELECT oid FROM pg_am WHERE amname = 'btree')
 });
 pass('indexes agree with their tables');
 

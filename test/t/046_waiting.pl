@@ -54,7 +54,7 @@ sub start_case
 	my ($settings) = @_;
 
 	$node->safe_psql('postgres', <<"SQL");
-DO \$\$ BEGIN PERFORM iotmq.drop_topic(topic, force => true) FROM iotmq.topic; END \$\$;
+DO \$\$ BEGIN PERFORM iotmq.drop_topic(topic, force => true) FROM iotmq_internal.topic; END \$\$;
 SELECT iotmq.create_topic('t', '{a,b}');
 SELECT iotmq.create_group('t', 'g', tags => 'wanted', start_from => '-infinity' $settings);
 SELECT count(iotmq.publish('t', 'd', to_jsonb(n), zone => 'a', tag => 'other')) FROM generate_series(1, 100) AS n;
@@ -139,10 +139,10 @@ is($block->query_safe(q(SELECT payload FROM iotmq.consume('o', 'g', wait => '100
 	'in a transaction block nothing is delivered either');
 is( $node->safe_psql('postgres', <<'SQL'), 't', 'and nothing stays locked');
 SELECT count(*) = 1 FROM (
-	SELECT FROM iotmq.cursor_state AS p
-	JOIN iotmq.cursor AS c USING (cursor_id)
-	JOIN iotmq.consumer_group AS g USING (group_id)
-	JOIN iotmq.topic AS t USING (topic_id)
+	SELECT FROM iotmq_internal.cursor_state AS p
+	JOIN iotmq_internal.cursor AS c USING (cursor_id)
+	JOIN iotmq_internal.consumer_group AS g USING (group_id)
+	JOIN iotmq_internal.topic AS t USING (topic_id)
 	WHERE t.topic = 'o'
 	FOR UPDATE OF p SKIP LOCKED) AS free
 SQL

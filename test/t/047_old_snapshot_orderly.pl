@@ -59,7 +59,7 @@ SQL
 
 my $snapshot = $node->background_psql('postgres');
 $snapshot->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
-$snapshot->query_safe('SELECT count(*) FROM iotmq.topic');
+$snapshot->query_safe('SELECT count(*) FROM iotmq_internal.topic');
 $node->safe_psql('postgres', "CALL put_aside(1, $rounds)");
 $snapshot->query_safe('COMMIT');
 $snapshot->quit;
