@@ -102,6 +102,10 @@ nightly:
 lint:
 	tools/lint
 
+# ROUNDS=n SEED=s FAULT=kind: kills, promotions, full disks, clocks under load.
+faults:
+	test/faults/run
+
 # ROUNDS=n SEED=s; sqlsmith: QUERIES=n SEED=s
 fuzz sqlsmith:
 	test/fuzz/run $@
@@ -110,4 +114,4 @@ fuzz sqlsmith:
 list-tests:
 	@echo $(REGRESS) $(ISOLATION) $(PROVE_TESTS)
 
-.PHONY: demo test model test-assert mutants nightly bench lint fuzz sqlsmith list-tests
+.PHONY: demo test model test-assert mutants nightly bench lint faults fuzz sqlsmith list-tests

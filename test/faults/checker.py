@@ -84,10 +84,11 @@ def content(history):
 
 
 def offset_once(history):
-    """An offset is given out once."""
+    """An offset is given out once, also if a crash has forgotten its first message."""
     owner = {}
     for message in history.messages.values():
-        if message.offset is None or message.result != "committed":
+        said = message.outcome and message.outcome["result"] == "committed" and not message.undone
+        if message.offset is None or not (said or message.result == "committed"):
             continue
         made_anew = any(event["action"] == "drop" for event in history.zone_events[message.topic, message.zone])
         other = owner.setdefault((message.topic, message.zone, message.offset), message)

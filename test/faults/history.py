@@ -1,6 +1,6 @@
 """What a journal says, message by message: who published it, who was given it, what became of it."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 SETTINGS = {"mode": "concurrent", "tags": None, "above": None, "invisible_for": 60.0,
             "max_retries": 16, "start": "latest", "durable_acks": False}
@@ -167,8 +167,9 @@ class History:
                 self.messages[message.id] = message
 
     def forgotten(self, event, durable):
-        """Whether a crash after it may have forgotten what it committed."""
-        return any(crash["begin"] >= event["begin"] and self.crashed_of(crash, event, durable)
+        """Whether a crash after it may have forgotten what it committed.  A crash is somewhere
+        between its begin and its end, when the server is up again."""
+        return any(crash["end"] >= event["begin"] and self.crashed_of(crash, event, durable)
                    for crash in self.by_kind["crash"])
 
     @staticmethod
@@ -200,15 +201,24 @@ class History:
             chain.sort(key=self.order)
 
     def settle_unknown_effects(self):
-        """A settlement whose answer was lost has happened if its effects are there, and only then."""
+        """A settlement whose answer was lost has happened if its effects are there, once more
+        than what is known to have happened explains, and only then."""
         self.effects = None
         for state in self.by_kind["state"]:
-            self.effects = {(group, lease, id) for group, id, lease in state["effects"]}
-            for settle in self.by_kind["settle"]:
-                if settle["result"] == "unknown" and settle["effects"] and settle["end"] < state["begin"] \
-                        and settle["topic"] == state["topic"]:
-                    there = any((settle["group"], settle["lease"], id) in self.effects for id in settle["effects"])
-                    settle["result"] = "committed" if there else "rolled back"
+            there = Counter((group, lease, id) for group, id, lease in state["effects"])
+            self.effects = set(there)
+            settles = [settle for settle in self.by_kind["settle"]
+                       if settle["effects"] and settle["end"] < state["begin"] and settle["topic"] == state["topic"]]
+            known, unknown = Counter(), Counter()
+            for settle in settles:
+                count = {"committed": known, "unknown": unknown}.get(settle["result"])
+                if count is not None:
+                    count.update((settle["group"], settle["lease"], id) for id in settle["effects"])
+            for settle in settles:
+                keys = [(settle["group"], settle["lease"], id) for id in settle["effects"]]
+                alone = [key for key in keys if unknown[key] == 1]
+                if settle["result"] == "unknown" and alone:
+                    settle["result"] = "committed" if there[alone[0]] > known[alone[0]] else "rolled back"
                     settle["by_effects"] = True
 
     def read_settlements(self):
@@ -254,27 +264,37 @@ class History:
                         later.fates = {"back"} if surely else later.fates | {"back"}
 
     def settle_unknown_publishes(self):
-        """What was found anywhere was committed, and so was all of its transaction."""
-        self.found = {d.id for d in self.deliveries}
-        for fetch in self.by_kind["fetch"]:
-            for row in fetch["rows"]:
-                self.found.add(row["id"])
-                message = self.messages.get(row["id"])
-                if message and message.offset is None:
-                    message.offset = row["offset"]
-        for state in self.by_kind["state"]:
-            for zone, held in state["zones"].items():
-                for offset, id, _ in held["log"]:
-                    self.found.add(id)
-                    message = self.messages.get(id)
-                    if message and message.offset is None:
-                        message.offset = offset
-        for d in self.deliveries:
-            message = self.messages.get(d.id)
-            if message and message.offset is None:
-                message.offset = d.offset
-        committed = {self.messages[id].xact for id in self.found if id in self.messages}
+        """What was found anywhere was committed, and so was all of its transaction; if it was
+        found after the last crash that may have forgotten it."""
+        kept = set()
+        for id, offset, event in self.finds():
+            message = self.messages.get(id)
+            if message is None:
+                continue
+            if message.offset is None:
+                message.offset = offset
+            if not any(event["begin"] <= crash["end"] for crash in self.crashes_after(message.outcome)):
+                kept.add(id)
+        committed = {self.messages[id].xact for id in kept}
         for message in self.messages.values():
-            message.torn = message.result == "unknown" and message.xact in committed and message.id not in self.found
+            message.torn = message.result == "unknown" and message.xact in committed and message.id not in kept
             if message.result == "unknown" and message.xact in committed:
                 message.result = "committed"
+
+    def finds(self):
+        """(id, offset, event) of all that anybody has seen of a message."""
+        for d in self.deliveries:
+            yield d.id, d.offset, d.claim
+        for fetch in self.by_kind["fetch"]:
+            for row in fetch["rows"]:
+                yield row["id"], row["offset"], fetch
+        for state in self.by_kind["state"]:
+            for held in state["zones"].values():
+                for offset, id, _ in held["log"]:
+                    yield id, offset, state
+
+    def crashes_after(self, outcome):
+        """Those that may have forgotten what a publisher committed."""
+        return [crash for crash in self.by_kind["crash"]
+                if outcome and crash["forgets"] == "tail" and crash["end"] >= outcome["begin"]
+                and self.crashed_of(crash, outcome, durable=True)]

@@ -8,8 +8,8 @@ doesn't move them.  An event lasted from "begin", before the statement was sent,
 "rolled back", "unknown" (the connection was lost), or "refused" (the server said no).
 
 kind      fields
-publish   xact, topic, messages: [{id, zone, device, tag, v, offset, undone}]; written before
-          the commit is sent; undone: rolled back to a savepoint
+publish   xact, topic, messages: [{id, zone, device, tag, v, offset, undone}]; from the beginning
+          of the transaction, written before the commit is sent; undone: rolled back to a savepoint
 outcome   xact, result, offsets: {id: offset} where only the answer tells them
 claim     topic, group, lease, zone, most, invisible_for, rows: [{id, offset, device, tag,
           attempt}], result; one whose answer was lost has no lease and no rows

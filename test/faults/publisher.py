@@ -76,7 +76,7 @@ class Publisher(Client):
 
     def transaction(self):
         session = self.session
-        begin = time.monotonic()
+        begin = self.since = time.monotonic()
         try:
             session.execute("BEGIN")
             for _ in range(self.dice.randint(1, 3)):
@@ -102,12 +102,12 @@ class Publisher(Client):
         elif self.prepares and self.chance(0.2):
             self.two_phases()
         else:
-            self.journal.write("publish", xact=self.xact, topic=self.topic, messages=self.sent)
+            self.journal.write("publish", self.since, xact=self.xact, topic=self.topic, messages=self.sent)
             begin = time.monotonic()
             self.journal.write("outcome", begin, xact=self.xact, result=session.commit())
 
     def note(self, begin, result):
-        self.journal.write("publish", xact=self.xact, topic=self.topic, messages=self.sent)
+        self.journal.write("publish", begin, xact=self.xact, topic=self.topic, messages=self.sent)
         self.journal.write("outcome", begin, xact=self.xact, result=result)
 
     def savepoint(self):
@@ -144,7 +144,7 @@ class Publisher(Client):
             self.session.copy(f"COPY {self.load.tables[zone]} (device_id, tag, payload) FROM STDIN", io.StringIO(lines))
 
     def two_phases(self):
-        self.journal.write("publish", xact=self.xact, topic=self.topic, messages=self.sent)
+        self.journal.write("publish", self.since, xact=self.xact, topic=self.topic, messages=self.sent)
         begin = time.monotonic()
         result = self.session.commit(f"PREPARE TRANSACTION '{self.xact}'")
         if result == "committed":
@@ -162,5 +162,6 @@ class Publisher(Client):
 def resolve(session, journal):
     """Ends what is still prepared; it counts as unknown until the log tells."""
     for (name,) in session.execute("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"):
+        begin = time.monotonic()
         session.execute(f"COMMIT PREPARED '{name}'")
-        journal.write("outcome", xact=name, result="unknown")
+        journal.write("outcome", begin, xact=name, result="unknown")

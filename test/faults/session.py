@@ -58,6 +58,9 @@ class Session:
         except psycopg2.Error as error:
             self.raise_if_lost(error)
             raise
+        except SystemError as error:    # psycopg2's COPY, when the server goes away in it
+            self.close()
+            raise Lost(str(error)) from None
 
     def raise_if_lost(self, error):
         if self.connection.closed or error.pgcode in GONE or error.pgcode is None:
@@ -83,14 +86,20 @@ class Session:
 
     def cut(self):
         """The client is gone as if it had been killed: the server isn't told."""
-        if self.connection is not None and not self.connection.closed:
-            copy = socket.socket(fileno=os.dup(self.connection.fileno()))
-            try:
-                copy.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass                    # the server was faster
-            copy.close()
+        self.sever()
         self.close()
+
+    def sever(self):
+        """The connection is gone under whoever uses it, in this thread or another."""
+        connection = self.connection
+        if connection is None or connection.closed:
+            return
+        try:
+            copy = socket.socket(fileno=os.dup(connection.fileno()))
+            copy.shutdown(socket.SHUT_RDWR)
+            copy.close()
+        except (OSError, psycopg2.Error):
+            pass                        # the server, or the thread that has it, was faster
 
     def close(self):
         if self.connection is not None:
