@@ -7,7 +7,8 @@
 --            USAGE on its sequence), which COPY needs anyway; on the topic's table:
 --            zones added later get it, too
 --   read     SELECT on the topic's table
---   monitor  SELECT on the views, EXECUTE on the functions in them
+--   monitor  SELECT on the views, EXECUTE on the functions in them; who may execute stats
+--            counts as a monitor in src/core/access.c
 --   admin    EXECUTE on the functions of administration; who may execute
 --            grant_admin counts as an administrator in src/core/access.c
 -- Each comes with USAGE of the schemas that it needs, which nobody else has.
@@ -39,7 +40,7 @@ COMMENT ON FUNCTION iotmq.access_check_role IS 'internal: raises an error unless
 
 -- access_tidy(): takes back what only goes along with a right, from roles that have
 -- none any more: USAGE of the schemas (iotmq_topic is for those who publish or read),
--- SELECT on dead_letter. So a role without a grant can't even name a table, and DROP
+-- SELECT on the views of consumers. So a role without a grant can't even name a table, and DROP
 -- ROLE has nothing left to complain about. Forgets what dropped roles had.
 CREATE FUNCTION iotmq.access_tidy() RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -63,9 +64,10 @@ BEGIN
 			FROM pg_namespace AS n
 			WHERE n.nspname IN ('iotmq', 'iotmq_topic')
 			UNION ALL
-			SELECT 'SELECT ON iotmq.dead_letter', c.relacl, c.relowner, '{consume,admin}'
+			SELECT 'SELECT ON ' || c.oid::regclass, c.relacl, c.relowner,
+				CASE c.relname WHEN 'dead_letter' THEN '{consume,admin}'::text[] ELSE '{consume,monitor,admin}' END
 			FROM pg_class AS c
-			WHERE c.oid = 'iotmq.dead_letter'::regclass
+			WHERE 'SELECT ON ' || c.oid::regclass = ANY (iotmq.access_consumer_views())
 		) AS o
 		CROSS JOIN LATERAL aclexplode(o.acl) AS a
 		WHERE a.grantee NOT IN (0, o.owner)
@@ -194,6 +196,16 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.revoke_publish IS 'takes the right to publish to a topic back, to these zones or all';
 
+-- access_consumer_views(): the views in which consumers see the rows of their groups.
+CREATE FUNCTION iotmq.access_consumer_views() RETURNS text[]
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT array_agg('SELECT ON iotmq.' || view)
+	FROM unnest('{dead_letter,consumer_lag,group_lag,in_flight,waiting_message}'::text[]) AS view
+$$;
+COMMENT ON FUNCTION iotmq.access_consumer_views IS 'internal: the privileges to see what a group has';
+
 -- grant_consume, revoke_consume: consuming and settling as a group, fetch and
 -- commit_offset, its dead letters. Errors: 22004; 42704 unknown topic or group.
 CREATE FUNCTION iotmq.grant_consume(topic text, consumer_group text, role regrole) RETURNS void
@@ -203,7 +215,7 @@ AS $$
 DECLARE
 	id int := iotmq.call_group_id(topic, consumer_group);
 BEGIN
-	PERFORM iotmq.access_grant('{SELECT ON iotmq.dead_letter}', role);
+	PERFORM iotmq.access_grant(iotmq.access_consumer_views(), role);
 	id := iotmq.call_group_id(topic, consumer_group);	-- unless it was dropped meanwhile
 	PERFORM FROM iotmq_internal.consumer_group AS g WHERE g.group_id = id FOR KEY SHARE;	-- 40001 if an old snapshot still shows it
 	INSERT INTO iotmq_internal.consume_grant (group_id, role) VALUES (id, role) ON CONFLICT DO NOTHING;
@@ -250,12 +262,26 @@ CREATE FUNCTION iotmq.access_monitor_rights() RETURNS text[]
 	SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT array_agg('SELECT ON iotmq.' || view)
-		|| '{EXECUTE ON FUNCTION iotmq.overview_zone_offsets,EXECUTE ON FUNCTION iotmq.lag,EXECUTE ON FUNCTION iotmq.stats,
-			EXECUTE ON FUNCTION iotmq.held_back_holders,EXECUTE ON FUNCTION iotmq.epoch_gaps,EXECUTE ON FUNCTION iotmq.count_lag}'::text[]
-	FROM unnest('{consumer_lag,group_lag,dead_letter_depth,topic_stats,in_flight,held_back,zone_epoch,alerts,
+		|| array_remove(iotmq.access_consumer_views(), 'SELECT ON iotmq.dead_letter')
+		|| '{EXECUTE ON FUNCTION iotmq.overview_zone_offsets,EXECUTE ON FUNCTION iotmq.stats,
+			EXECUTE ON FUNCTION iotmq.held_back_holders,EXECUTE ON FUNCTION iotmq.cursor_holders,
+			EXECUTE ON FUNCTION iotmq.epoch_gaps}'::text[]
+	FROM unnest('{dead_letter_depth,topic_stats,held_back,cursor_holder,zone_epoch,alerts,
 		metrics,privileges,maintenance_run}'::text[]) AS view
 $$;
 COMMENT ON FUNCTION iotmq.access_monitor_rights IS 'internal: the privileges to monitor';
+
+-- access_take(rights, role): revokes them, but for the views of consumers: access_tidy knows
+-- who still may see them.
+CREATE FUNCTION iotmq.access_take(rights text[], role regrole) RETURNS void
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT iotmq.access_revoke(array_agg(one), role)
+	FROM unnest(rights) AS one
+	WHERE one <> ALL (iotmq.access_consumer_views())
+$$;
+COMMENT ON FUNCTION iotmq.access_take IS 'internal: revokes privileges, but for those that other rights may give, too';
 
 -- grant_monitor, revoke_monitor: all views but dead_letter, which holds message
 -- content; count_lag. Errors: 22004.
@@ -270,7 +296,7 @@ CREATE FUNCTION iotmq.revoke_monitor(role regrole) RETURNS void
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM iotmq.access_revoke(iotmq.access_monitor_rights(), role);
+	PERFORM iotmq.access_take(iotmq.access_monitor_rights(), role);
 	PERFORM iotmq.access_check_revoked(role, 'monitor', NULL, NULL);
 END
 $$;
@@ -308,8 +334,7 @@ CREATE FUNCTION iotmq.revoke_admin(role regrole) RETURNS void
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	-- dead_letter may be wanted for consuming: access_tidy knows
-	PERFORM iotmq.access_revoke(array_remove(iotmq.access_admin_rights(), 'SELECT ON iotmq.dead_letter'), role);
+	PERFORM iotmq.access_take(iotmq.access_admin_rights(), role);
 	PERFORM iotmq.access_check_revoked(role, 'admin', NULL, NULL);
 END
 $$;
@@ -344,7 +369,7 @@ UNION ALL
 SELECT NULL, NULL, NULL, a.grantee::regrole, CASE p.proname WHEN 'grant_admin' THEN 'admin' ELSE 'monitor' END
 FROM pg_catalog.pg_proc AS p
 CROSS JOIN LATERAL pg_catalog.aclexplode(p.proacl) AS a
-WHERE p.oid IN ('iotmq.grant_admin(regrole)'::regprocedure, 'iotmq.count_lag(text, text)'::regprocedure)
+WHERE p.oid IN ('iotmq.grant_admin(regrole)'::regprocedure, 'iotmq.stats(boolean)'::regprocedure)
 	AND a.privilege_type = 'EXECUTE' AND a.grantee <> p.proowner;
 COMMENT ON VIEW iotmq.privileges IS 'who may do what: the grants of iotmq';
 COMMENT ON COLUMN iotmq.privileges.topic IS 'on that topic; NULL: all';

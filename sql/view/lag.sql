@@ -1,7 +1,8 @@
 -- Views for operators. None scans messages: figures come from offsets and from
 -- the rows of cursors, leases and redeliveries. This file: how far groups are behind.
 
--- lag(by_zone, durable): how far every group is behind, a row for each of its zones
+-- lag(by_zone, durable): how far every group is behind that the current user may see
+-- (monitors all, others those that they may consume as), a row for each of its zones
 -- or, without by_zone, one for all of them. durable: what it says survives a crash,
 -- as counters have to. See src/view/lag.c.
 CREATE FUNCTION iotmq.lag(by_zone boolean, durable boolean,
@@ -15,37 +16,6 @@ CREATE FUNCTION iotmq.lag(by_zone boolean, durable boolean,
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'iotmq_lag';
 COMMENT ON FUNCTION iotmq.lag IS 'internal: how far every group is behind';
-
-CREATE VIEW iotmq.in_flight AS
-SELECT
-	l.lease_id,
-	t.topic,
-	g.consumer_group,
-	z.zone,
-	l.consumer,
-	l.leased_at,
-	l.deadline,
-	l.messages,
-	CASE
-		WHEN l.attempts IS NULL THEN 1
-		ELSE (SELECT max(attempt) FROM unnest(l.attempts) AS attempt)
-	END AS attempt
-FROM iotmq_internal.lease AS l
-JOIN iotmq_internal.cursor AS c ON c.cursor_id = iotmq.lease_cursor(l.lease_id)
-JOIN iotmq_internal.cursor_state AS p ON p.cursor_id = c.cursor_id AND p.oldest_lease <= l.lease_id
-JOIN iotmq_internal.consumer_group AS g USING (group_id)
-JOIN iotmq_internal.zone AS z USING (zone_id)
-JOIN iotmq_internal.topic AS t ON t.topic_id = z.topic_id;
-COMMENT ON VIEW iotmq.in_flight IS 'the open leases of every group';
-COMMENT ON COLUMN iotmq.in_flight.lease_id IS 'the lease';
-COMMENT ON COLUMN iotmq.in_flight.topic IS 'the topic';
-COMMENT ON COLUMN iotmq.in_flight.consumer_group IS 'the consumer group';
-COMMENT ON COLUMN iotmq.in_flight.zone IS 'the zone';
-COMMENT ON COLUMN iotmq.in_flight.consumer IS 'who consumes, as told to consume';
-COMMENT ON COLUMN iotmq.in_flight.leased_at IS 'when the lease was given';
-COMMENT ON COLUMN iotmq.in_flight.deadline IS 'when it expires';
-COMMENT ON COLUMN iotmq.in_flight.messages IS 'messages in it that are still open';
-COMMENT ON COLUMN iotmq.in_flight.attempt IS 'the highest attempt among its messages';
 
 CREATE VIEW iotmq.consumer_lag AS
 SELECT

@@ -72,6 +72,20 @@ iotmq_access_may_consume(const ConsumerGroup *group)
 	return is_admin();
 }
 
+/* May the current user see figures of all topics and groups? */
+bool
+iotmq_access_may_monitor(void)
+{
+	return superuser() || MAY_EXECUTE(iotmq_relation_monitor_function(), GetUserId());
+}
+
+/* May the current user see what the group has, without the content of messages? */
+bool
+iotmq_access_may_see(const ConsumerGroup *group)
+{
+	return iotmq_access_may_monitor() || iotmq_access_may_consume(group);
+}
+
 /* Is the current user a superuser, the extension's owner, or an administrator of it? */
 static bool
 is_admin(void)

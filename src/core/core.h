@@ -192,6 +192,7 @@ extern Oid	iotmq_relation_dead_message_ids(void);
 extern Oid	iotmq_relation_epoch(void);
 extern Oid	iotmq_relation_schema(void);
 extern Oid	iotmq_relation_admin_function(void);
+extern Oid	iotmq_relation_monitor_function(void);
 
 /* ---- call.c ---- */
 
@@ -210,6 +211,8 @@ extern void iotmq_access_require_consume(const Topic *topic, const ConsumerGroup
 extern void iotmq_access_require_read(const Topic *topic);
 extern bool iotmq_access_may_read(const Topic *topic);
 extern bool iotmq_access_may_consume(const ConsumerGroup *group);
+extern bool iotmq_access_may_monitor(void);
+extern bool iotmq_access_may_see(const ConsumerGroup *group);
 
 /* ---- owner.c ---- */
 

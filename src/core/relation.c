@@ -58,6 +58,7 @@ static Oid	indexes[CATALOG_INDEXES];
 static Oid	dead_message_ids;	/* a sequence */
 static Oid	epoch;				/* likewise */
 static Oid	admin_function;
+static Oid	monitor_function;
 
 static void look_up(void);
 static void forget(Datum arg, Oid relid);
@@ -125,6 +126,14 @@ iotmq_relation_admin_function(void)
 	return admin_function;
 }
 
+/* The function that only monitors and administrators may execute. */
+Oid
+iotmq_relation_monitor_function(void)
+{
+	look_up();
+	return monitor_function;
+}
+
 static void
 look_up(void)
 {
@@ -142,6 +151,8 @@ look_up(void)
 	epoch = get_relname_relid("epoch", schema);
 	admin_function = LookupFuncName(list_make2(makeString("iotmq"), makeString("grant_admin")),
 									1, (Oid[]) {REGROLEOID}, false);
+	monitor_function = LookupFuncName(list_make2(makeString("iotmq"), makeString("stats")),
+									  1, (Oid[]) {BOOLOID}, false);
 	known = forgotten == before;
 }
 

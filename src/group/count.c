@@ -8,6 +8,23 @@
 static int64 count_wanted(int32 cursor_id, int64 from, int64 to, const CursorState *state);
 
 /*
+ * count_lag(topic text, consumer_group text) RETURNS bigint: a SQL function that runs as the
+ * extension's owner, once the caller's right is checked. Errors: 22004 an argument NULL;
+ * 42704 unknown topic or group; 42501 not allowed.
+ */
+PG_FUNCTION_INFO_V1(iotmq_count_lag);
+Datum
+iotmq_count_lag(PG_FUNCTION_ARGS)
+{
+	Topic	   *topic = iotmq_catalog_topic(iotmq_call_name(fcinfo, 0, "topic"));
+	ConsumerGroup *group = iotmq_catalog_group(topic, iotmq_call_name(fcinfo, 1, "consumer_group"));
+
+	if (!iotmq_access_may_monitor())
+		iotmq_access_require_consume(topic, group);
+	return iotmq_owner_call(fcinfo, "count_lag_as_owner");
+}
+
+/*
  * count_ready(cursor_id int) RETURNS bigint: how many messages the group has not
  * been delivered yet in a zone, filters applied, up to the first undecided offset, and
  * what was redriven to it and has no place yet.

@@ -1,6 +1,10 @@
 /*
- * overview.c - everything there is, for views: all zones and groups of all topics,
- * and the stable offsets of many zones at once.
+ * overview.c - everything there is, for views: all zones and groups of all topics, as far
+ * as the current user may see them, and the stable offsets of many zones at once.
+ *
+ * Monitors see all of it, others the groups that they may consume as, and the topics of
+ * these. What is not in here is not read at all: so neither rows nor figures of a plan
+ * tell of it.
  *
  * What is in memory (catalog.c) is copied, since looking up the next topic may
  * reset it. A zone that is dropped meanwhile stays in the list without offsets.
@@ -13,7 +17,8 @@
 #define PROBE_ROWS 1000			/* of a zone, to look along for the first undecided offset */
 
 static void fill_zone(OverviewZone *entry, const Zone *zone);
-static void add_topic(Overview *overview, Topic *topic);
+static void add_topic(Overview *overview, const Topic *topic, bool sees_all);
+static int	visible_groups(const Topic *topic, bool sees_all, int *groups);
 static void probe(OverviewZone *zone);
 
 /* Adds the next column to a row of a view; not known: NULL. */
@@ -25,20 +30,21 @@ iotmq_overview_column(OverviewRow *row, Datum value, bool known)
 	row->isnull[row->n++] = !known;
 }
 
-/* All zones and groups, in memory of the caller's. */
+/* All zones and groups that the current user may see, in memory of the caller's. */
 Overview *
 iotmq_overview_all(void)
 {
 	Overview   *overview = palloc0(sizeof(Overview));
 	int			n;
 	int32	   *topic_ids = iotmq_catalog_topic_ids(&n);
+	bool		sees_all = iotmq_access_may_monitor();
 
 	for (int i = 0; i < n; i++)
 	{
 		Topic	   *topic = iotmq_catalog_topic_by_id(topic_ids[i]);
 
 		if (topic != NULL)
-			add_topic(overview, topic);
+			add_topic(overview, topic, sees_all);
 	}
 	pfree(topic_ids);
 	return overview;
@@ -115,27 +121,31 @@ fill_zone(OverviewZone *entry, const Zone *zone)
 }
 
 static void
-add_topic(Overview *overview, Topic *topic)
+add_topic(Overview *overview, const Topic *topic, bool sees_all)
 {
 	text	   *name = cstring_to_text(topic->name);
 	text	   *orderly = cstring_to_text("orderly");
 	text	   *concurrent = cstring_to_text("concurrent");
 	int			first_group = overview->ngroups;
+	int		   *groups = palloc(sizeof(int) * Max(topic->ngroups, 1));
+	int			ngroups = visible_groups(topic, sees_all, groups);
 
-	if (topic->ngroups > 0)
+	if (!sees_all && ngroups == 0)
+		return;
+	if (ngroups > 0)
 	{
-		overview->ngroups += topic->ngroups;
+		overview->ngroups += ngroups;
 		overview->groups = overview->groups == NULL ?
 			palloc(sizeof(OverviewGroup) * overview->ngroups) :
 			repalloc(overview->groups, sizeof(OverviewGroup) * overview->ngroups);
 	}
-	for (int g = 0; g < topic->ngroups; g++)
+	for (int g = 0; g < ngroups; g++)
 	{
 		OverviewGroup *group = &overview->groups[first_group + g];
 
 		group->topic = name;
-		group->name = cstring_to_text(topic->groups[g].name);
-		group->orderly = topic->groups[g].orderly;
+		group->name = cstring_to_text(topic->groups[groups[g]].name);
+		group->orderly = topic->groups[groups[g]].orderly;
 		group->mode = group->orderly ? orderly : concurrent;
 		group->kept_for = topic->kept_for;
 	}
@@ -152,11 +162,23 @@ add_topic(Overview *overview, Topic *topic)
 		zone->topic = name;
 		zone->name = cstring_to_text(topic->zones[z].name);
 		zone->first_group = first_group;
-		zone->ngroups = topic->ngroups;
-		zone->cursors = palloc(sizeof(int32) * topic->ngroups);
-		for (int g = 0; g < topic->ngroups; g++)
-			zone->cursors[g] = topic->groups[g].cursors[z];
+		zone->ngroups = ngroups;
+		zone->cursors = palloc(sizeof(int32) * ngroups);
+		for (int g = 0; g < ngroups; g++)
+			zone->cursors[g] = topic->groups[groups[g]].cursors[z];
 	}
+}
+
+/* Which of the topic's groups the current user may see; how many. */
+static int
+visible_groups(const Topic *topic, bool sees_all, int *groups)
+{
+	int			n = 0;
+
+	for (int g = 0; g < topic->ngroups; g++)
+		if (sees_all || iotmq_access_may_consume(&topic->groups[g]))
+			groups[n++] = g;
+	return n;
 }
 
 /* Looks along the rows behind what is known to be stable. */

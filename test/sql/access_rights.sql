@@ -187,7 +187,7 @@ SELECT count(*) FROM :zone_a;
 SELECT * FROM iotmq.messages_of_device('access_rights', 'd');
 SELECT * FROM iotmq.seek('access_rights', 'mine', '-infinity');
 SELECT count(*) FROM iotmq_internal.dead_message;
-SELECT count(*) FROM iotmq.consumer_lag;
+SELECT count(*) FROM iotmq.topic_stats;
 \set VERBOSITY default
 -- fetch begins where its group stands, not before.
 SELECT iotmq.committed_offset('access_rights', 'mine', 'a');
