@@ -264,7 +264,8 @@ AS $$
 	SELECT array_agg('SELECT ON iotmq.' || view)
 		|| array_remove(iotmq.access_consumer_views(), 'SELECT ON iotmq.dead_letter')
 		|| '{EXECUTE ON FUNCTION iotmq.overview_zone_offsets,EXECUTE ON FUNCTION iotmq.stats,
-			EXECUTE ON FUNCTION iotmq.held_back_holders,EXECUTE ON FUNCTION iotmq.cursor_holders,
+			EXECUTE ON FUNCTION iotmq.held_back_holders,EXECUTE ON FUNCTION iotmq.holder_transactions,
+			EXECUTE ON FUNCTION iotmq.alerts_maintenance,
 			EXECUTE ON FUNCTION iotmq.epoch_gaps}'::text[]
 	FROM unnest('{dead_letter_depth,topic_stats,held_back,cursor_holder,zone_epoch,alerts,
 		metrics,privileges,maintenance_run}'::text[]) AS view

@@ -253,6 +253,20 @@ CREATE INDEX dead_message_age ON iotmq_internal.dead_message (cursor_id, dead_at
 COMMENT ON TABLE iotmq_internal.dead_message IS 'one row per message that a group gave up; see the view dead_letter';
 COMMENT ON COLUMN iotmq_internal.dead_message.redriven IS 'on its way again: the content is kept until it is settled';
 
+-- What maintenance did: the last runs.
+CREATE TABLE iotmq_internal.maintenance_run (
+	run_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	started_at timestamptz NOT NULL,
+	finished_at timestamptz NOT NULL,
+	at timestamptz NOT NULL,
+	segments_made int NOT NULL,
+	segments_sealed int NOT NULL,
+	segments_dropped int NOT NULL,
+	leases_taken_over int NOT NULL,
+	skipped text[] NOT NULL
+);
+COMMENT ON TABLE iotmq_internal.maintenance_run IS 'the last 1000 runs of run_maintenance';
+
 -- The next statements make pg_dump keep the rows of the catalogs above.
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.topic', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.topic_topic_id_seq', '');

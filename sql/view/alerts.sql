@@ -1,7 +1,29 @@
 -- What is wrong now. lag and delay have a threshold of the group's own; dead
 -- letters of the last hour, a quarter of the retention left until loss, a cursor beyond
 -- the end of its zone, and a lease or a retry that is due days after what the group's
--- settings give always count.
+-- settings give always count; so do a publisher or a consumer whose transaction is open for
+-- 5 minutes, or the group's max_delay, and maintenance that doesn't come.
+
+-- alerts_maintenance(): how long ago the last run of maintenance began, how long that may be, and
+-- whether there was one. It may be three times as long as it mostly is between two of the
+-- last runs, a minute at least. Without a run it counts from the first topic on.
+CREATE FUNCTION iotmq.alerts_maintenance(OUT age interval, OUT patience interval, OUT has_run boolean)
+	LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT
+		statement_timestamp() - coalesce(r.last_run, t.first_topic),
+		3 * greatest(interval '1 minute', (r.last_run - r.first_run) / nullif(r.n - 1, 0)),
+		r.n > 0
+	FROM (
+		SELECT max(l.started_at) AS last_run, min(l.started_at) AS first_run, count(*) AS n
+		FROM (SELECT m.started_at FROM iotmq.maintenance_run AS m ORDER BY m.run_id DESC LIMIT 10) AS l
+	) AS r
+	CROSS JOIN (SELECT min(t.created_at) AS first_topic FROM iotmq_internal.topic AS t) AS t
+	WHERE t.first_topic IS NOT NULL
+$$;
+COMMENT ON FUNCTION iotmq.alerts_maintenance IS 'internal: how long ago maintenance ran, and how long that may be';
+
 CREATE VIEW iotmq.alerts AS
 WITH lag AS MATERIALIZED (
 	SELECT
@@ -67,11 +89,54 @@ CROSS JOIN LATERAL (
 	FROM iotmq_internal.redelivery AS r
 	WHERE p.redeliveries > 0 AND r.cursor_id = c.cursor_id AND r.due_at < 'infinity'
 ) AS d
-WHERE d.due_in > d.threshold;
+WHERE d.due_in > d.threshold
+UNION ALL
+SELECT t.topic, NULL, 'held_back', h.age::text, p.patience::text, z.zone,
+	format('SELECT * FROM iotmq.held_back WHERE topic = %L AND zone = %L;', t.topic, z.zone)
+FROM (
+	SELECT h.zone_id, max(statement_timestamp() - h.since) AS age
+	FROM iotmq.held_back_holders() AS h
+	GROUP BY h.zone_id
+) AS h
+JOIN iotmq_internal.zone AS z USING (zone_id)
+JOIN iotmq_internal.topic AS t USING (topic_id)
+CROSS JOIN LATERAL (
+	SELECT coalesce(min(coalesce(g.max_delay, '5 minutes')), '5 minutes') AS patience
+	FROM iotmq_internal.consumer_group AS g
+	WHERE g.topic_id = t.topic_id
+) AS p
+WHERE h.age > p.patience
+UNION ALL
+SELECT h.topic, h.consumer_group, 'cursor_held', h.age::text, coalesce(g.max_delay, '5 minutes')::text, h.zone,
+	format('SELECT * FROM iotmq.cursor_holder WHERE topic = %L AND consumer_group = %L AND zone = %L;',
+		h.topic, h.consumer_group, h.zone)
+FROM (
+	SELECT h.topic, h.consumer_group, h.zone, max(statement_timestamp() - h.since) AS age
+	FROM iotmq.cursor_holder AS h
+	GROUP BY h.topic, h.consumer_group, h.zone
+) AS h
+JOIN iotmq_internal.topic AS t USING (topic)
+JOIN iotmq_internal.consumer_group AS g USING (topic_id, consumer_group)
+WHERE h.age > coalesce(g.max_delay, '5 minutes')
+UNION ALL
+SELECT NULL, NULL, 'maintenance', CASE WHEN m.has_run THEN m.age::text ELSE 'never' END, m.patience::text, NULL,
+	'SELECT * FROM iotmq.maintenance_run ORDER BY run_id DESC LIMIT 10;'
+FROM iotmq.alerts_maintenance() AS m
+WHERE m.age > m.patience
+UNION ALL
+SELECT t.topic, NULL, 'maintenance', (statement_timestamp() - s.to_time)::text, t.kept_for::text, z.zone,
+	format('SELECT * FROM iotmq.topic_stats WHERE topic = %L AND zone = %L;', t.topic, z.zone)
+FROM iotmq_internal.topic AS t
+JOIN iotmq_internal.zone AS z USING (topic_id)
+CROSS JOIN iotmq.alerts_maintenance() AS m
+CROSS JOIN LATERAL (
+	SELECT s.to_time FROM iotmq_internal.segment AS s WHERE s.zone_id = z.zone_id ORDER BY s.from_time LIMIT 1
+) AS s
+WHERE s.to_time < statement_timestamp() - t.kept_for - m.patience;
 COMMENT ON VIEW iotmq.alerts IS 'what an operator should look at now';
-COMMENT ON COLUMN iotmq.alerts.topic IS 'the topic';
-COMMENT ON COLUMN iotmq.alerts.consumer_group IS 'the consumer group';
-COMMENT ON COLUMN iotmq.alerts.alert IS 'lag, delay, dead_letters, time_to_loss, beyond_end or due_late';
+COMMENT ON COLUMN iotmq.alerts.topic IS 'the topic; NULL: it is about all of them';
+COMMENT ON COLUMN iotmq.alerts.consumer_group IS 'the consumer group; NULL: it is about all of them';
+COMMENT ON COLUMN iotmq.alerts.alert IS 'lag, delay, dead_letters, time_to_loss, beyond_end, due_late, held_back, cursor_held or maintenance';
 COMMENT ON COLUMN iotmq.alerts.value IS 'how it is';
 COMMENT ON COLUMN iotmq.alerts.threshold IS 'how it should be at worst';
 COMMENT ON COLUMN iotmq.alerts.zone IS 'the zone; NULL: it is about all of them';

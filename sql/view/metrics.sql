@@ -106,7 +106,17 @@ SELECT 'iotmq_held_back_time', jsonb_build_object('topic', h.topic, 'zone', h.zo
 	date_part('epoch', greatest(max(statement_timestamp() - h.since), '0')) * 1000,
 	'Age of the oldest open transaction that published to the zone, in milliseconds.', 'gauge'
 FROM iotmq.held_back AS h
-GROUP BY h.topic, h.zone;
+GROUP BY h.topic, h.zone
+UNION ALL
+SELECT 'iotmq_cursor_held_time', jsonb_build_object('topic', h.topic, 'zone', h.zone, 'consumer_group', h.consumer_group),
+	date_part('epoch', greatest(max(statement_timestamp() - h.since), '0')) * 1000,
+	'Age of the oldest open transaction that keeps the group from reading the zone, in milliseconds.', 'gauge'
+FROM iotmq.cursor_holder AS h
+GROUP BY h.topic, h.zone, h.consumer_group
+UNION ALL
+SELECT 'iotmq_maintenance_age', '{}', date_part('epoch', greatest(m.age, '0')) * 1000,
+	'Time since maintenance began to run last or could have begun first, in milliseconds.', 'gauge'
+FROM iotmq.alerts_maintenance() AS m;
 COMMENT ON VIEW iotmq.metrics IS 'figures for Prometheus';
 COMMENT ON COLUMN iotmq.metrics.name IS 'the metric';
 COMMENT ON COLUMN iotmq.metrics.labels IS 'topic, zone and consumer_group, as far as it has them';

@@ -10,7 +10,8 @@
  * Where messages that nobody wants lie between, the looks share a budget; then what they
  * have learnt is kept: by the commit of this call, which returns without a row, or in a
  * transaction block by this backend. A call that waits goes on by itself, and returns
- * for that at most once a second.
+ * for that at most once a second; and every few seconds also for little, so that a group
+ * that waits for what it wants does not look as if it were behind.
  */
 #include "group/group.h"
 
@@ -34,6 +35,7 @@
 #define KEEP_US USECS_PER_SEC	/* a waiting call ends after that to keep what it learnt, */
 #define KEEP_PASSED 10000		/* if it has passed so many unwanted messages */
 #define KEEP_DEFERRED 200		/* or would put so many aside */
+#define KEEP_ANY_US (5 * USECS_PER_SEC)	/* after that, however few it has passed */
 #define BLOCK_DEFERRED 5000		/* worth to hold the cursor till the end of a transaction block */
 
 typedef struct ConsumeCall
@@ -186,7 +188,9 @@ is_over(const ConsumeCall *call, ClaimResult result, TimestampTz now)
 	if (result == CLAIM_DELIVERED || result == CLAIM_CHANGED)
 		return true;
 	if (call->request.waits)
-		return !call->in_block && call->request.passed >= KEEP_PASSED && now >= call->start + KEEP_US;
+		return !call->in_block &&
+			((call->request.passed >= KEEP_PASSED && now >= call->start + KEEP_US) ||
+			 (call->request.passed > 0 && now >= call->start + KEEP_ANY_US));
 	switch (result)
 	{
 		case CLAIM_EMPTY:

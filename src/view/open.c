@@ -147,8 +147,8 @@ put_lease(ReturnSetInfo *result, const OpenCursor *cursor, const Lease *lease)
 	OverviewRow row = {0};
 	int			attempt = 1;
 
-	for (int i = 0; lease->attempts != NULL && i < lease->n; i++)
-		attempt = Max(attempt, lease->attempts[i]);
+	for (int i = 0; i < lease->n; i++)
+		attempt = Max(attempt, iotmq_lease_attempt(lease, i));
 	iotmq_overview_column(&row, Int64GetDatum(lease->lease_id), true);
 	iotmq_overview_column(&row, PointerGetDatum(cursor->group->topic), true);
 	iotmq_overview_column(&row, PointerGetDatum(cursor->group->name), true);

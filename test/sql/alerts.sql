@@ -121,6 +121,14 @@ SELECT consumer_group, time_to_loss, lag_time > interval '9 hours' AS late
 FROM iotmq.group_lag
 WHERE topic = 'alerts'
 ORDER BY consumer_group;
+SELECT consumer_group, alert, date_trunc('hour', value::interval) AS value, threshold FROM alert WHERE alert <> 'maintenance';
+-- Which it should have done by now.
+SELECT consumer_group, zone, value::interval > interval '8 hours 30 minutes' AS late, threshold, look_at
+FROM iotmq.alerts
+WHERE topic = 'alerts' AND alert = 'maintenance';
+SET client_min_messages = warning;
+CALL iotmq.run_maintenance();
+RESET client_min_messages;
 SELECT * FROM alert;
 SELECT iotmq.drop_topic('alerts', force => true);
 SELECT * FROM alert;
@@ -252,3 +260,52 @@ SELECT iotmq.retry_now('alerts_late', 'late', '{1}');
 SELECT * FROM late;
 DROP VIEW late;
 SELECT iotmq.drop_topic('alerts_late', force => true);
+
+-- A publisher and a consumer whose transaction is open for longer than a group's max_delay, or
+-- for 5 minutes.
+SELECT iotmq.create_topic('alerts_open', '{a,b}');
+SELECT iotmq.create_group('alerts_open', 'patient', start_from => '-infinity', max_delay => '1 hour');
+SELECT iotmq.create_group('alerts_open', 'usual', start_from => '-infinity');
+SELECT iotmq.publish('alerts_open', 'd', '1', 'a');
+CREATE TEMP VIEW open_now AS
+SELECT consumer_group, alert, value::interval > threshold::interval AS longer, threshold, zone, look_at
+FROM iotmq.alerts
+WHERE topic = 'alerts_open' AND alert <> 'delay'
+ORDER BY consumer_group, alert;
+BEGIN;
+SELECT iotmq.publish('alerts_open', 'd', '2', 'b');
+SELECT msg_offset FROM iotmq.consume('alerts_open', 'usual', 1);
+SELECT * FROM open_now;
+SELECT iotmq.create_group('alerts_open', 'hasty', max_delay => '1 us');
+SELECT * FROM open_now;
+SELECT name, labels, value > 0 AS value FROM iotmq.metrics WHERE name = 'iotmq_cursor_held_time' ORDER BY labels;
+ROLLBACK;
+SELECT iotmq.create_group('alerts_open', 'hasty', start_from => '-infinity', max_delay => '1 us');
+BEGIN;
+SELECT msg_offset FROM iotmq.consume('alerts_open', 'hasty', 1);
+SELECT * FROM open_now;
+ROLLBACK;
+SELECT * FROM open_now;
+
+-- Maintenance: none ever, then three runs missed, of those that mostly come once an hour.
+BEGIN;
+CREATE TEMP VIEW maintenance AS
+SELECT topic, consumer_group, zone, CASE value WHEN 'never' THEN value ELSE date_trunc('minute', value::interval)::text END AS value, threshold, look_at FROM iotmq.alerts WHERE alert = 'maintenance';
+DELETE FROM iotmq_internal.maintenance_run;
+UPDATE iotmq_internal.topic SET created_at = statement_timestamp() - interval '2 minutes';
+SELECT * FROM maintenance;
+UPDATE iotmq_internal.topic SET created_at = created_at - interval '2 minutes';
+SELECT * FROM maintenance;
+INSERT INTO iotmq_internal.maintenance_run (started_at, finished_at, at, segments_made, segments_sealed, segments_dropped, leases_taken_over, skipped)
+SELECT started_at, started_at, started_at, 0, 0, 0, 0, '{}' FROM (SELECT now() - n * interval '1 hour' + interval '1 minute' AS started_at FROM generate_series(14, 3, -1) AS n) AS run;
+SELECT * FROM maintenance;
+UPDATE iotmq_internal.maintenance_run SET started_at = started_at - interval '2 minutes';
+SELECT * FROM maintenance;
+DELETE FROM iotmq_internal.maintenance_run WHERE started_at < (SELECT max(started_at) FROM iotmq.maintenance_run);
+SELECT threshold FROM maintenance;
+UPDATE iotmq_internal.maintenance_run SET started_at = statement_timestamp();
+SELECT * FROM maintenance;
+SELECT value BETWEEN 0 AND 60000 AS value, labels FROM iotmq.metrics WHERE name = 'iotmq_maintenance_age';
+ROLLBACK;
+DROP VIEW open_now;
+SELECT iotmq.drop_topic('alerts_open', force => true);

@@ -1,6 +1,7 @@
 # The folder monitoring, with the programs that it is made for: what Debian's
 # prometheus-postgres-exporter exports is what the views say, for a role that may
-# do nothing but monitor; the alert rules pass promtool's tests.
+# do nothing but monitor; the alert rules pass promtool's tests; Prometheus itself loads
+# them, scrapes the exporter, and has series for every panel of the dashboard.
 #
 # Promise: figures-agree
 
@@ -17,15 +18,16 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 my $folder = "$FindBin::RealBin/../../monitoring";
-my ($exporter, $promtool) = map { find_program($_) } qw(prometheus-postgres-exporter promtool);
+my ($exporter, $promtool, $prometheus) =
+  map { find_program($_) } qw(prometheus-postgres-exporter promtool prometheus);
 plan skip_all => 'Debian\'s packages prometheus and prometheus-postgres-exporter are not installed'
-  unless $exporter && $promtool;
+  unless $exporter && $promtool && $prometheus;
 
 command_ok([ $promtool, 'check', 'rules', "$folder/alerts.yml" ], 'the alert rules are valid');
 command_ok([ $promtool, 'test', 'rules', "$folder/alerts_test.yml" ], 'they pass their tests');
 
 # Figures of every kind: two zones, a lease, a retry, dead letters, an alert, a
-# zone without messages, an open publisher.
+# zone without messages, an open publisher, an open consumer.
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
 $node->start;
@@ -51,10 +53,14 @@ WHERE msg_offset = 1;
 SQL
 my $publisher = $node->background_psql('postgres');
 $publisher->query_safe(q(BEGIN; SELECT iotmq.publish('t', 'd', '0', 'a')));
+my $consumer = $node->background_psql('postgres');
+$consumer->query_safe(q(BEGIN; SELECT msg_offset FROM iotmq.consume('t', 'idle', 1, zone => 'a')));
 
 my $failed = qr/^pg_exporter_last_scrape_error\{?.*\}? 1$/m;
 my $port = PostgreSQL::Test::Cluster::get_free_port();
 my ($log, $process) = ('');
+my $prometheus_port = PostgreSQL::Test::Cluster::get_free_port();
+my ($prometheus_log, $prometheus_process) = ('');
 start_exporter();
 
 my ($types, $helps) = compare_scrape();
@@ -89,6 +95,38 @@ my @records = map { {
 append_to_file($rules, encode_json({ groups => [ { name => 'd', rules => \@records } ] }));
 command_ok([ $promtool, 'check', 'rules', $rules ], 'the expressions of the dashboard are valid');
 
+# Prometheus takes them and the rules, and has something to show of a group that works. A
+# panel may take some scrapes, since a rate wants two figures.
+start_prometheus();
+my %missing = map { ($_ => $targets[$_]{expr} =~ s/\$__rate_interval/1m/gr =~ s/\$(?:topic|consumer_group)\b/.*/gr) }
+  0 .. $#targets;
+foreach (1 .. 600)
+{
+	work();
+	delete @missing{ grep { @{ query($missing{$_}) } > 0 } keys %missing };
+	last unless %missing;
+	usleep(500_000);
+}
+is(join("\n", map { $missing{$_} } sort keys %missing), '', 'every panel of the dashboard has series')
+  or diag($prometheus_log);
+
+# So have the lists to choose from.
+my @lists = map { $_->{query}{query} =~ /^label_values\((.*), (\w+)\)$/ ? [ $1, $2 ] : () }
+  grep { ref $_->{query} } @{ $dashboard->{templating}{list} };
+is(scalar(@lists), 2, 'there are two lists');
+foreach my $list (@lists)
+{
+	my ($series, $label) = @$list;
+	my @values = grep { defined && $_ ne '' } map { $_->{metric}{$label} } @{ query($series =~ s/\$topic\b/.*/r) };
+	cmp_ok(scalar(@values), '>', 0, "that of $label has some");
+}
+my @loaded = map { @{ $_->{rules} } } @{ ask('rules')->{data}{groups} };
+my $alerts = () = slurp_file("$folder/alerts.yml") =~ /^\s+- alert:/mg;
+is(scalar(@loaded), $alerts, 'all rules are loaded');
+is(join(' ', map { $_->{name} } grep { $_->{health} eq 'err' } @loaded), '', 'and none fails');
+stop_prometheus();
+$consumer->query_safe('ROLLBACK');
+
 # Newer exporters warn that they find no configuration file, and of --extend.query-path.
 my @complaints = grep { !/postgres_exporter\.yml|DEPRECATED/ } $log =~ /^.*level=(?:error|warn).*$/gim;
 is(join("\n", @complaints), '', 'the exporter has nothing to complain about');
@@ -114,7 +152,7 @@ stop_exporter();
 $node->stop;
 done_testing();
 
-END { local $?; stop_exporter() }
+END { local $?; stop_exporter(); stop_prometheus() }
 
 sub find_program
 {
@@ -162,6 +200,81 @@ sub stop_exporter
 	return;
 }
 
+sub start_prometheus
+{
+	my $dir = PostgreSQL::Test::Utils::tempdir();
+	my $data = PostgreSQL::Test::Utils::tempdir();
+
+	append_to_file("$dir/prometheus.yml", <<"YAML");
+global:
+  scrape_interval: 1s
+  scrape_timeout: 1s
+  evaluation_interval: 1s
+rule_files:
+  - $folder/alerts.yml
+scrape_configs:
+  - job_name: iotmq
+    scrape_interval: 2s
+    scrape_timeout: 2s
+    static_configs:
+      - targets: ['127.0.0.1:$port']
+YAML
+	$prometheus_process = IPC::Run::start(
+		[
+			$prometheus, "--config.file=$dir/prometheus.yml", "--storage.tsdb.path=$data",
+			"--web.listen-address=127.0.0.1:$prometheus_port"
+		],
+		'<', \undef, '>', \$prometheus_log, '2>&1');
+	foreach (1 .. 300)
+	{
+		$prometheus_process->pump_nb;
+		die "prometheus ended: $prometheus_log" unless $prometheus_process->pumpable;
+		return if HTTP::Tiny->new(timeout => 5)->get("http://127.0.0.1:$prometheus_port/-/ready")->{success};
+		usleep(100_000);
+	}
+	die "prometheus does not answer: $prometheus_log";
+}
+
+sub stop_prometheus
+{
+	return unless $prometheus_process;
+	$prometheus_process->kill_kill;
+	undef $prometheus_process;
+	return;
+}
+
+# What Prometheus answers.
+sub ask
+{
+	my ($path, %params) = @_;
+	my $http = HTTP::Tiny->new(timeout => 60);
+	my $params = %params ? '?' . $http->www_form_urlencode(\%params) : '';
+	my $answer = $http->get("http://127.0.0.1:$prometheus_port/api/v1/$path$params");
+
+	$prometheus_process->pump_nb;
+	die "$path: $answer->{status} $answer->{content}" unless $answer->{success};
+	return decode_json($answer->{content});
+}
+
+# The series of an expression.
+sub query
+{
+	my ($expr) = @_;
+
+	return ask('query', query => $expr)->{data}{result};
+}
+
+# A group at work: of four messages one fails, one is given up, two are done.
+sub work
+{
+	$node->safe_psql('postgres', <<'SQL');
+SELECT iotmq.publish('t', 'd', '1', 'b') FROM generate_series(1, 4);
+CREATE TEMP TABLE batch AS SELECT lease_id, msg_offset, row_number() OVER (ORDER BY msg_offset) AS n FROM iotmq.consume('t', 'g', 4);
+SELECT CASE n WHEN 1 THEN iotmq.nack(lease_id, ARRAY[msg_offset], '1 hour') WHEN 2 THEN iotmq.reject(lease_id, ARRAY[msg_offset]) ELSE iotmq.ack(lease_id, ARRAY[msg_offset]) END FROM batch;
+SQL
+	return;
+}
+
 sub scrape
 {
 	my $answer = HTTP::Tiny->new(timeout => 60)->get("http://127.0.0.1:$port/metrics");
@@ -184,7 +297,7 @@ CROSS JOIN LATERAL (
 ) AS l
 WHERE name ~ '$pattern'
 UNION ALL
-SELECT format('iotmq_alert_active{alert="%s",consumer_group="%s",topic="%s"}', alert, consumer_group, topic), 1
+SELECT format('iotmq_alert_active{alert="%s",consumer_group="%s",topic="%s",zone="%s"}', alert, consumer_group, topic, zone), 1
 FROM iotmq.alerts
 WHERE 'iotmq_alert_active' ~ '$pattern'
 SQL

@@ -7,12 +7,12 @@ CREATE FUNCTION iotmq.holder_xid(cursor_id int) RETURNS xid
 	AS 'MODULE_PATHNAME', 'iotmq_holder_xid';
 COMMENT ON FUNCTION iotmq.holder_xid IS 'internal: the open transaction that has a cursor';
 
--- cursor_holders(): the open transactions that keep others from a cursor. Candidates are those
+-- holder_transactions(): the open transactions that keep others from a cursor. Candidates are those
 -- that have its use lock (src/group/cursor_lock.c) or change its group (src/core/group_lock.c).
 -- Of the users of a cursor, those that have its row, and all of them while somebody waits to
 -- move it: until he has, there are no new users. pid and since of a prepared transaction: NULL
 -- and when it was prepared. Waits for nobody.
-CREATE FUNCTION iotmq.cursor_holders(OUT cursor_id int, OUT pid int, OUT since timestamptz,
+CREATE FUNCTION iotmq.holder_transactions(OUT cursor_id int, OUT pid int, OUT since timestamptz,
 		OUT application_name text) RETURNS SETOF record
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
@@ -50,7 +50,7 @@ AS $$
 	JOIN iotmq_internal.cursor AS c ON c.group_id = o.id
 	WHERE o.classid = 'iotmq_internal.consumer_group'::regclass AND o.mode = 'RowExclusiveLock'
 $$;
-COMMENT ON FUNCTION iotmq.cursor_holders IS 'internal: the open transactions that keep others from a cursor';
+COMMENT ON FUNCTION iotmq.holder_transactions IS 'internal: the open transactions that keep others from a cursor';
 
 CREATE VIEW iotmq.cursor_holder AS
 SELECT
@@ -60,7 +60,7 @@ SELECT
 	h.pid,
 	h.since,
 	h.application_name
-FROM iotmq.cursor_holders() AS h
+FROM iotmq.holder_transactions() AS h
 JOIN iotmq_internal.cursor AS c USING (cursor_id)
 JOIN iotmq_internal.consumer_group AS g USING (group_id)
 JOIN iotmq_internal.zone AS z USING (zone_id)
