@@ -45,7 +45,10 @@ iotmq_append_messages(int32 zone_id, Datum **values, bool **isnull, int n, int64
 	if (iotmq_insert_is_plain(segment))
 		write_rows(segment, zone, at, values, isnull, n, offsets);
 	else
+	{
+		iotmq_name_remember(topic, zone);
 		iotmq_insert_messages(zone->relid, values, isnull, n, offsets);
+	}
 	table_close(segment, NoLock);
 	/* what the owner's code did may have looked something up */
 	if (iotmq_catalog_zone_by_id(zone_id, &topic, &zone))

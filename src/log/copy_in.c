@@ -69,6 +69,7 @@ iotmq_copy_in_begin(PG_FUNCTION_ARGS)
 	if (!iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
 		elog(ERROR, "zone %d does not exist", zone_id);
 	publishing->sequence = zone->sequence;
+	iotmq_name_remember(topic, zone);
 	iotmq_epoch_begin(topic, zone);
 	iotmq_stable_memory(zone)->watched = false; /* what the statement draws is not seen here */
 	publishing->last_offset = iotmq_sequence_last(publishing->sequence);

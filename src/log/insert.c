@@ -27,6 +27,7 @@
 #define NCOLUMNS (Natts_message - Anum_device_id + 1)
 static Oid column_types[NCOLUMNS] = {TEXTOID, TEXTOID, JSONBOID, BYTEAOID, JSONBOID};
 
+static void insert(Oid zone_table, Datum **values, bool **isnull, int n, int64 *offsets);
 static bool has_plain_columns(Relation segment);
 static bool has_plain_constraints(Relation segment);
 static bool has_plain_indexes(Relation segment);
@@ -46,6 +47,28 @@ iotmq_insert_is_plain(Relation segment)
  */
 void
 iotmq_insert_messages(Oid zone_table, Datum **values, bool **isnull, int n, int64 *offsets)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		insert(zone_table, values, isnull, n, offsets);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		iotmq_name_translate(error);
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+}
+
+static void
+insert(Oid zone_table, Datum **values, bool **isnull, int n, int64 *offsets)
 {
 	Relation	rel = RelationIdGetRelation(zone_table);
 	OwnerContext saved;

@@ -5,6 +5,7 @@
  *   copy_in        what COPY and INSERT into a zone's table go through
  *   append         writing messages to the end of a zone
  *   insert         the same, where the owner of the table has changed it
+ *   name           topic and zone in PostgreSQL's own errors
  *   message        what a message may be
  *   segment        the segment for a moment, made and sealed
  *   segment_scan   the rows of one segment, by offset
@@ -139,6 +140,11 @@ extern void iotmq_scan_end(ZoneScan *scan);
 extern int64 iotmq_scan_since(const Zone *zone, TimestampTz at);
 extern TimestampTz iotmq_scan_newest(const Zone *zone);
 extern int64 iotmq_scan_last_below(const Zone *zone, int64 msg_offset);
+
+/* ---- name.c ---- */
+
+extern void iotmq_name_remember(const Topic *topic, const Zone *zone);
+extern void iotmq_name_translate(ErrorData *error);
 
 /* ---- message.c ---- */
 
