@@ -1,5 +1,5 @@
--- access_may_consume_as(group_id): may the current user consume as that group?
-CREATE FUNCTION iotmq.access_may_consume_as(group_id int) RETURNS boolean
+-- access_may_administer(): is the current user an administrator, the owner or a superuser?
+CREATE FUNCTION iotmq.access_may_administer() RETURNS boolean
 	LANGUAGE C STABLE STRICT PARALLEL SAFE
-	AS 'MODULE_PATHNAME', 'iotmq_access_may_consume_as';
-COMMENT ON FUNCTION iotmq.access_may_consume_as IS 'internal: whether the current user may consume as a group';
+	AS 'MODULE_PATHNAME', 'iotmq_access_may_administer';
+COMMENT ON FUNCTION iotmq.access_may_administer IS 'internal: whether the current user is an administrator';

@@ -11,13 +11,11 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 
-static bool is_admin(void);
-
 /* Raises 42501 unless the current user may publish to the zone. */
 void
 iotmq_access_require_publish(const Topic *topic, const Zone *zone)
 {
-	if (!is_admin() &&
+	if (!iotmq_access_is_admin() &&
 		pg_attribute_aclcheck(zone->relid, Anum_payload, GetUserId(), ACL_INSERT) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -59,7 +57,7 @@ iotmq_access_require_read(const Topic *topic)
 bool
 iotmq_access_may_read(const Topic *topic)
 {
-	return is_admin() ||
+	return iotmq_access_is_admin() ||
 		pg_class_aclcheck(topic->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 }
 
@@ -69,7 +67,7 @@ iotmq_access_may_consume(const ConsumerGroup *group)
 	for (int i = 0; i < group->ngrantees; i++)
 		if (has_privs_of_role(GetUserId(), group->grantees[i]))
 			return true;
-	return is_admin();
+	return iotmq_access_is_admin();
 }
 
 /* May the current user see figures of all topics and groups? */
@@ -87,18 +85,16 @@ iotmq_access_may_see(const ConsumerGroup *group)
 }
 
 /* Is the current user a superuser, the extension's owner, or an administrator of it? */
-static bool
-is_admin(void)
+bool
+iotmq_access_is_admin(void)
 {
 	return superuser() || MAY_EXECUTE(iotmq_relation_admin_function(), GetUserId());
 }
 
-/* may_consume(group_id int) RETURNS boolean: may the current user consume as that group? */
-PG_FUNCTION_INFO_V1(iotmq_access_may_consume_as);
+/* access_may_administer() RETURNS boolean: is the current user an administrator? */
+PG_FUNCTION_INFO_V1(iotmq_access_may_administer);
 Datum
-iotmq_access_may_consume_as(PG_FUNCTION_ARGS)
+iotmq_access_may_administer(PG_FUNCTION_ARGS)
 {
-	ConsumerGroup *group = iotmq_catalog_group_by_id(PG_GETARG_INT32(0));
-
-	PG_RETURN_BOOL(group != NULL && iotmq_access_may_consume(group));
+	PG_RETURN_BOOL(iotmq_access_is_admin());
 }

@@ -195,22 +195,6 @@ iotmq_catalog_cursor_by_id(int32 cursor_id, Cursor *cursor)
 	return true;
 }
 
-/* The group with that id; NULL: there is none. */
-ConsumerGroup *
-iotmq_catalog_group_by_id(int32 group_id)
-{
-	int32		topic_id;
-	Topic	   *topic;
-
-	refresh();
-	topic_id = iotmq_load_parent(CATALOG_GROUP, group_id);
-	topic = topic_id == 0 ? NULL : iotmq_catalog_topic_by_id(topic_id);
-	for (int i = 0; topic != NULL && i < topic->ngroups; i++)
-		if (topic->groups[i].group_id == group_id)
-			return &topic->groups[i];
-	return NULL;
-}
-
 /*
  * Is what is in memory of the zone still all there is? Whoever asks has accepted
  * invalidation messages. A change of something else does not count.

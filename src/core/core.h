@@ -131,7 +131,6 @@ extern Topic *iotmq_catalog_topic(const char *name);
 extern Zone *iotmq_catalog_zone(Topic *topic, const char *name);
 extern Zone *iotmq_catalog_zone_or_only(Topic *topic, text *name);
 extern ConsumerGroup *iotmq_catalog_group(Topic *topic, const char *name);
-extern ConsumerGroup *iotmq_catalog_group_by_id(int32 group_id);
 extern int32 *iotmq_catalog_topic_ids(int *n);
 extern Topic *iotmq_catalog_topic_by_id(int32 topic_id);
 extern bool iotmq_catalog_zone_by_id(int32 zone_id, Topic **topic, Zone **zone);
@@ -212,6 +211,7 @@ extern void iotmq_access_require_read(const Topic *topic);
 extern bool iotmq_access_may_read(const Topic *topic);
 extern bool iotmq_access_may_consume(const ConsumerGroup *group);
 extern bool iotmq_access_may_monitor(void);
+extern bool iotmq_access_is_admin(void);
 extern bool iotmq_access_may_see(const ConsumerGroup *group);
 
 /* ---- owner.c ---- */

@@ -21,12 +21,14 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "commands/sequence.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 enum
 {
@@ -42,6 +44,7 @@ typedef struct DeadRow			/* a row, copied */
 	bool		isnull[Natts_dead];
 } DeadRow;
 
+static void put_letters(ReturnSetInfo *result, int32 cursor_id, const char *topic, const char *group);
 static bool bury_again(HeldCursor *held, const Failure *failure);
 static void set_fate(DeadRow *row, int32 cursor_id, const Failure *failure);
 static RowScan scan_message(CatalogIndex index, int32 cursor_id, int64 msg_offset);
@@ -214,6 +217,66 @@ iotmq_deadletter_return(HeldCursor *held, int64 id, bool wait)
 	row.values[Anum_redriven - 1] = BoolGetDatum(false);
 	update_row(&row);
 	held->state.dead_letters++;
+}
+
+/*
+ * deadletter_own() RETURNS SETOF record: the dead letters of the groups that the current user
+ * may consume as, by the snapshot of the query; none for an administrator, who reads the
+ * table. Columns: see sql/group/deadletter.sql.
+ */
+PG_FUNCTION_INFO_V1(iotmq_deadletter_own);
+Datum
+iotmq_deadletter_own(PG_FUNCTION_ARGS)
+{
+	int			n;
+	int32	   *topic_ids = iotmq_catalog_topic_ids(&n);
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < n && !iotmq_access_is_admin(); i++)
+	{
+		Topic	   *topic = iotmq_catalog_topic_by_id(topic_ids[i]);
+
+		for (int g = 0; topic != NULL && g < topic->ngroups; g++)
+			for (int z = 0; z < topic->nzones && iotmq_access_may_consume(&topic->groups[g]); z++)
+				put_letters((ReturnSetInfo *) fcinfo->resultinfo, topic->groups[g].cursors[z],
+							topic->name, topic->groups[g].name);
+	}
+	return (Datum) 0;
+}
+
+static void
+put_letters(ReturnSetInfo *result, int32 cursor_id, const char *topic, const char *group)
+{
+	static const int columns[] = {
+		Anum_id, 0, 0, Anum_message + Anum_zone - 1, Anum_message + Anum_msg_offset - 1,
+		Anum_message + Anum_device_id - 1, Anum_message + Anum_tag - 1,
+		Anum_message + Anum_payload - 1, Anum_message + Anum_body - 1,
+		Anum_message + Anum_properties - 1, Anum_message + Anum_published_at - 1,
+		Anum_attempts, Anum_reason, Anum_dead_at
+	};
+	ScanKeyData key;
+	RowScan		scan;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(cursor_id));
+	scan = iotmq_row_scan(CATALOG_DEAD_MESSAGE, INDEX_DEAD_MESSAGE_AGE, &key, 1, GetActiveSnapshot());
+	while (iotmq_row_scan_next(&scan))
+	{
+		Datum		values[lengthof(columns)];
+		bool		isnull[lengthof(columns)];
+
+		slot_getallattrs(scan.slot);
+		for (int i = 0; i < lengthof(columns); i++)
+			if (columns[i] != 0)
+			{
+				values[i] = scan.slot->tts_values[columns[i] - 1];
+				isnull[i] = scan.slot->tts_isnull[columns[i] - 1];
+			}
+		values[1] = CStringGetTextDatum(topic);
+		values[2] = CStringGetTextDatum(group);
+		isnull[1] = isnull[2] = false;
+		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+	}
+	iotmq_row_scan_end(&scan);
 }
 
 /* The message has been given up before: that is one dead letter. False: there is none. */

@@ -84,9 +84,10 @@ INSERT INTO expected VALUES
 	('copy_in_place', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
 	-- says what the caller itself may do
 	('lease_first', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
-	('access_may_consume_as', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
+	('access_may_administer', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
 	-- rows of the groups that the caller may see: see own_rows
 	('lag', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
+	('deadletter_own', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
 	('open_leases', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
 	('open_waiting', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
 	-- administration

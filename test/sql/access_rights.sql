@@ -538,7 +538,7 @@ CREATE TABLE access_rights.part (LIKE iotmq_topic.access_rights);
 CREATE TABLE access_rights.part () INHERITS (iotmq_internal.topic);
 CREATE TABLE access_rights.part PARTITION OF iotmq_topic.access_rights FOR VALUES IN ('mine');
 CREATE TABLE access_rights.part (group_id int REFERENCES iotmq_internal.consumer_group);
-CREATE OR REPLACE FUNCTION iotmq.access_may_consume_as(group_id int) RETURNS boolean LANGUAGE sql RETURN true;
+CREATE OR REPLACE FUNCTION iotmq.access_may_administer() RETURNS boolean LANGUAGE sql RETURN true;
 CREATE OR REPLACE VIEW iotmq.dead_letter AS SELECT 1;
 ALTER FUNCTION iotmq.grant_admin(regrole) SECURITY INVOKER;
 GRANT regress_iotmq_publisher TO regress_iotmq_nobody;
