@@ -265,7 +265,7 @@ put_letters(ReturnSetInfo *result, int32 cursor_id, const char *topic, const cha
 		bool		isnull[lengthof(columns)];
 
 		slot_getallattrs(scan.slot);
-		for (int i = 0; i < lengthof(columns); i++)
+		for (int i = 0; i < (int) lengthof(columns); i++)
 			if (columns[i] != 0)
 			{
 				values[i] = scan.slot->tts_values[columns[i] - 1];

@@ -148,7 +148,11 @@ put_lease(ReturnSetInfo *result, const OpenCursor *cursor, const Lease *lease)
 	int			attempt = 1;
 
 	for (int i = 0; i < lease->n; i++)
-		attempt = Max(attempt, iotmq_lease_attempt(lease, i));
+	{
+		int			one = iotmq_lease_attempt(lease, i);
+
+		attempt = Max(attempt, one);
+	}
 	iotmq_overview_column(&row, Int64GetDatum(lease->lease_id), true);
 	iotmq_overview_column(&row, PointerGetDatum(cursor->group->topic), true);
 	iotmq_overview_column(&row, PointerGetDatum(cursor->group->name), true);

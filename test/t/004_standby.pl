@@ -67,7 +67,8 @@ foreach my $command (@refused)
 	like($standby->safe_psql('postgres', "SELECT try('$quoted')"),
 		qr/^25006 /, "refused: $command");
 }
-foreach my $view ('consumer_lag', 'group_lag', 'topic_stats', 'in_flight', 'held_back')
+foreach my $view ('consumer_lag', 'group_lag', 'topic_stats', 'in_flight', 'waiting_message', 'dead_letter',
+	'held_back', 'cursor_holder', 'alerts')
 {
 	my ($code) = $standby->psql('postgres', "TABLE iotmq.$view");
 	is($code, 0, "$view can be read");
@@ -77,6 +78,9 @@ is( $standby->safe_psql('postgres',
 	2, 'consumer_lag shows the lease');
 is( $standby->safe_psql('postgres', q(SELECT messages FROM iotmq.in_flight)),
 	2, 'so does in_flight');
+is( $standby->safe_psql('postgres',
+		q(SELECT state, count(*) FROM iotmq.message_status('t', 'default', 1) GROUP BY state)),
+	'in flight|1', 'and message_status');
 is($standby->safe_psql('postgres', q(SELECT count(*) FROM iotmq_topic.t)),
 	11, 'SQL over the history works');
 

@@ -77,6 +77,16 @@ is($standby->safe_psql('postgres',
 });
 like($err, qr/22023/, 'fetch refuses to go on in the gap');
 like($err, qr/Go on at offset $first\./, 'and says where to go on');
+foreach my $offset (4, 8, $first - 1)
+{
+	($status, $out, $err) = $standby->psql('postgres', "\\set VERBOSITY sqlstate\nSELECT * FROM iotmq.message_status('t', 'default', $offset)");
+	like($err, qr/22023/, "message_status says that $offset never came to be");
+}
+foreach my $offset (3, $first)
+{
+	is($standby->safe_psql('postgres', "SELECT state FROM iotmq.message_status('t', 'default', $offset)"),
+		'ready', "and what became of $offset");
+}
 is($standby->safe_psql('postgres', q{SELECT count(*) FROM iotmq.fetch('t', 'default', 4)}), '2',
 	'who has read nothing that was lost goes on');
 is($standby->safe_psql('postgres', q{SELECT count(*) FROM iotmq.fetch('t', 'default', 1)}), '5',
