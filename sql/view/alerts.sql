@@ -75,21 +75,34 @@ WHERE l.next_offset > l.end_offset
 UNION ALL
 SELECT t.topic, g.consumer_group, 'due_late', d.due_in::text, d.threshold::text, z.zone,
 	format('SELECT * FROM iotmq.%I WHERE topic = %L AND consumer_group = %L AND zone = %L;', d.seen_in, t.topic, g.consumer_group, z.zone)
-FROM iotmq_internal.cursor AS c
-JOIN iotmq_internal.cursor_state AS p USING (cursor_id)
+FROM (
+	SELECT p.cursor_id, 'in_flight' AS seen_in, max(l.deadline) - now() AS due_in
+	FROM iotmq_internal.lease AS l
+	JOIN iotmq_internal.cursor_state AS p ON p.cursor_id = iotmq.lease_cursor(l.lease_id) AND p.oldest_lease <= l.lease_id
+	GROUP BY p.cursor_id
+	UNION ALL
+	SELECT p.cursor_id, 'waiting_message', r.due_at - now()
+	FROM iotmq_internal.cursor_state AS p
+	CROSS JOIN LATERAL (
+		SELECT r.due_at
+		FROM iotmq_internal.redelivery AS r
+		WHERE r.cursor_id = p.cursor_id AND r.due_at < 'infinity'
+		ORDER BY r.due_at DESC
+		LIMIT 1
+	) AS r
+	WHERE p.redeliveries > 0
+) AS late
+JOIN iotmq_internal.cursor AS c USING (cursor_id)
 JOIN iotmq_internal.consumer_group AS g USING (group_id)
 JOIN iotmq_internal.zone AS z USING (zone_id)
 JOIN iotmq_internal.topic AS t ON t.topic_id = z.topic_id
 CROSS JOIN LATERAL (
-	SELECT 'in_flight' AS seen_in, max(l.deadline) - now() AS due_in, g.invisible_for + interval '1 day' AS threshold
-	FROM iotmq_internal.lease AS l
-	WHERE p.oldest_lease > 0 AND l.lease_id >= greatest(p.oldest_lease, iotmq.lease_first(c.cursor_id)) AND l.lease_id < iotmq.lease_first(c.cursor_id + 1)
-	UNION ALL
-	SELECT 'consumer_lag', max(r.due_at) - now(), (SELECT max(delay) FROM unnest(g.backoff) AS delay) + interval '1 day'
-	FROM iotmq_internal.redelivery AS r
-	WHERE p.redeliveries > 0 AND r.cursor_id = c.cursor_id AND r.due_at < 'infinity'
+	SELECT late.seen_in, late.due_in, interval '1 day' + CASE late.seen_in
+		WHEN 'in_flight' THEN g.invisible_for
+		ELSE (SELECT max(delay) FROM unnest(g.backoff) AS delay)
+	END AS threshold
 ) AS d
-WHERE d.due_in > d.threshold
+WHERE late.due_in > interval '1 day' AND d.due_in > d.threshold
 UNION ALL
 SELECT t.topic, NULL, 'held_back', h.age::text, p.patience::text, z.zone,
 	format('SELECT * FROM iotmq.held_back WHERE topic = %L AND zone = %L;', t.topic, z.zone)

@@ -208,7 +208,9 @@ def compare_dead_letters(execute, comparison):
         LEFT JOIN iotmq.dead_letter AS d ON d.topic = t.topic AND d.consumer_group = g.consumer_group
         GROUP BY t.topic, g.consumer_group"""))
     comparison.equal("dead_letter_depth", shown, counted)
-    orphans = execute("""SELECT d.id FROM iotmq_internal.dead_message AS d WHERE d.redriven AND NOT EXISTS (
+    # from next_redriven on they may be without a place, to come from the log
+    orphans = execute("""SELECT d.id FROM iotmq_internal.dead_message AS d JOIN iotmq_internal.cursor_state AS p USING (cursor_id)
+        WHERE d.redriven AND d.msg_offset < p.next_redriven AND NOT EXISTS (
             SELECT FROM iotmq_internal.redelivery AS r WHERE r.cursor_id = d.cursor_id AND r.msg_offset = d.msg_offset)
         AND NOT EXISTS (SELECT FROM (%s) AS o WHERE o.cursor_id = d.cursor_id AND o.msg_offset = d.msg_offset)""" % OPEN)
     comparison.equal("redriven dead letters that nothing delivers", orphans, [])

@@ -83,7 +83,7 @@ INSERT INTO expected VALUES
 	('message_is_valid', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
 	('copy_in_place', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
 	-- says what the caller itself may do
-	('lease_first', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
+	('lease_cursor', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
 	('access_may_administer', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
 	-- rows of the groups that the caller may see: see own_rows
 	('lag', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),

@@ -116,14 +116,14 @@ SELECT iotmq.alter_topic('alerts', max_retention => '8 hours');
 SELECT consumer_group, alert, date_trunc('hour', value::interval) AS value, threshold FROM alert;
 -- It is never negative: late maintenance may drop the message at any time.
 SELECT iotmq.drop_zone('alerts', 'f', force => true), iotmq.add_zone('alerts', 'g');
-SELECT pg_temp.published_ago('g', '9 hours');
+SELECT pg_temp.published_ago('g', '10 hours');
 SELECT consumer_group, time_to_loss, lag_time > interval '9 hours' AS late
 FROM iotmq.group_lag
 WHERE topic = 'alerts'
 ORDER BY consumer_group;
 SELECT consumer_group, alert, date_trunc('hour', value::interval) AS value, threshold FROM alert WHERE alert <> 'maintenance';
 -- Which it should have done by now.
-SELECT consumer_group, zone, value::interval > interval '8 hours 30 minutes' AS late, threshold, look_at
+SELECT consumer_group, zone, value::interval > interval '8 hours 59 minutes' AS late, threshold, look_at
 FROM iotmq.alerts
 WHERE topic = 'alerts' AND alert = 'maintenance';
 SET client_min_messages = warning;
