@@ -20,7 +20,7 @@ d	100
 \.
 INSERT INTO :south (device_id, payload) VALUES ('d', '100');
 -- likewise a unique index of the owner's
-CREATE UNIQUE INDEX ON iotmq_topic.named_errors (zone, published_at, device_id, (payload::text));
+CREATE UNIQUE INDEX ON iotmq_topic.named_errors (zone, published_at, (payload::text));
 BEGIN;
 CREATE FUNCTION pg_temp.twice() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.published_at := date_trunc('minute', now()); RETURN NEW; END $$;
 CREATE TRIGGER twice BEFORE INSERT ON iotmq_topic.named_errors FOR EACH ROW EXECUTE FUNCTION pg_temp.twice();
