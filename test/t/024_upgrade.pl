@@ -83,7 +83,8 @@ sub function
 my $run = ($install =~ /CREATE TABLE (\w+\.maintenance_run)/)[0];
 my $older = $install;
 replace(\$older, qr/,\s*skipped text\[\] NOT NULL(?=\s*\);)/,       '');
-replace(\$older, qr/^COMMENT ON COLUMN \Q$run\E\.skipped.*?;$/m, '');
+replace(\$older, qr/,\s*(?:\w+\.)?skipped(?=\s*FROM \Q$run\E)/,     '');
+replace(\$older, qr/^COMMENT ON COLUMN iotmq\.maintenance_run\.skipped.*?;$/m, '');
 my $comment = statement("COMMENT ON TABLE $run");
 my $body    = function('topic_table') =~ s/^CREATE/CREATE OR REPLACE/r;
 write_script('0.0.1', $older . <<SQL);
@@ -99,7 +100,8 @@ my $columns = join '', $install =~ /^(COMMENT ON COLUMN iotmq\.zone_epoch\..*?;\
 write_script("0.0.1--$version", join "\n",
 	"ALTER TABLE $run ADD COLUMN skipped text[] NOT NULL DEFAULT '{}';",
 	"ALTER TABLE $run ALTER COLUMN skipped DROP DEFAULT;",
-	statement("COMMENT ON COLUMN $run.skipped"),
+	statement('CREATE VIEW iotmq.maintenance_run') =~ s/^CREATE/CREATE OR REPLACE/r,
+	statement('COMMENT ON COLUMN iotmq.maintenance_run.skipped'),
 	function('give_up'), statement('COMMENT ON FUNCTION iotmq.give_up'),
 	statement('CREATE VIEW iotmq.zone_epoch'), statement('COMMENT ON VIEW iotmq.zone_epoch'), $columns,
 	'DROP FUNCTION iotmq.formerly();',
