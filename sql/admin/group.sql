@@ -11,12 +11,7 @@ BEGIN
 		RAISE EXCEPTION 'invalid mode "%"', mode
 			USING ERRCODE = 'invalid_parameter_value', HINT = 'Use ''concurrent'' or ''orderly''.';
 	END IF;
-	-- a variable is a $ before a string; all else is strings and what stands between
-	IF filter::text !~ '^("(\\.|[^"\\])*"|[^"$]|\$(?!"))*$' THEN
-		RAISE EXCEPTION 'filter must not contain variables'
-			USING ERRCODE = 'invalid_parameter_value',
-				HINT = 'Write the value itself, such as ''$.celsius > 90''.';
-	END IF;
+	PERFORM iotmq.filter_check(filter);
 	IF invisible_for <= interval '0' OR invisible_for > interval '30 days' THEN
 		RAISE EXCEPTION 'invisible_for must be more than 0 and at most 30 days'
 			USING ERRCODE = 'invalid_parameter_value';

@@ -5,6 +5,7 @@
 
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
+#include "utils/jsonpath.h"
 #include "utils/memutils.h"
 
 #define NESTING 256				/* levels of a payload that a filter is applied to */
@@ -60,6 +61,41 @@ Datum
 iotmq_filter_matches(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(match(PG_GETARG_DATUM(0), (struct varlena *) PG_GETARG_POINTER(1)));
+}
+
+/*
+ * filter_is_predicate(filter jsonpath) RETURNS boolean, strict: is it a predicate, of which
+ * each payload makes true, false or unknown? What is none has no value for a group: only a
+ * path that leads to the literal true would let a message pass.
+ */
+PG_FUNCTION_INFO_V1(iotmq_filter_is_predicate);
+Datum
+iotmq_filter_is_predicate(PG_FUNCTION_ARGS)
+{
+	JsonPathItem root;
+
+	jspInit(&root, PG_GETARG_JSONPATH_P(0));
+	if (jspHasNext(&root))
+		PG_RETURN_BOOL(false);	/* ($.a > 1).type() is not what its beginning is */
+	switch (root.type)
+	{
+		case jpiAnd:
+		case jpiOr:
+		case jpiNot:
+		case jpiIsUnknown:
+		case jpiEqual:
+		case jpiNotEqual:
+		case jpiLess:
+		case jpiGreater:
+		case jpiLessOrEqual:
+		case jpiGreaterOrEqual:
+		case jpiExists:
+		case jpiStartsWith:
+		case jpiLikeRegex:
+			PG_RETURN_BOOL(true);
+		default:
+			PG_RETURN_BOOL(false);
+	}
 }
 
 /* As evaluate; nothing that it allocates outlives the message. */

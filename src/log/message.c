@@ -100,12 +100,14 @@ check_tag(text *tag)
 
 	for (int i = 0; i + 1 < size && !bad; i++)
 		bad = data[i] == '|' && data[i + 1] == '|';
+	bad = bad || memchr(data, ',', size) != NULL;
 	if (bad)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid tag \"%s\"", text_to_cstring(tag)),
-				 errdetail("A tag has 1 to %d bytes, does not begin or end with a space, is not \"*\", and has no \"||\" in it.",
-						   DEVICE_BYTES)));
+				 errdetail("A tag has 1 to %d bytes, does not begin or end with a space, is not \"*\", and has no \"||\" and no comma in it.",
+						   DEVICE_BYTES),
+				 errhint("A message has one tag; a group names those it wants: 'alarm || warn'.")));
 }
 
 /* All of it, uncompressed. */
