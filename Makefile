@@ -19,10 +19,10 @@ SQL_MODULES = \
 	core/schema core/catalog core/call core/access core/group_lock \
 	log/zone_lock log/stable log/message log/copy_in log/segment log/offset log/epoch log/publish \
 	group/delivery group/filter group/lease group/cursor_lock group/cursor group/consume group/claim \
-	group/settle group/pull group/count group/expire group/forget group/deadletter group/redrive \
+	group/settle group/pull group/preview group/count group/expire group/forget group/deadletter group/redrive \
 	group/waiting \
 	view/overview view/lag view/open view/stats view/held_back view/holder view/zone_epoch \
-	view/status view/alerts view/metrics \
+	view/status view/settings view/alerts view/metrics \
 	admin/access admin/node admin/group admin/zone admin/topic admin/seek admin/retention \
 	admin/maintenance admin/schedule admin/execute
 

@@ -11,7 +11,8 @@
 --            counts as a monitor in src/core/access.c
 --   admin    EXECUTE on the functions of administration; who may execute
 --            grant_admin counts as an administrator in src/core/access.c
--- Each comes with USAGE of the schemas that it needs, which nobody else has.
+-- Each comes with USAGE of the schemas that it needs, which nobody else has, and with SELECT
+-- on topic_settings and group_settings, which show each role what it has a right on.
 -- Only consume has no table of its own: iotmq_internal.consume_grant. A role that was
 -- dropped is no role any more there either: its successor of the same name has
 -- another oid.
@@ -40,7 +41,8 @@ COMMENT ON FUNCTION iotmq.access_check_role IS 'internal: raises an error unless
 
 -- access_tidy(): takes back what only goes along with a right, from roles that have
 -- none any more: USAGE of the schemas (iotmq_topic is for those who publish or read),
--- SELECT on the views of consumers. So a role without a grant can't even name a table, and DROP
+-- SELECT on the settings and the views of consumers. So a role without a grant can't even name
+-- a table, and DROP
 -- ROLE has nothing left to complain about. Forgets what dropped roles had.
 CREATE FUNCTION iotmq.access_tidy() RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -63,6 +65,10 @@ BEGIN
 				END AS actions
 			FROM pg_namespace AS n
 			WHERE n.nspname IN ('iotmq', 'iotmq_topic')
+			UNION ALL
+			SELECT 'SELECT ON ' || v.oid::regclass, v.relacl, v.relowner, '{publish,consume,read,monitor,admin}'
+			FROM pg_class AS v
+			WHERE v.oid IN ('iotmq.topic_settings'::regclass, 'iotmq.group_settings'::regclass)
 			UNION ALL
 			SELECT 'SELECT ON ' || c.oid::regclass, c.relacl, c.relowner,
 				CASE c.relname WHEN 'dead_letter' THEN '{consume,admin}'::text[] ELSE '{consume,monitor,admin}' END
@@ -101,7 +107,8 @@ COMMENT ON FUNCTION iotmq.access_change IS 'internal: grants or revokes privileg
 CREATE FUNCTION iotmq.access_grant(rights text[], role regrole) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
-	RETURN iotmq.access_change('GRANT %s TO %s', array_prepend('USAGE ON SCHEMA iotmq', rights), role);
+	RETURN iotmq.access_change('GRANT %s TO %s',
+		'{USAGE ON SCHEMA iotmq,SELECT ON iotmq.topic_settings,SELECT ON iotmq.group_settings}' || rights, role);
 COMMENT ON FUNCTION iotmq.access_grant IS 'internal: grants privileges';
 
 CREATE FUNCTION iotmq.access_revoke(rights text[], role regrole) RETURNS void
@@ -313,7 +320,7 @@ AS $$
 	SELECT iotmq.access_monitor_rights() || '{SELECT ON iotmq.dead_letter}'::text[]
 		|| array_agg('EXECUTE ON ROUTINE iotmq.' || routine)
 	FROM unnest('{create_topic,alter_topic,drop_topic,add_zone,drop_zone,
-		create_group,alter_group,drop_group,seek,seek_offset,set_node,
+		create_group,alter_group,drop_group,pause_group,resume_group,seek,seek_offset,set_node,
 		grant_publish,revoke_publish,grant_consume,revoke_consume,grant_read,revoke_read,
 		grant_monitor,revoke_monitor,grant_admin,revoke_admin,
 		run_maintenance,call_check_transaction,maintenance_plan,maintenance_step,maintenance_prepare,

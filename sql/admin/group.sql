@@ -37,6 +37,13 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.group_check IS 'internal: raises an error unless these settings of a group are legal';
 
+-- group_default_backoff(): RocketMQ's table of delays.
+CREATE FUNCTION iotmq.group_default_backoff() RETURNS interval[]
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+	RETURN '{10s,30s,1m,2m,3m,4m,5m,6m,7m,8m,9m,10m,20m,30m,1h,2h}'::interval[];
+COMMENT ON FUNCTION iotmq.group_default_backoff IS 'internal: the delays of a group that was given none';
+
 -- create_group: a group that reads the topic from start_from on.
 -- Errors: 22004 a required argument NULL; 42602 bad name; 42704 unknown topic;
 -- 42710 the group exists; 22023 bad value.
@@ -44,7 +51,8 @@ CREATE FUNCTION iotmq.create_group(topic text, consumer_group text, mode text DE
 		start_from timestamptz DEFAULT 'infinity', tags text DEFAULT '*',
 		filter jsonpath DEFAULT NULL, invisible_for interval DEFAULT '60 s',
 		max_retries int DEFAULT 16, backoff interval[] DEFAULT NULL,
-		max_delay interval DEFAULT NULL, max_lag bigint DEFAULT NULL) RETURNS void
+		max_delay interval DEFAULT NULL, max_lag bigint DEFAULT NULL,
+		durable_acks boolean DEFAULT false) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -54,7 +62,8 @@ DECLARE
 	missing text := CASE
 		WHEN mode IS NULL THEN 'mode' WHEN start_from IS NULL THEN 'start_from'
 		WHEN tags IS NULL THEN 'tags' WHEN invisible_for IS NULL THEN 'invisible_for'
-		WHEN max_retries IS NULL THEN 'max_retries' END;
+		WHEN max_retries IS NULL THEN 'max_retries'
+		WHEN durable_acks IS NULL THEN 'durable_acks' END;
 BEGIN
 	PERFORM iotmq.call_topic_id(topic);
 	PERFORM iotmq.call_check_name('consumer_group', consumer_group);
@@ -65,13 +74,11 @@ BEGIN
 	-- zones must not come or go meanwhile
 	topic_of_group := iotmq.call_hold_topic(topic);
 	BEGIN
-		-- RocketMQ's table of delays
 		INSERT INTO iotmq_internal.consumer_group (topic_id, consumer_group, mode, tags, filter,
-			invisible_for, max_retries, backoff, max_delay, max_lag)
+			invisible_for, max_retries, backoff, max_delay, max_lag, durable_acks)
 		VALUES (topic_of_group, consumer_group, mode, iotmq.filter_parse_tags(tags), filter,
-			invisible_for, max_retries,
-			coalesce(backoff, '{10s,30s,1m,2m,3m,4m,5m,6m,7m,8m,9m,10m,20m,30m,1h,2h}'),
-			max_delay, max_lag)
+			invisible_for, max_retries, coalesce(backoff, iotmq.group_default_backoff()),
+			max_delay, max_lag, durable_acks)
 		RETURNING group_id INTO new_group;
 	EXCEPTION WHEN unique_violation THEN
 		RAISE EXCEPTION 'consumer group "%" of topic "%" already exists', consumer_group, topic
@@ -86,14 +93,42 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.create_group IS 'creates a consumer group, which reads all of a topic independently of others';
 
--- alter_group: changes what is not NULL, for the next claim on. While its transaction
--- changes mode, tags or filter, nobody claims as the group. Errors: 42704
--- unknown topic or group; 22023 bad value; 55006 another mode while messages are
--- in flight or wait.
+-- group_check_reset(reset, given): raises 22004 or 22023 unless reset names settings, which
+-- are the keys of given, and none that has a value there.
+CREATE FUNCTION iotmq.group_check_reset(reset text[], given jsonb) RETURNS void
+	LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	name text;
+BEGIN
+	FOR name IN SELECT r.name FROM unnest(reset) AS r (name) LOOP
+		IF name IS NULL THEN
+			RAISE EXCEPTION 'reset must not contain NULL' USING ERRCODE = 'null_value_not_allowed';
+		ELSIF NOT given ? name THEN
+			RAISE EXCEPTION 'there is no setting "%" to reset', name
+				USING ERRCODE = 'invalid_parameter_value',
+					HINT = format('Settings are %s.', (SELECT string_agg(key, ', ' ORDER BY key) FROM jsonb_object_keys(given) AS key));
+		ELSIF given ->> name IS NOT NULL THEN
+			RAISE EXCEPTION 'setting "%" is both given and reset', name
+				USING ERRCODE = 'invalid_parameter_value',
+					HINT = 'Give it a value, or name it in reset.';
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION iotmq.group_check_reset IS 'internal: raises an error unless these settings can be reset';
+
+-- alter_group: changes what is not NULL, for the next claim on, and puts what reset names
+-- back to the defaults of create_group. While its transaction changes mode, tags or filter,
+-- nobody claims as the group. Errors: 42704 unknown topic or group; 22023 bad value, or an
+-- unknown name in reset, or one that is given, too; 22004 a NULL in reset; 55006 another
+-- mode while messages are in flight or wait.
 CREATE FUNCTION iotmq.alter_group(topic text, consumer_group text, mode text DEFAULT NULL,
 		tags text DEFAULT NULL, filter jsonpath DEFAULT NULL, invisible_for interval DEFAULT NULL,
 		max_retries int DEFAULT NULL, backoff interval[] DEFAULT NULL,
-		max_delay interval DEFAULT NULL, max_lag bigint DEFAULT NULL) RETURNS void
+		max_delay interval DEFAULT NULL, max_lag bigint DEFAULT NULL,
+		reset text[] DEFAULT NULL, durable_acks boolean DEFAULT NULL) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -101,7 +136,12 @@ DECLARE
 	id int := iotmq.call_group_id(topic, consumer_group);
 BEGIN
 	PERFORM iotmq.group_check(mode, filter, invisible_for, max_retries, backoff, max_delay, max_lag);
-	IF coalesce(mode, tags, filter::text) IS NOT NULL THEN
+	PERFORM iotmq.group_check_reset(reset, jsonb_build_object('mode', mode, 'tags', tags, 'filter', filter::text,
+		'invisible_for', invisible_for, 'max_retries', max_retries, 'backoff', backoff, 'max_delay', max_delay,
+		'max_lag', max_lag, 'durable_acks', durable_acks));
+	mode := CASE WHEN 'mode' = ANY (reset) THEN 'concurrent' ELSE mode END;
+	tags := CASE WHEN 'tags' = ANY (reset) THEN '*' ELSE tags END;
+	IF coalesce(mode, tags, filter::text) IS NOT NULL OR 'filter' = ANY (reset) THEN
 		PERFORM iotmq.group_lock_change(id);
 	END IF;
 	IF mode <> (SELECT g.mode FROM iotmq_internal.consumer_group AS g WHERE g.group_id = id FOR UPDATE) THEN
@@ -129,12 +169,18 @@ BEGIN
 	UPDATE iotmq_internal.consumer_group AS g
 	SET mode = coalesce(alter_group.mode, g.mode),
 		tags = CASE WHEN alter_group.tags IS NULL THEN g.tags ELSE iotmq.filter_parse_tags(alter_group.tags) END,
-		filter = coalesce(alter_group.filter, g.filter),
-		invisible_for = coalesce(alter_group.invisible_for, g.invisible_for),
-		max_retries = coalesce(alter_group.max_retries, g.max_retries),
-		backoff = coalesce(alter_group.backoff, g.backoff),
-		max_delay = coalesce(alter_group.max_delay, g.max_delay),
-		max_lag = coalesce(alter_group.max_lag, g.max_lag)
+		filter = CASE WHEN 'filter' = ANY (reset) THEN NULL ELSE coalesce(alter_group.filter, g.filter) END,
+		invisible_for = CASE WHEN 'invisible_for' = ANY (reset) THEN '60 s'
+			ELSE coalesce(alter_group.invisible_for, g.invisible_for) END,
+		max_retries = CASE WHEN 'max_retries' = ANY (reset) THEN 16
+			ELSE coalesce(alter_group.max_retries, g.max_retries) END,
+		backoff = CASE WHEN 'backoff' = ANY (reset) THEN iotmq.group_default_backoff()
+			ELSE coalesce(alter_group.backoff, g.backoff) END,
+		max_delay = CASE WHEN 'max_delay' = ANY (reset) THEN NULL
+			ELSE coalesce(alter_group.max_delay, g.max_delay) END,
+		max_lag = CASE WHEN 'max_lag' = ANY (reset) THEN NULL ELSE coalesce(alter_group.max_lag, g.max_lag) END,
+		durable_acks = CASE WHEN 'durable_acks' = ANY (reset) THEN false
+			ELSE coalesce(alter_group.durable_acks, g.durable_acks) END
 	WHERE g.group_id = id;
 	IF NOT FOUND THEN
 		PERFORM iotmq.call_group_id(topic, consumer_group);	-- dropped meanwhile
@@ -142,6 +188,43 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION iotmq.alter_group IS 'changes the settings of a consumer group; NULL leaves one unchanged';
+
+-- group_pause(topic, consumer_group, paused): no claim that began before is made after it,
+-- since whoever changes the group waits for those: see group_lock.c. Errors: 22004, 42704.
+CREATE FUNCTION iotmq.group_pause(topic text, consumer_group text, paused boolean) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id int := iotmq.call_group_id(topic, consumer_group);
+BEGIN
+	PERFORM iotmq.group_lock_change(id);
+	-- also if it is so already: somebody may be about to change it
+	UPDATE iotmq_internal.consumer_group AS g
+	SET paused = group_pause.paused
+	WHERE g.group_id = id;
+	IF NOT FOUND THEN
+		PERFORM iotmq.call_group_id(topic, consumer_group);	-- dropped meanwhile
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION iotmq.group_pause IS 'internal: pauses or resumes a consumer group';
+
+-- pause_group: from the commit on nothing is delivered to the group, until resume_group:
+-- consume is as for an empty group. All else goes on: leases, retention, fetch, seek. Waits
+-- for claims that are being made, not for their transactions. Errors: 22004, 42704.
+CREATE FUNCTION iotmq.pause_group(topic text, consumer_group text) RETURNS void
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+	RETURN iotmq.group_pause(topic, consumer_group, true);
+COMMENT ON FUNCTION iotmq.pause_group IS 'delivers nothing more to a consumer group, until resume_group';
+
+-- resume_group: the paused group goes on where it stands. Errors: 22004, 42704.
+CREATE FUNCTION iotmq.resume_group(topic text, consumer_group text) RETURNS void
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+	RETURN iotmq.group_pause(topic, consumer_group, false);
+COMMENT ON FUNCTION iotmq.resume_group IS 'goes on delivering to a consumer group that was paused';
 
 -- drop_group: the group with its position, leases and retries; with force also its dead
 -- letters. Errors: 42704; 55006 it has dead letters, without force. Waits for open

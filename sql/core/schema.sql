@@ -93,6 +93,8 @@ CREATE TABLE iotmq_internal.consumer_group (
 	backoff interval[] NOT NULL,
 	max_delay interval,
 	max_lag bigint,
+	durable_acks boolean NOT NULL DEFAULT false,
+	paused boolean NOT NULL DEFAULT false,
 	created_at timestamptz NOT NULL DEFAULT now(),
 	UNIQUE (topic_id, consumer_group)
 );

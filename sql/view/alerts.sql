@@ -1,4 +1,4 @@
--- What is wrong now. lag and delay have a threshold of the group's own; dead
+-- What is wrong now. lag and delay have a threshold of the group's own, unless it is paused; dead
 -- letters of the last hour, a quarter of the retention left until loss, a cursor beyond
 -- the end of its zone, and a lease or a retry that is due days after what the group's
 -- settings give always count; so do a publisher or a consumer whose transaction is open for
@@ -56,10 +56,10 @@ JOIN iotmq_internal.consumer_group AS g USING (topic_id, consumer_group)
 JOIN iotmq.dead_letter_depth AS d USING (topic, consumer_group)
 CROSS JOIN LATERAL (
 	SELECT l.topic, l.consumer_group, 'lag' AS alert, l.lag_messages::text AS value, g.max_lag::text AS threshold
-	WHERE l.lag_messages > g.max_lag
+	WHERE l.lag_messages > g.max_lag AND NOT g.paused
 	UNION ALL
 	SELECT l.topic, l.consumer_group, 'delay', l.lag_time::text, g.max_delay::text
-	WHERE l.lag_time > g.max_delay
+	WHERE l.lag_time > g.max_delay AND NOT g.paused
 	UNION ALL
 	SELECT l.topic, l.consumer_group, 'dead_letters', d.dead_last_hour::text, '0 in the last hour'
 	WHERE d.dead_last_hour > 0

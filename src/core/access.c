@@ -11,12 +11,13 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 
+static bool may_insert(Oid relid);
+
 /* Raises 42501 unless the current user may publish to the zone. */
 void
 iotmq_access_require_publish(const Topic *topic, const Zone *zone)
 {
-	if (!iotmq_access_is_admin() &&
-		pg_attribute_aclcheck(zone->relid, Anum_payload, GetUserId(), ACL_INSERT) != ACLCHECK_OK)
+	if (!iotmq_access_is_admin() && !may_insert(zone->relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to publish to zone \"%s\" of topic \"%s\"",
@@ -68,6 +69,28 @@ iotmq_access_may_consume(const ConsumerGroup *group)
 		if (has_privs_of_role(GetUserId(), group->grantees[i]))
 			return true;
 	return iotmq_access_is_admin();
+}
+
+/*
+ * Has the current user any right on the zone: to publish, to read, to consume as some group?
+ * NULL: on all zones of the topic, whatever they are.
+ */
+bool
+iotmq_access_may_use(const Topic *topic, const Zone *zone)
+{
+	if (iotmq_access_may_read(topic) || may_insert(topic->relid))
+		return true;
+	for (int g = 0; g < topic->ngroups; g++)
+		if (iotmq_access_may_consume(&topic->groups[g]))
+			return true;
+	return zone != NULL && may_insert(zone->relid);
+}
+
+/* May the current user publish to that table of a topic or zone? */
+static bool
+may_insert(Oid relid)
+{
+	return pg_attribute_aclcheck(relid, Anum_payload, GetUserId(), ACL_INSERT) == ACLCHECK_OK;
 }
 
 /* May the current user see figures of all topics and groups? */

@@ -301,7 +301,8 @@ refresh(void)
 static bool
 same_settings(const ConsumerGroup *a, const ConsumerGroup *b)
 {
-	if (a->orderly != b->orderly || a->invisible_for != b->invisible_for ||
+	if (a->orderly != b->orderly || a->paused != b->paused ||
+		a->durable_acks != b->durable_acks || a->invisible_for != b->invisible_for ||
 		a->max_retries != b->max_retries || a->ntags != b->ntags || a->nbackoff != b->nbackoff ||
 		!same_value(a->filter, b->filter))
 		return false;

@@ -97,6 +97,8 @@ typedef struct ConsumerGroup
 	int			max_retries;
 	int			nbackoff;
 	int64	   *backoff;		/* us; the last repeats */
+	bool		durable_acks;	/* a transaction that only acks waits for the disk, too */
+	bool		paused;			/* nothing is delivered */
 	int32	   *cursors;		/* of each zone of the topic; 0: none */
 	int			ngrantees;
 	Oid		   *grantees;		/* roles that may consume */
@@ -210,6 +212,7 @@ extern void iotmq_access_require_consume(const Topic *topic, const ConsumerGroup
 extern void iotmq_access_require_read(const Topic *topic);
 extern bool iotmq_access_may_read(const Topic *topic);
 extern bool iotmq_access_may_consume(const ConsumerGroup *group);
+extern bool iotmq_access_may_use(const Topic *topic, const Zone *zone);
 extern bool iotmq_access_may_monitor(void);
 extern bool iotmq_access_is_admin(void);
 extern bool iotmq_access_may_see(const ConsumerGroup *group);
@@ -226,6 +229,7 @@ extern Oid	iotmq_owner_oid(void);
 extern OwnerContext iotmq_owner_become(void);
 extern void iotmq_owner_restore(OwnerContext saved);
 extern void iotmq_owner_run(const char *command, int nargs, Oid *types, Datum *values);
+extern Datum iotmq_owner_value(const char *command, int nargs, Oid *types, Datum *values, bool *isnull);
 extern Datum iotmq_owner_call(FunctionCallInfo fcinfo, const char *name);
 
 /* ---- row.c ---- */
@@ -276,7 +280,8 @@ extern void iotmq_row_delete(Catalog catalog, ItemPointer tid);
 
 /* ---- group_lock.c ---- */
 
-extern bool iotmq_group_lock_is_free(const ConsumerGroup *group);
+extern bool iotmq_group_lock_enter(int32 group_id);
+extern void iotmq_group_lock_leave(int32 group_id);
 
 /* ---- client.c ---- */
 

@@ -6,9 +6,14 @@
  * mode, tags and filter that it remembers, on a cursor that was moved together with the
  * change. So whoever changes a group holds a lock of mode RowExclusive, which ends only
  * after the messages are sent; a claim that holds its cursor asks for the same lock of mode
- * Share, without waiting, and lets it go at once. If it was granted, what the claim sees of
- * the change it was told of, too, and finds it by iotmq_catalog_group_is_current() after
- * AcceptInvalidationMessages(). Neither changes nor claims exclude each other.
+ * Share, without waiting. If it was granted, what the claim sees of the change it was told
+ * of, too, and finds it by iotmq_catalog_group_is_current() after
+ * AcceptInvalidationMessages().
+ *
+ * The claim keeps the lock until it is made, not to its transaction's end. So whoever is to
+ * change the group waits for claims in the middle, some milliseconds, and none that began
+ * before a change is made after it: what a paused group has lent was lent before the pause.
+ * Neither changes nor claims exclude their like.
  *
  * Locks: object locks that no SQL command takes, on the row of the group.
  */
@@ -21,17 +26,23 @@
 
 static void set_tag(LOCKTAG *tag, int32 group_id);
 
-/* Is nobody in the middle of a change of that group? */
+/* Keeps the group as it is while a claim is made; false: somebody is changing it. */
 bool
-iotmq_group_lock_is_free(const ConsumerGroup *group)
+iotmq_group_lock_enter(int32 group_id)
 {
 	LOCKTAG		tag;
 
-	set_tag(&tag, group->group_id);
-	if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
-		return false;
+	set_tag(&tag, group_id);
+	return LockAcquire(&tag, ShareLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+void
+iotmq_group_lock_leave(int32 group_id)
+{
+	LOCKTAG		tag;
+
+	set_tag(&tag, group_id);
 	(void) LockRelease(&tag, ShareLock, false);	/* it is ours */
-	return true;
 }
 
 /* group_lock_change(group_id int) RETURNS void: this transaction changes what a group goes by. */

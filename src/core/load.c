@@ -40,7 +40,8 @@ enum
 {
 	Anum_group_id = 1, Anum_group_topic_id, Anum_group_name, Anum_group_mode,
 	Anum_group_tags, Anum_group_filter, Anum_group_invisible_for,
-	Anum_group_max_retries, Anum_group_backoff
+	Anum_group_max_retries, Anum_group_backoff, Anum_group_max_delay, Anum_group_max_lag,
+	Anum_group_durable_acks, Anum_group_paused
 };
 enum
 {
@@ -459,6 +460,8 @@ load_group(ConsumerGroup *group, const Datum *values, const bool *isnull)
 	group->backoff = palloc(sizeof(int64) * n);
 	for (int i = 0; i < n; i++)
 		group->backoff[i] = iotmq_interval_us(DatumGetIntervalP(elements[i]));
+	group->durable_acks = DatumGetBool(values[Anum_group_durable_acks - 1]);
+	group->paused = DatumGetBool(values[Anum_group_paused - 1]);
 	MemoryContextSwitchTo(old);
 }
 

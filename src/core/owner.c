@@ -50,14 +50,31 @@ iotmq_owner_restore(OwnerContext saved)
 void
 iotmq_owner_run(const char *command, int nargs, Oid *types, Datum *values)
 {
+	bool		isnull;
+
+	(void) iotmq_owner_value(command, nargs, types, values, &isnull);
+}
+
+/* The same for its result, of its first row if it has several. */
+Datum
+iotmq_owner_value(const char *command, int nargs, Oid *types, Datum *values, bool *isnull)
+{
 	OwnerContext saved = iotmq_owner_become();
+	Form_pg_attribute column;
+	Datum		value;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args(command, nargs, types, values, NULL, false, 1) != SPI_OK_SELECT)
+	if (SPI_execute_with_args(command, nargs, types, values, NULL, false, 1) != SPI_OK_SELECT ||
+		SPI_processed != 1)
 		elog(ERROR, "could not run %s", command);
+	column = TupleDescAttr(SPI_tuptable->tupdesc, 0);
+	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, isnull);
+	if (!*isnull)
+		value = SPI_datumTransfer(value, column->attbyval, column->attlen);
 	SPI_finish();
 	iotmq_owner_restore(saved);
+	return value;
 }
 
 /* Calls our function of that name, which has the arguments of this call. */

@@ -19,8 +19,8 @@
  * cursor, it looks whether somebody changes the group (group_lock.c), or has changed it
  * since the catalog was read.
  *
- * Locks: the cursor's row, skipped when another has it; group_lock.c's for a moment;
- * then the rows of expired leases, skipped likewise.
+ * Locks: the cursor's row, skipped when another has it; group_lock.c's, until the claim is
+ * made; then the rows of expired leases, skipped likewise.
  */
 #include "group/group.h"
 
@@ -52,6 +52,7 @@ static ClaimResult claim(const Cursor *cursor, ClaimRequest *request, bool new_f
 static ClaimResult claim_and_let_go(const Cursor *cursor, ClaimRequest *request, bool new_first,
 									Lookahead *ahead, DeliverySet *set);
 static ClaimResult hold(const Cursor *cursor, HeldCursor *held);
+static void let_go(HeldCursor *held, int32 group_id);
 static void fill(Claim *c, bool new_first);
 static void see_blocking(Claim *c);
 static void add_due(Claim *c);
@@ -122,6 +123,7 @@ iotmq_claim_keep(const Cursor *cursor)
 {
 	const Stable *stable = &iotmq_stable_memory(cursor->zone)->stable;
 	Hint	   *hint = iotmq_hint(cursor);
+	int32		group_id = cursor->group->group_id;
 	CursorState state;
 	HeldCursor	held;
 
@@ -136,14 +138,14 @@ iotmq_claim_keep(const Cursor *cursor)
 		return false;
 	held.state.next_offset = iotmq_hint_begin(hint, &held.state);
 	iotmq_stable_merge(&held.state.stable, stable);
-	iotmq_cursor_release(&held);
+	let_go(&held, group_id);
 	return true;
 }
 
 /*
  * claim_pass(cursor_id int) RETURNS bigint: moves the cursor over messages that the group
  * does not want, within one budget; over how many offsets. 0: there is none, or the next
- * one is wanted. NULL: somebody else has the cursor.
+ * one is wanted, or the group is paused. NULL: somebody else has the cursor.
  */
 PG_FUNCTION_INFO_V1(iotmq_claim_pass);
 Datum
@@ -155,7 +157,7 @@ iotmq_claim_pass(PG_FUNCTION_ARGS)
 	CursorState after;
 	Cursor		cursor;
 
-	if (!iotmq_catalog_cursor_by_id(PG_GETARG_INT32(0), &cursor) ||
+	if (!iotmq_catalog_cursor_by_id(PG_GETARG_INT32(0), &cursor) || cursor.group->paused ||
 		!iotmq_cursor_peek(cursor.cursor_id, &before))
 		PG_RETURN_INT64(0);
 	iotmq_look_ahead(&cursor, &request, &before, iotmq_hint(&cursor), &ahead);
@@ -174,6 +176,7 @@ claim(const Cursor *cursor, ClaimRequest *request, bool new_first, Lookahead *ah
 	  DeliverySet *set)
 {
 	HeldCursor	held;
+	int32		group_id = cursor->group->group_id;
 	Claim		c = {.request = request, .ahead = ahead, .held = &held};
 	ClaimResult result = hold(cursor, &held);
 
@@ -186,7 +189,7 @@ claim(const Cursor *cursor, ClaimRequest *request, bool new_first, Lookahead *ah
 	fill(&c, new_first);
 	result = finish(&c);
 	request->deferred += c.deferred;
-	iotmq_cursor_release(&held);
+	let_go(&held, group_id);
 	return result;
 }
 
@@ -248,10 +251,21 @@ hold(const Cursor *cursor, HeldCursor *held)
 		case ROW_OK:
 			break;
 	}
-	if (!iotmq_group_lock_is_free(cursor->group))
+	if (!iotmq_group_lock_enter(cursor->group->group_id))
 		return CLAIM_BUSY;
 	AcceptInvalidationMessages();
-	return iotmq_catalog_group_is_current(cursor->group) ? CLAIM_DELIVERED : CLAIM_STALE;
+	if (iotmq_catalog_group_is_current(cursor->group))
+		return CLAIM_DELIVERED;
+	iotmq_group_lock_leave(cursor->group->group_id);
+	return CLAIM_STALE;
+}
+
+/* Stores the cursor, and lets the group be changed again. */
+static void
+let_go(HeldCursor *held, int32 group_id)
+{
+	iotmq_cursor_release(held);
+	iotmq_group_lock_leave(group_id);
 }
 
 /*

@@ -239,7 +239,7 @@ claim_zone(ConsumeCall *call, Topic *topic, ConsumerGroup *group, int z, Deliver
 	ClaimResult result;
 	TimestampTz now;
 
-	if (cursor.cursor_id == 0)
+	if (cursor.cursor_id == 0 || group->paused)
 		return CLAIM_EMPTY;
 	result = iotmq_claim_lease(&cursor, &call->request, set);
 	if (result == CLAIM_DELIVERED && iotmq_catalog_zone_by_id(zone_id, &cursor.topic, &cursor.zone))

@@ -10,6 +10,7 @@
  *   place         where a redriven message waits for its delivery
  *   waiting       retry_now and give_up
  *   pull          fetch and commit_offset: reading without leases
+ *   preview       what tags and a filter would make of the last messages
  *   count         how many messages a group wants, by reading
  *   forget        what a group has of a segment that goes
  *   expire        leases whose time is over
@@ -363,6 +364,10 @@ extern void iotmq_look_ahead(const Cursor *cursor, ClaimRequest *request,
 							 const CursorState *state, Hint *hint, Lookahead *ahead);
 extern TupleTableSlot *iotmq_look_next(ZoneScan *scan, const Cursor *cursor,
 									   const CursorState *state, Budget *budget);
+
+/* ---- pull.c ---- */
+
+extern int64 iotmq_pull_lowest(const Topic *topic, const Zone *zone);
 
 /* ---- claim.c ---- */
 

@@ -14,7 +14,6 @@
 #define PROOF_ROWS 100000		/* to read in order to show that from_offset is stable */
 
 static void go_back(HeldCursor *held, int64 next_offset);
-static int64 lowest_allowed(const Topic *topic, const Zone *zone);
 static void require_given_out(const Topic *topic, const Zone *zone, int64 from_offset);
 static bool read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages,
 					  DeliverySet *set);
@@ -40,7 +39,9 @@ iotmq_fetch(PG_FUNCTION_ARGS)
 
 	iotmq_call_require_primary("fetch()");
 	iotmq_call_require(fcinfo, 2, "from_offset");
-	lowest = lowest_allowed(topic, iotmq_catalog_zone(topic, zone_name));
+	lowest = iotmq_pull_lowest(topic, iotmq_catalog_zone(topic, zone_name));
+	if (lowest == PG_INT64_MAX)
+		iotmq_access_require_read(topic);
 	require_given_out(topic, iotmq_catalog_zone(topic, zone_name), PG_GETARG_INT64(2));
 	max_messages = iotmq_call_max_messages(fcinfo, 3);
 	set = iotmq_delivery_begin(fcinfo);
@@ -56,9 +57,9 @@ iotmq_fetch(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* Where the current user may begin to read; raises 42501 if nowhere. */
-static int64
-lowest_allowed(const Topic *topic, const Zone *zone)
+/* Where the current user may begin to read; PG_INT64_MAX: nowhere. */
+int64
+iotmq_pull_lowest(const Topic *topic, const Zone *zone)
 {
 	int64		lowest = PG_INT64_MAX;
 
@@ -72,8 +73,6 @@ lowest_allowed(const Topic *topic, const Zone *zone)
 			iotmq_cursor_peek(topic->groups[g].cursors[zone - topic->zones], &state))
 			lowest = Min(lowest, state.next_offset);
 	}
-	if (lowest == PG_INT64_MAX)
-		iotmq_access_require_read(topic);
 	return lowest;
 }
 

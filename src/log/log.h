@@ -10,6 +10,7 @@
  *   segment        the segment for a moment, made and sealed
  *   segment_scan   the rows of one segment, by offset
  *   scan           the messages of a zone, in offset order, across its segments
+ *   newest         the newest messages of some zones
  *   offset         the offset of a time, the lowest, the first that is not written
  *   stable         up to where every offset of a zone is decided
  *   zone_lock      locks on a zone that no SQL command takes
@@ -145,6 +146,22 @@ extern int64 iotmq_scan_last_below(const Zone *zone, int64 msg_offset);
 
 extern void iotmq_name_remember(const Topic *topic, const Zone *zone);
 extern void iotmq_name_translate(ErrorData *error);
+
+/* ---- newest.c ---- */
+
+typedef struct ZoneTail ZoneTail;
+
+typedef struct NewestScan
+{
+	int			ntails;
+	ZoneTail   *tails;			/* of the zones */
+	ZoneTail   *last;			/* whose message was returned last; NULL: none yet */
+} NewestScan;
+
+extern NewestScan *iotmq_newest_begin(int nzones);
+extern void iotmq_newest_add(NewestScan *scan, const Zone *zone, int64 from, int64 to);
+extern TupleTableSlot *iotmq_newest_next(NewestScan *scan);
+extern void iotmq_newest_end(NewestScan *scan);
 
 /* ---- message.c ---- */
 

@@ -3,6 +3,7 @@
  *
  *   lag        how far every group is behind
  *   stats      what every zone holds
+ *   settings   what topics and groups were told
  *   overview   all zones and groups, and where the zones end
  */
 #ifndef IOTMQ_VIEW_H

@@ -47,8 +47,9 @@ def look(execute, topics):
 
 
 def read_anew(execute, topic, group):
-    """A group that goes back to the beginning gets all that its tags and filter leave, and nothing else."""
+    """A group that goes back to the beginning, paused or not, gets all that its tags and filter leave, and nothing else."""
     execute("SELECT iotmq.seek(%s, %s, '-infinity')", (topic, group))
+    execute("SELECT iotmq.resume_group(%s, %s)", (topic, group))
     wanted = set()
     for zone, table, tags, filter in execute("""SELECT z.zone, z.table_name::text, g.tags, g.filter::text
             FROM iotmq_internal.topic AS t JOIN iotmq_internal.zone AS z USING (topic_id) JOIN iotmq_internal.consumer_group AS g USING (topic_id)

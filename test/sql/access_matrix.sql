@@ -74,10 +74,18 @@ INSERT INTO expected VALUES
 	('committed_offset', $$SELECT %s('access_matrix', 'other', 'a')$$, '{}'),
 	-- reading
 	('fetch', $$SELECT %s('access_matrix', 'a', 1)$$, '{consumer,reader}'),
+	('preview_group', $$SELECT %s('access_matrix', 'mine')$$, '{consumer,reader}'),
+	('preview_group', $$SELECT %s('access_matrix', 'other')$$, '{reader}'),
 	('messages_of_device', $$SELECT %s('access_matrix', 'd')$$, '{reader}'),
 	-- whoever has a grant: names of tables
 	('topic_table', $$SELECT %s('access_matrix')$$, '{publisher_a,publisher,consumer,reader,monitor}'),
 	('zone_table', $$SELECT %s('access_matrix', 'a')$$, '{publisher_a,publisher,consumer,reader,monitor}'),
+	-- whoever has a grant: of what it is on
+	('zones', $$SELECT %s('access_matrix')$$, '{publisher_a,publisher,consumer,reader,monitor}'),
+	('topic_settings', 'SELECT * FROM %s', '{publisher_a,publisher,consumer,reader,monitor}'),
+	('group_settings', 'SELECT * FROM %s', '{publisher_a,publisher,consumer,reader,monitor}'),
+	('settings_of_topics', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
+	('settings_of_groups', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
 	-- everybody who comes so far: what a message that is inserted needs
 	('copy_in_time', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
 	('message_is_valid', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
@@ -99,6 +107,8 @@ INSERT INTO expected VALUES
 	('create_group', $$SELECT %s('access_matrix', 'new')$$, '{}'),
 	('alter_group', $$SELECT %s('access_matrix', 'mine', max_lag => 1)$$, '{}'),
 	('drop_group', $$SELECT %s('access_matrix', 'mine', force => true)$$, '{}'),
+	('pause_group', $$SELECT %s('access_matrix', 'mine')$$, '{}'),
+	('resume_group', $$SELECT %s('access_matrix', 'mine')$$, '{}'),
 	('seek', $$SELECT %s('access_matrix', 'mine', '-infinity')$$, '{}'),
 	('seek', $$SELECT %s('access_matrix', 'mine', '-infinity', dry_run => true)$$, '{}'),
 	('seek_offset', $$SELECT %s('access_matrix', 'mine', 'a', 1)$$, '{}'),

@@ -7,7 +7,7 @@ SELECT iotmq.create_group('batch', 'readers');
 -- The offsets come back in input order, and each message keeps what belongs to it.
 SELECT iotmq.publish_batch('batch', '{d3,d1,d2}', ARRAY['3', '1', '2']::jsonb[]);
 SELECT iotmq.publish_batch(topic => 'batch', device_ids => '{d1,d2,d3}', payloads => ARRAY['{"v": 1}', NULL, 'null']::jsonb[],
-                           zone => 'default', tags => '{temperature,NULL,"a,b"}',
+                           zone => 'default', tags => '{temperature,NULL,"a;b"}',
                            properties => ARRAY['{"p": 1}', NULL, '[]']::jsonb[], bodies => ARRAY[NULL, '\x02', '\x']::bytea[]);
 SELECT zone, msg_offset, device_id, tag, payload, body, properties, attempt FROM iotmq.consume('batch', 'readers');
 

@@ -62,6 +62,10 @@ SELECT iotmq.create_group('m', 'plain', start_from => '-infinity', backoff => '{
 SELECT iotmq.create_group('m', 'orderly', 'orderly', start_from => '-infinity', backoff => '{1 h}');
 SELECT iotmq.create_group('m', 'alarms', start_from => '-infinity', tags => 'alarm', filter => '$.n > 2');
 SELECT iotmq.create_group('m', 'idle', start_from => '-infinity');
+SELECT iotmq.create_topic('s');
+SELECT iotmq.create_group('s', 'paused', durable_acks => true);
+SELECT iotmq.pause_group('s', 'paused');
+SELECT iotmq.publish('s', 'd', '1');
 SELECT iotmq.grant_publish('m', 'device', '{b}');
 SELECT iotmq.grant_consume('m', 'idle', 'service');
 SELECT iotmq.segment_make_until(zone_id, now() - interval '3 hours', now() - interval '3 hours' + interval '1 us')
@@ -131,6 +135,8 @@ SELECT d.* FROM iotmq.dead_letter AS d ORDER BY id;
 SELECT zone, segments > 2, oldest_published_at FROM iotmq.topic_stats ORDER BY topic, zone;
 SELECT md5(string_agg(m::text, ',' ORDER BY zone, msg_offset)) FROM iotmq_topic.m;
 SELECT r.* FROM iotmq_internal.redelivery AS r ORDER BY cursor_id, msg_offset;
+SELECT s.* FROM iotmq.topic_settings AS s ORDER BY topic;
+SELECT s.* FROM iotmq.group_settings AS s ORDER BY topic, consumer_group;
 SQL
 my $before = $source->safe_psql('iot', $state);
 
@@ -225,6 +231,11 @@ foreach my $target ([ 'lower', 0, 'plain' ], [ 'higher', 20000, 'custom' ], [ 'l
 	is($sql->(q{SELECT iotmq.reject(lease_id) FROM iotmq.consume('m', 'plain', 1, zone => 'b')}), '1', "$name: a new dead letter");
 	is($sql->(q{SELECT msg_offset, payload, body, properties FROM iotmq.dead_letter}), '1|{"n": "b"}|\x00ff|{"k": "v"}', "$name: with its content");
 	is($sql->(q{SELECT sum(lag_messages) FROM iotmq.consumer_lag WHERE zone = 'a'}), '0', "$name: nothing is left");
+
+	# A paused group
+	is($sql->(q{SELECT paused, durable_acks FROM iotmq.group_settings WHERE topic = 's'}), 't|t', "$name: a paused group");
+	is($sql->(q{SELECT msg_offset FROM iotmq.consume('s', 'paused')}), '', "$name: gets nothing");
+	is($sql->(q{SELECT iotmq.resume_group('s', 'paused'); SELECT msg_offset FROM iotmq.consume('s', 'paused')}), "\n1", "$name: until it goes on");
 
 	# Rights
 	is($sql->(q{SET ROLE device; SELECT iotmq.publish('m', 'e', '1', 'b')}), '3', "$name: who may publish");
