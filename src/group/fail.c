@@ -26,12 +26,16 @@ iotmq_fail_reason(FunctionCallInfo fcinfo, int argno)
 									pg_mbcliplen(VARDATA_ANY(reason), size, REASON_BYTES));
 }
 
-/* Message i of a lease as a failure, due again then, in leases as limited as this one. */
+/*
+ * Message i of a lease, whose devices are read, as a failure; due again then, in leases as
+ * limited as this one.
+ */
 Failure
 iotmq_fail_of(const HeldCursor *held, const Lease *lease, int i, TimestampTz not_before)
 {
 	int64		msg_offset = iotmq_lease_offset(lease, i);
 
+	Assert(lease->device_list == NULL || lease->devices != NULL);
 	return (Failure) {
 		.msg_offset = msg_offset,
 		.attempt = iotmq_lease_attempt(lease, i),

@@ -22,6 +22,7 @@
  *   redelivery    messages that wait for another attempt
  *   device        sets of devices, of an orderly group
  *   lease         batches in flight
+ *   runs          which messages a lease has, in few bytes
  *   cursor        where a group stands in a zone
  *   cursor_lock   who uses a cursor, and who moves it
  *   filter        what a group wants
@@ -81,7 +82,10 @@ typedef struct Lease
 	int32	   *attempts;		/* NULL: all 1 */
 	bits8	   *settled;		/* NULL: none */
 	int32		batch_limit;	/* 0: any */
-	text	  **devices;		/* NULL: not orderly */
+	text	  **devices;		/* NULL: not orderly, or not read: iotmq_lease_read_devices */
+	/* as they are stored, far away perhaps: an update leaves them there */
+	struct varlena *runs;		/* offsets and attempts; NULL: needs none, see runs.c */
+	struct varlena *device_list;	/* text[]; NULL: not orderly */
 } Lease;
 
 /* A message that waits for another attempt: a row of iotmq_internal.redelivery. */
@@ -152,16 +156,23 @@ extern void iotmq_cursor_teach(const Topic *topic, const Zone *zone);
 extern bool iotmq_cursor_lock_use(int32 cursor_id, bool wait);
 extern void iotmq_cursor_lock_alone(int32 cursor_id);
 
+/* ---- runs.c ---- */
+
+extern bytea *iotmq_runs_pack(const int64 *offsets, const int32 *attempts, int n);
+extern int	iotmq_runs_unpack(const bytea *runs, int64 first, int64 last, int64 **offsets,
+							  int32 **attempts);
+
 /* ---- lease.c ---- */
 
 extern int32 iotmq_lease_cursor(int64 lease_id);
 extern int64 iotmq_lease_next_id(const CursorState *state, TimestampTz now);
-extern void iotmq_lease_insert(const Lease *lease);
+extern void iotmq_lease_insert(Lease *lease);
 extern RowResult iotmq_lease_lock(int64 lease_id, bool wait, Lease *lease, ItemPointer tid);
 extern void iotmq_lease_update(const Lease *lease, ItemPointer tid);
 extern RowScan iotmq_lease_scan(const CursorState *state);
 extern RowScan iotmq_lease_scan_all(Snapshot snapshot);
 extern bool iotmq_lease_scan_next(RowScan *scan, Lease *lease);
+extern void iotmq_lease_read_devices(Lease *lease);
 extern int64 iotmq_lease_offset(const Lease *lease, int i);
 extern int	iotmq_lease_attempt(const Lease *lease, int i);
 extern int	iotmq_lease_find(const Lease *lease, int64 msg_offset);
@@ -265,7 +276,6 @@ typedef struct LeaseBuild
 	Lease		lease;
 	int			room;			/* for so many messages the arrays have room */
 	int			limit;			/* the lease may have so many */
-	bool		attempts_differ;	/* some attempt is not 1 */
 } LeaseBuild;
 
 extern void iotmq_lease_build_begin(LeaseBuild *build, HeldCursor *held, int limit,

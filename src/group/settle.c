@@ -154,6 +154,7 @@ settle(FunctionCallInfo fcinfo, const Settlement *settlement)
 	else
 	{
 		hold_for_lease(&cursor, &lease, &held);
+		iotmq_lease_read_devices(&lease);
 		fail(&held, &lease, chosen, settlement);
 		iotmq_cursor_release(&held);
 	}
