@@ -10,18 +10,20 @@
 
 #define REASON_BYTES 1024
 
-/* The argument that is a reason, cut at a character; NULL: none given. */
+/* The argument that is a reason, cut; NULL: none given. */
 text *
 iotmq_fail_reason(FunctionCallInfo fcinfo, int argno)
 {
-	text	   *reason;
-	int			size;
+	return PG_ARGISNULL(argno) ? NULL : iotmq_fail_cut_reason(PG_GETARG_DATUM(argno));
+}
 
-	if (PG_ARGISNULL(argno))
-		return NULL;
-	/* it may be large, and stored far away */
-	reason = PG_GETARG_TEXT_P_SLICE(argno, 0, REASON_BYTES + MAX_MULTIBYTE_CHAR_LEN);
-	size = VARSIZE_ANY_EXHDR(reason);
+/* A text, cut at a character. It may be large, and stored far away. */
+text *
+iotmq_fail_cut_reason(Datum value)
+{
+	text	   *reason = DatumGetTextPSlice(value, 0, REASON_BYTES + MAX_MULTIBYTE_CHAR_LEN);
+	int			size = VARSIZE_ANY_EXHDR(reason);
+
 	return cstring_to_text_with_len(VARDATA_ANY(reason),
 									pg_mbcliplen(VARDATA_ANY(reason), size, REASON_BYTES));
 }

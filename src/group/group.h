@@ -5,7 +5,7 @@
  *   claim         one lease of one zone
  *   look          new messages that a group wants, looked for without a lock
  *   hint          what was learnt of cursors without moving them
- *   settle        ack, nack, reject, extend
+ *   settle        ack, nack, reject, settle, extend
  *   redrive       dead letters that are delivered again, or deleted
  *   place         where a redriven message waits for its delivery
  *   waiting       retry_now and give_up
@@ -287,6 +287,7 @@ extern void iotmq_lease_build_grant(LeaseBuild *build, int64 invisible_for, text
 /* ---- fail.c ---- */
 
 extern text *iotmq_fail_reason(FunctionCallInfo fcinfo, int argno);
+extern text *iotmq_fail_cut_reason(Datum value);
 extern Failure iotmq_fail_of(const HeldCursor *held, const Lease *lease, int i,
 							 TimestampTz not_before);
 extern void iotmq_fail_wait(HeldCursor *held, const Failure *failure, int next_attempt);

@@ -58,6 +58,8 @@ INSERT INTO expected VALUES
 	('nack', format('SELECT %%s(%s)', :other), '{}'),
 	('reject', format('SELECT %%s(%s)', :mine), '{consumer}'),
 	('reject', format('SELECT %%s(%s)', :other), '{}'),
+	('settle', format('SELECT %%s(%s, rest => ''reject'')', :mine), '{consumer}'),
+	('settle', format('SELECT %%s(%s, rest => ''reject'')', :other), '{}'),
 	('extend', format('SELECT %%s(%s, ''1 h'')', :mine), '{consumer}'),
 	('extend', format('SELECT %%s(%s, ''1 h'')', :other), '{}'),
 	('redrive', $$SELECT %s('access_matrix', 'mine')$$, '{consumer}'),
