@@ -294,6 +294,10 @@ extern void iotmq_fail_wait(HeldCursor *held, const Failure *failure, int next_a
 extern bool iotmq_fail_attempt(HeldCursor *held, const Failure *failure);
 extern void iotmq_fail_bury(HeldCursor *held, const Failure *failure);
 
+/* ---- settle.c ---- */
+
+extern void iotmq_settle_ack(int64 lease_id, int32 group_id);
+
 /* ---- expire.c ---- */
 
 extern int	iotmq_expire_leases(HeldCursor *held, TimestampTz at, Budget *budget);

@@ -50,7 +50,7 @@ typedef struct Named			/* messages of one verdict */
 
 typedef struct Settlement		/* what a call asks for */
 {
-	const char *call;			/* it, for a lease, as a hint shows it */
+	const char *call;			/* it, for a lease, as a hint shows it; NULL: it can't be in a query */
 	Named		named[VERDICTS];
 	bool		names_once;		/* a message that is named twice is an error */
 	Verdict		rest;			/* of those not named */
@@ -207,6 +207,26 @@ iotmq_extend(PG_FUNCTION_ARGS)
 	lease.deadline = deadline;
 	iotmq_lease_update(&lease, &tid);
 	PG_RETURN_TIMESTAMPTZ(deadline);
+}
+
+/*
+ * Acknowledges all that is still open of a lease, which has to be of that group. Errors as
+ * of ack; 22023 it is of another one.
+ */
+void
+iotmq_settle_ack(int64 lease_id, int32 group_id)
+{
+	Settlement	settlement = {.rest = VERDICT_ACK};
+	Cursor		cursor;
+
+	find_cursor(lease_id, NULL, &cursor);
+	if (cursor.group->group_id != group_id)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("lease " INT64_FORMAT " is of another consumer group", lease_id),
+				 errdetail("It is of consumer group \"%s\" of topic \"%s\".",
+						   cursor.group->name, cursor.topic->name)));
+	(void) settle(lease_id, &settlement);
 }
 
 /* Settles the messages that argument 1 names, or all, with one verdict. */

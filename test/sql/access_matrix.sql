@@ -60,6 +60,8 @@ INSERT INTO expected VALUES
 	('reject', format('SELECT %%s(%s)', :other), '{}'),
 	('settle', format('SELECT %%s(%s, rest => ''reject'')', :mine), '{consumer}'),
 	('settle', format('SELECT %%s(%s, rest => ''reject'')', :other), '{}'),
+	('consume', format('SELECT %%s(''access_matrix'', ''mine'', ack_lease => %s)', :mine), '{consumer}'),
+	('consume', format('SELECT %%s(''access_matrix'', ''other'', ack_lease => %s)', :other), '{}'),
 	('extend', format('SELECT %%s(%s, ''1 h'')', :mine), '{consumer}'),
 	('extend', format('SELECT %%s(%s, ''1 h'')', :other), '{}'),
 	('redrive', $$SELECT %s('access_matrix', 'mine')$$, '{consumer}'),
