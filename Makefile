@@ -18,7 +18,7 @@ PGFILEDESC = "iotmq - message topics with consumer groups for IoT data"
 SQL_MODULES = \
 	core/schema core/catalog core/call core/access core/group_lock \
 	log/zone_lock log/stable log/message log/copy_in log/segment log/offset log/epoch log/publish \
-	group/delivery group/filter group/lease group/cursor_lock group/cursor group/consume group/claim \
+	group/delivery group/filter group/runs group/lease group/cursor_lock group/cursor group/consume group/claim \
 	group/settle group/pull group/preview group/count group/expire group/forget group/deadletter group/redrive \
 	group/waiting \
 	view/overview view/lag view/open view/stats view/held_back view/holder view/zone_epoch \

@@ -1,6 +1,6 @@
 """One consumer takes batches of 100 and nacks one message of each, against one that acks all.
 
-A batch is settled in one transaction. Each nacked message comes again after a second, in a lease
+A batch is settled in one call. Each nacked message comes again after a second, in a lease
 with others. The columns are messages settled a second.
 """
 
@@ -13,10 +13,7 @@ SELECT * FROM iotmq.consume('bench', 'nacks', 100)
 \\aset
 \\if :lease_id > 0
 \\if :attempt = 1
-BEGIN;
-SELECT iotmq.nack(:lease_id, ARRAY[:msg_offset]::bigint[], '1 s');
-SELECT iotmq.ack(:lease_id);
-COMMIT;
+SELECT iotmq.settle(:lease_id, nacks => ARRAY[:msg_offset]::bigint[], delay => '1 s', rest => 'ack');
 \\else
 SELECT iotmq.ack(:lease_id);
 \\endif

@@ -3,7 +3,7 @@
 -- may write to a zone's table.
 REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA iotmq FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION iotmq.topic_table, iotmq.zone_table, iotmq.publish, iotmq.publish_batch,
-	iotmq.consume, iotmq.ack, iotmq.nack, iotmq.reject, iotmq.extend,
+	iotmq.consume, iotmq.ack, iotmq.nack, iotmq.reject, iotmq.settle, iotmq.extend,
 	iotmq.fetch, iotmq.preview_group, iotmq.zones, iotmq.commit_offset, iotmq.committed_offset, iotmq.messages_of_device,
 	iotmq.redrive, iotmq.purge_dead_letters, iotmq.retry_now, iotmq.give_up,
 	iotmq.copy_in_time, iotmq.message_is_valid, iotmq.copy_in_place, iotmq.access_may_administer, iotmq.deadletter_own,

@@ -173,7 +173,7 @@ COMMENT ON COLUMN iotmq_internal.cursor_state.dead_total IS 'messages that becam
 COMMENT ON COLUMN iotmq_internal.cursor_state.dead_letters IS 'how many dead letters of this cursor there are; those redriven are not';
 COMMENT ON COLUMN iotmq_internal.cursor_state.next_redriven IS 'no redriven message below it is without a place: see place.c';
 
--- A batch in flight: first to last without holes (offsets NULL), or a list.
+-- A batch in flight. The order of its columns matters: see src/group/lease.c.
 CREATE TABLE iotmq_internal.lease (
 	lease_id bigint PRIMARY KEY,
 	first_offset bigint NOT NULL,
@@ -182,20 +182,20 @@ CREATE TABLE iotmq_internal.lease (
 	deadline timestamptz NOT NULL,
 	messages int NOT NULL,
 	redriven boolean NOT NULL,
-	consumer text,
-	offsets bigint[],
-	attempts int[],
 	settled bytea,
 	batch_limit int,
+	consumer text,
+	runs bytea,
 	devices text[]
 ) WITH (fillfactor = 80);
+-- as it is, since a compressed one differs in all bytes when one bit of it changes
+ALTER TABLE iotmq_internal.lease ALTER COLUMN settled SET STORAGE MAIN;
 COMMENT ON TABLE iotmq_internal.lease IS 'one row per batch in flight';
 COMMENT ON COLUMN iotmq_internal.lease.messages IS 'how many are still open';
 COMMENT ON COLUMN iotmq_internal.lease.redriven IS 'some of them were dead letters: their content is in dead_message';
-COMMENT ON COLUMN iotmq_internal.lease.offsets IS 'NULL: all of first_offset to last_offset';
-COMMENT ON COLUMN iotmq_internal.lease.attempts IS 'of each message; NULL: all 1';
 COMMENT ON COLUMN iotmq_internal.lease.settled IS 'one bit a message, least significant first; NULL: none';
 COMMENT ON COLUMN iotmq_internal.lease.batch_limit IS 'the largest lease these messages may come in; NULL: any';
+COMMENT ON COLUMN iotmq_internal.lease.runs IS 'their offsets and attempts, see runs_messages; NULL: first_offset to last_offset, each as attempt 1';
 COMMENT ON COLUMN iotmq_internal.lease.devices IS 'of each message, in an orderly group; else NULL';
 
 -- A message that waits for its next attempt: failed, expired or redriven; in an

@@ -24,19 +24,14 @@ AS $$
 		LIMIT 1
 	) AS redriven ON true
 	CROSS JOIN LATERAL (
-		SELECT 1 AS place, 'in flight' AS state, coalesce(l.attempts[n.nth], 1) AS attempt, l.lease_id, l.consumer,
+		SELECT 1 AS place, 'in flight' AS state, m.attempt, l.lease_id, l.consumer,
 			l.deadline AS until, NULL::text AS reason
 		FROM iotmq_internal.lease AS l
-		CROSS JOIN LATERAL (
-			SELECT CASE
-				WHEN l.offsets IS NULL THEN (status_of.msg_offset - l.first_offset)::int + 1
-				ELSE array_position(l.offsets, status_of.msg_offset)
-			END AS nth
-		) AS n
+		CROSS JOIN LATERAL iotmq.runs_messages(l.first_offset, l.last_offset, l.runs) AS m
 		WHERE l.lease_id >= greatest(p.oldest_lease, iotmq.lease_first(c.cursor_id))
 			AND l.lease_id < iotmq.lease_first(c.cursor_id + 1)
 			AND l.first_offset <= status_of.msg_offset AND l.last_offset >= status_of.msg_offset
-			AND n.nth > 0 AND (l.settled IS NULL OR get_bit(l.settled, n.nth - 1) = 0)
+			AND m.msg_offset = status_of.msg_offset AND (l.settled IS NULL OR get_bit(l.settled, m.nth) = 0)
 		UNION ALL
 		SELECT 2, 'waiting', r.attempt, NULL, NULL, nullif(r.due_at, 'infinity'), r.reason
 		FROM iotmq_internal.redelivery AS r

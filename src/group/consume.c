@@ -12,6 +12,10 @@
  * transaction block by this backend. A call that waits goes on by itself, and returns
  * for that at most once a second; and every few seconds also for little, so that a group
  * that waits for what it wants does not look as if it were behind.
+ *
+ * With ack_lease it acknowledges a lease first, as ack() does: in the caller's transaction,
+ * while a look and a claim may be in a subtransaction that comes to nothing. Such a call
+ * does not wait, since what it has acknowledged would not be committed meanwhile.
  */
 #include "group/group.h"
 
@@ -44,6 +48,8 @@ typedef struct ConsumeCall
 	char	   *group;
 	char	   *zone;			/* NULL: any */
 	int64		wait;			/* us */
+	bool		acks;			/* a lease first: */
+	int64		ack_lease;
 	TimestampTz start;
 	TimestampTz look_until;		/* of a look that is the last one */
 	bool		in_block;		/* what it writes may stay uncommitted for long */
@@ -52,6 +58,7 @@ typedef struct ConsumeCall
 
 static ConsumeCall read_args(FunctionCallInfo fcinfo);
 static int64 look_us(void);
+static void ack_lease(const ConsumeCall *call);
 static void prepare_look(ConsumeCall *call, TimestampTz now);
 static bool is_over(const ConsumeCall *call, ClaimResult result, TimestampTz now);
 static ClaimResult claim_any(ConsumeCall *call, DeliverySet *set);
@@ -63,13 +70,13 @@ static void sleep_until_next_look(void);
 
 /*
  * consume(topic text, consumer_group text, max_messages int, invisible_for
- * interval, zone text, wait interval, consumer text) RETURNS SETOF delivery: one
- * lease of 1 to max_messages messages of one zone in offset order, or no row.
- * invisible_for NULL: the group's; zone NULL: any; wait NULL: don't; consumer
- * NULL: unnamed.
- * Errors: 22004 topic, consumer_group or max_messages NULL; 22023 bad value;
- * 42704 unknown topic, group or zone; 42501 not allowed; 25001 above READ
- * COMMITTED; 25006 on a standby.
+ * interval, zone text, wait interval, consumer text, ack_lease bigint) RETURNS SETOF
+ * delivery: one lease of 1 to max_messages messages of one zone in offset order, or no
+ * row. invisible_for NULL: the group's; zone NULL: any; wait NULL: don't; consumer
+ * NULL: unnamed; ack_lease: what is still open of that lease is done, NULL: of none.
+ * Errors: 22004 topic, consumer_group or max_messages NULL; 22023 bad value, or
+ * ack_lease is of another group; 55000 it is gone; 42704 unknown topic, group or zone;
+ * 42501 not allowed; 25001 above READ COMMITTED; 25006 on a standby.
  */
 PG_FUNCTION_INFO_V1(iotmq_consume);
 Datum
@@ -90,6 +97,8 @@ iotmq_consume(PG_FUNCTION_ARGS)
 				 errhint("Consume in a READ COMMITTED transaction of its own, then do the work and ack() in yours.")));
 	call = read_args(fcinfo);
 	set = iotmq_delivery_begin(fcinfo);
+	if (call.acks)
+		ack_lease(&call);
 	look_context = AllocSetContextCreate(CurrentMemoryContext, "iotmq look", ALLOCSET_DEFAULT_SIZES);
 
 	for (;;)
@@ -152,6 +161,12 @@ read_args(FunctionCallInfo fcinfo)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("consumer must be at most %d bytes long", CONSUMER_BYTES)));
 	}
+	if (!PG_ARGISNULL(7))
+	{
+		call.acks = true;
+		call.ack_lease = PG_GETARG_INT64(7);
+		call.wait = 0;
+	}
 	call.request.look_us = look_us();
 	call.look_until = call.start + call.wait + call.request.look_us;
 	return call;
@@ -162,6 +177,16 @@ static int64
 look_us(void)
 {
 	return StatementTimeout > 0 ? Min(LOOK_US, (int64) StatementTimeout * 1000 / 4) : LOOK_US;
+}
+
+static void
+ack_lease(const ConsumeCall *call)
+{
+	Topic	   *topic = iotmq_catalog_topic(call->topic);
+	ConsumerGroup *group = iotmq_catalog_group(topic, call->group);
+
+	iotmq_access_require_consume(topic, group);
+	iotmq_settle_ack(call->ack_lease, group->group_id);
 }
 
 /* What the next look may do. */

@@ -79,6 +79,7 @@ iotmq_device_in_flight(const CursorState *state, int64 *oldest_lease)
 	{
 		if (*oldest_lease == 0)
 			*oldest_lease = lease.lease_id;
+		iotmq_lease_read_devices(&lease);
 		for (int i = 0; lease.devices != NULL && i < lease.n; i++)
 			if (!iotmq_lease_is_settled(&lease, i))
 				iotmq_device_add(set, lease.devices[i]);

@@ -110,6 +110,7 @@ expire(HeldCursor *held, Lease *lease, TimestampTz at, Budget *budget)
 	DeviceSet  *waiting = iotmq_device_set();
 	int			open = lease->messages;
 
+	iotmq_lease_read_devices(lease);
 	for (int i = 0; i < lease->n && !budget->is_used_up; i++)
 	{
 		Failure		failure;

@@ -10,28 +10,34 @@
 
 #define REASON_BYTES 1024
 
-/* The argument that is a reason, cut at a character; NULL: none given. */
+/* The argument that is a reason, cut; NULL: none given. */
 text *
 iotmq_fail_reason(FunctionCallInfo fcinfo, int argno)
 {
-	text	   *reason;
-	int			size;
+	return PG_ARGISNULL(argno) ? NULL : iotmq_fail_cut_reason(PG_GETARG_DATUM(argno));
+}
 
-	if (PG_ARGISNULL(argno))
-		return NULL;
-	/* it may be large, and stored far away */
-	reason = PG_GETARG_TEXT_P_SLICE(argno, 0, REASON_BYTES + MAX_MULTIBYTE_CHAR_LEN);
-	size = VARSIZE_ANY_EXHDR(reason);
+/* A text, cut at a character. It may be large, and stored far away. */
+text *
+iotmq_fail_cut_reason(Datum value)
+{
+	text	   *reason = DatumGetTextPSlice(value, 0, REASON_BYTES + MAX_MULTIBYTE_CHAR_LEN);
+	int			size = VARSIZE_ANY_EXHDR(reason);
+
 	return cstring_to_text_with_len(VARDATA_ANY(reason),
 									pg_mbcliplen(VARDATA_ANY(reason), size, REASON_BYTES));
 }
 
-/* Message i of a lease as a failure, due again then, in leases as limited as this one. */
+/*
+ * Message i of a lease, whose devices are read, as a failure; due again then, in leases as
+ * limited as this one.
+ */
 Failure
 iotmq_fail_of(const HeldCursor *held, const Lease *lease, int i, TimestampTz not_before)
 {
 	int64		msg_offset = iotmq_lease_offset(lease, i);
 
+	Assert(lease->device_list == NULL || lease->devices != NULL);
 	return (Failure) {
 		.msg_offset = msg_offset,
 		.attempt = iotmq_lease_attempt(lease, i),

@@ -5,7 +5,7 @@
  *   claim         one lease of one zone
  *   look          new messages that a group wants, looked for without a lock
  *   hint          what was learnt of cursors without moving them
- *   settle        ack, nack, reject, extend
+ *   settle        ack, nack, reject, settle, extend
  *   redrive       dead letters that are delivered again, or deleted
  *   place         where a redriven message waits for its delivery
  *   waiting       retry_now and give_up
@@ -23,6 +23,7 @@
  *   redelivery    messages that wait for another attempt
  *   device        sets of devices, of an orderly group
  *   lease         batches in flight
+ *   runs          which messages a lease has, in few bytes
  *   cursor        where a group stands in a zone
  *   cursor_lock   who uses a cursor, and who moves it
  *   filter        what a group wants
@@ -82,7 +83,10 @@ typedef struct Lease
 	int32	   *attempts;		/* NULL: all 1 */
 	bits8	   *settled;		/* NULL: none */
 	int32		batch_limit;	/* 0: any */
-	text	  **devices;		/* NULL: not orderly */
+	text	  **devices;		/* NULL: not orderly, or not read: iotmq_lease_read_devices */
+	/* as they are stored, far away perhaps: an update leaves them there */
+	struct varlena *runs;		/* offsets and attempts; NULL: needs none, see runs.c */
+	struct varlena *device_list;	/* text[]; NULL: not orderly */
 } Lease;
 
 /* A message that waits for another attempt: a row of iotmq_internal.redelivery. */
@@ -153,16 +157,23 @@ extern void iotmq_cursor_teach(const Topic *topic, const Zone *zone);
 extern bool iotmq_cursor_lock_use(int32 cursor_id, bool wait);
 extern void iotmq_cursor_lock_alone(int32 cursor_id);
 
+/* ---- runs.c ---- */
+
+extern bytea *iotmq_runs_pack(const int64 *offsets, const int32 *attempts, int n);
+extern int	iotmq_runs_unpack(const bytea *runs, int64 first, int64 last, int64 **offsets,
+							  int32 **attempts);
+
 /* ---- lease.c ---- */
 
 extern int32 iotmq_lease_cursor(int64 lease_id);
 extern int64 iotmq_lease_next_id(const CursorState *state, TimestampTz now);
-extern void iotmq_lease_insert(const Lease *lease);
+extern void iotmq_lease_insert(Lease *lease);
 extern RowResult iotmq_lease_lock(int64 lease_id, bool wait, Lease *lease, ItemPointer tid);
 extern void iotmq_lease_update(const Lease *lease, ItemPointer tid);
 extern RowScan iotmq_lease_scan(const CursorState *state);
 extern RowScan iotmq_lease_scan_all(Snapshot snapshot);
 extern bool iotmq_lease_scan_next(RowScan *scan, Lease *lease);
+extern void iotmq_lease_read_devices(Lease *lease);
 extern int64 iotmq_lease_offset(const Lease *lease, int i);
 extern int	iotmq_lease_attempt(const Lease *lease, int i);
 extern int	iotmq_lease_find(const Lease *lease, int64 msg_offset);
@@ -266,7 +277,6 @@ typedef struct LeaseBuild
 	Lease		lease;
 	int			room;			/* for so many messages the arrays have room */
 	int			limit;			/* the lease may have so many */
-	bool		attempts_differ;	/* some attempt is not 1 */
 } LeaseBuild;
 
 extern void iotmq_lease_build_begin(LeaseBuild *build, HeldCursor *held, int limit,
@@ -278,11 +288,16 @@ extern void iotmq_lease_build_grant(LeaseBuild *build, int64 invisible_for, text
 /* ---- fail.c ---- */
 
 extern text *iotmq_fail_reason(FunctionCallInfo fcinfo, int argno);
+extern text *iotmq_fail_cut_reason(Datum value);
 extern Failure iotmq_fail_of(const HeldCursor *held, const Lease *lease, int i,
 							 TimestampTz not_before);
 extern void iotmq_fail_wait(HeldCursor *held, const Failure *failure, int next_attempt);
 extern bool iotmq_fail_attempt(HeldCursor *held, const Failure *failure);
 extern void iotmq_fail_bury(HeldCursor *held, const Failure *failure);
+
+/* ---- settle.c ---- */
+
+extern void iotmq_settle_ack(int64 lease_id, int32 group_id);
 
 /* ---- expire.c ---- */
 

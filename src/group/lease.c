@@ -13,6 +13,11 @@
  *
  * Whoever settles, extends or takes over a lease locks its row to the end of
  * the transaction; a deleted row means: ended, taken over or voided.
+ *
+ * What a lease was made with (runs, devices) is written once. An update passes it on as it
+ * is stored: so where it is large, and lies in the TOAST table, a new version of the row
+ * points to it. What changes stands together in the row, since of a new version in the same
+ * page WAL has what lies between the first and the last byte that differ.
  */
 #include "group/group.h"
 
@@ -23,6 +28,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
 #include "utils/array.h"
+#include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -30,8 +36,8 @@
 enum
 {
 	Anum_lease_id = 1, Anum_first_offset, Anum_last_offset, Anum_leased_at, Anum_deadline,
-	Anum_messages, Anum_redriven, Anum_consumer, Anum_offsets, Anum_attempts, Anum_settled,
-	Anum_batch_limit, Anum_devices, Natts_lease = Anum_devices
+	Anum_messages, Anum_redriven, Anum_settled, Anum_batch_limit, Anum_consumer, Anum_runs,
+	Anum_devices, Natts_lease = Anum_devices
 };
 
 /* 2026-01-01 00:00 UTC, in PostgreSQL's microseconds since 2000. */
@@ -47,9 +53,8 @@ pg_noreturn static void none_left(int32 cursor_id);
 static void delete_lease(ItemPointer tid);
 static void form_row(const Lease *lease, Datum *values, bool *isnull);
 static void read_row(TupleTableSlot *slot, Lease *lease);
-static Datum array_of_int64(const int64 *elements, int n);
-static Datum array_of_int32(const int32 *elements, int n);
-static Datum array_of_text(text **elements, int n);
+static struct varlena *list_of_devices(const Lease *lease);
+static struct varlena *stored(Datum value);
 
 /* The cursor that a lease is of. */
 int32
@@ -87,12 +92,16 @@ none_left(int32 cursor_id)
 			 errhint("Make another group that begins where this one stands (see iotmq.consumer_lag), and drop this one.")));
 }
 
+/* Stores a new lease, made of its offsets, attempts and devices. */
 void
-iotmq_lease_insert(const Lease *lease)
+iotmq_lease_insert(Lease *lease)
 {
 	Datum		values[Natts_lease];
 	bool		isnull[Natts_lease];
 
+	lease->runs = iotmq_runs_pack(lease->offsets, lease->attempts, lease->n);
+	if (lease->devices != NULL)
+		lease->device_list = list_of_devices(lease);
 	form_row(lease, values, isnull);
 	iotmq_row_insert(CATALOG_LEASE, values, isnull, Natts_lease);
 }
@@ -164,7 +173,10 @@ iotmq_lease_scan_all(Snapshot snapshot)
 	return iotmq_row_scan_all(CATALOG_LEASE, snapshot);
 }
 
-/* The next lease; its texts are copies. False: no more. */
+/*
+ * The next lease. What is read of it stays; its devices can be read until the scan goes on.
+ * False: no more.
+ */
 bool
 iotmq_lease_scan_next(RowScan *scan, Lease *lease)
 {
@@ -172,6 +184,25 @@ iotmq_lease_scan_next(RowScan *scan, Lease *lease)
 		return false;
 	read_row(scan->slot, lease);
 	return true;
+}
+
+/* Reads the devices of a lease that is locked, or was met by a scan just now. */
+void
+iotmq_lease_read_devices(Lease *lease)
+{
+	Datum	   *elements;
+	int			n;
+
+	if (lease->devices != NULL || lease->device_list == NULL)
+		return;
+	deconstruct_array(DatumGetArrayTypePCopy(PointerGetDatum(lease->device_list)), TEXTOID, -1,
+					  false, TYPALIGN_INT, &elements, NULL, &n);
+	if (n != lease->n)
+		elog(ERROR, "lease " INT64_FORMAT " has %d messages and %d devices",
+			 lease->lease_id, lease->n, n);
+	lease->devices = palloc(sizeof(text *) * n);
+	for (int i = 0; i < n; i++)
+		lease->devices[i] = DatumGetTextP(elements[i]);
 }
 
 /* The offset of message i. */
@@ -311,15 +342,6 @@ form_row(const Lease *lease, Datum *values, bool *isnull)
 	values[Anum_deadline - 1] = TimestampTzGetDatum(lease->deadline);
 	values[Anum_messages - 1] = Int32GetDatum(lease->messages);
 	values[Anum_redriven - 1] = BoolGetDatum(lease->redriven);
-
-	isnull[Anum_consumer - 1] = lease->consumer == NULL;
-	values[Anum_consumer - 1] = PointerGetDatum(lease->consumer);
-	isnull[Anum_offsets - 1] = lease->offsets == NULL;
-	if (lease->offsets != NULL)
-		values[Anum_offsets - 1] = array_of_int64(lease->offsets, lease->n);
-	isnull[Anum_attempts - 1] = lease->attempts == NULL;
-	if (lease->attempts != NULL)
-		values[Anum_attempts - 1] = array_of_int32(lease->attempts, lease->n);
 	isnull[Anum_settled - 1] = lease->settled == NULL;
 	if (lease->settled != NULL)
 	{
@@ -332,9 +354,12 @@ form_row(const Lease *lease, Datum *values, bool *isnull)
 	}
 	isnull[Anum_batch_limit - 1] = lease->batch_limit == 0;
 	values[Anum_batch_limit - 1] = Int32GetDatum(lease->batch_limit);
-	isnull[Anum_devices - 1] = lease->devices == NULL;
-	if (lease->devices != NULL)
-		values[Anum_devices - 1] = array_of_text(lease->devices, lease->n);
+	isnull[Anum_consumer - 1] = lease->consumer == NULL;
+	values[Anum_consumer - 1] = PointerGetDatum(lease->consumer);
+	isnull[Anum_runs - 1] = lease->runs == NULL;
+	values[Anum_runs - 1] = PointerGetDatum(lease->runs);
+	isnull[Anum_devices - 1] = lease->device_list == NULL;
+	values[Anum_devices - 1] = PointerGetDatum(lease->device_list);
 }
 
 static void
@@ -342,7 +367,6 @@ read_row(TupleTableSlot *slot, Lease *lease)
 {
 	Datum	   *values;
 	bool	   *isnull;
-	Datum	   *elements;
 
 	slot_getallattrs(slot);
 	values = slot->tts_values;
@@ -355,66 +379,41 @@ read_row(TupleTableSlot *slot, Lease *lease)
 	lease->deadline = DatumGetTimestampTz(values[Anum_deadline - 1]);
 	lease->messages = DatumGetInt32(values[Anum_messages - 1]);
 	lease->redriven = DatumGetBool(values[Anum_redriven - 1]);
-	lease->n = lease->last_offset - lease->first_offset + 1;
-	if (!isnull[Anum_consumer - 1])
-		lease->consumer = DatumGetTextPCopy(values[Anum_consumer - 1]);
-	if (!isnull[Anum_offsets - 1])
-	{
-		deconstruct_array(DatumGetArrayTypeP(values[Anum_offsets - 1]), INT8OID, sizeof(int64),
-						  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &elements, NULL, &lease->n);
-		lease->offsets = palloc(sizeof(int64) * lease->n);
-		for (int i = 0; i < lease->n; i++)
-			lease->offsets[i] = DatumGetInt64(elements[i]);
-	}
-	if (!isnull[Anum_attempts - 1])
-	{
-		deconstruct_array(DatumGetArrayTypeP(values[Anum_attempts - 1]), INT4OID, sizeof(int32),
-						  true, TYPALIGN_INT, &elements, NULL, &lease->n);
-		lease->attempts = palloc(sizeof(int32) * lease->n);
-		for (int i = 0; i < lease->n; i++)
-			lease->attempts[i] = DatumGetInt32(elements[i]);
-	}
-	if (!isnull[Anum_settled - 1])
-		lease->settled = (bits8 *) VARDATA(DatumGetByteaPCopy(values[Anum_settled - 1]));
 	if (!isnull[Anum_batch_limit - 1])
 		lease->batch_limit = DatumGetInt32(values[Anum_batch_limit - 1]);
+	if (!isnull[Anum_consumer - 1])
+		lease->consumer = DatumGetTextPCopy(values[Anum_consumer - 1]);
+	if (!isnull[Anum_runs - 1])
+		lease->runs = stored(values[Anum_runs - 1]);
 	if (!isnull[Anum_devices - 1])
+		lease->device_list = stored(values[Anum_devices - 1]);
+
+	lease->n = iotmq_runs_unpack(lease->runs == NULL ? NULL : DatumGetByteaP(PointerGetDatum(lease->runs)),
+								 lease->first_offset, lease->last_offset,
+								 &lease->offsets, &lease->attempts);
+	if (!isnull[Anum_settled - 1])
 	{
-		deconstruct_array(DatumGetArrayTypePCopy(values[Anum_devices - 1]), TEXTOID, -1,
-						  false, TYPALIGN_INT, &elements, NULL, &lease->n);
-		lease->devices = palloc(sizeof(text *) * lease->n);
-		for (int i = 0; i < lease->n; i++)
-			lease->devices[i] = DatumGetTextP(elements[i]);
+		bytea	   *settled = DatumGetByteaPCopy(values[Anum_settled - 1]);
+
+		if ((int) VARSIZE(settled) - VARHDRSZ < (lease->n + 7) / 8)
+			elog(ERROR, "lease " INT64_FORMAT " has too few bits", lease->lease_id);
+		lease->settled = (bits8 *) VARDATA(settled);
 	}
 }
 
-static Datum
-array_of_int64(const int64 *elements, int n)
+static struct varlena *
+list_of_devices(const Lease *lease)
 {
-	Datum	   *datums = palloc(sizeof(Datum) * n);
+	Datum	   *elements = palloc(sizeof(Datum) * lease->n);
 
-	for (int i = 0; i < n; i++)
-		datums[i] = Int64GetDatum(elements[i]);
-	return PointerGetDatum(construct_array(datums, n, INT8OID, sizeof(int64),
-										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	for (int i = 0; i < lease->n; i++)
+		elements[i] = PointerGetDatum(lease->devices[i]);
+	return (struct varlena *) construct_array(elements, lease->n, TEXTOID, -1, false, TYPALIGN_INT);
 }
 
-static Datum
-array_of_int32(const int32 *elements, int n)
+/* A copy of a value as it is in its row: where it lies elsewhere, of the pointer to it. */
+static struct varlena *
+stored(Datum value)
 {
-	Datum	   *datums = palloc(sizeof(Datum) * n);
-
-	for (int i = 0; i < n; i++)
-		datums[i] = Int32GetDatum(elements[i]);
-	return PointerGetDatum(construct_array(datums, n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
-}
-
-static Datum
-array_of_text(text **elements, int n)
-{
-	Datum	   *datums = palloc(sizeof(Datum) * n);
-
-	for (int i = 0; i < n; i++)
-		datums[i] = PointerGetDatum(elements[i]);
-	return PointerGetDatum(construct_array(datums, n, TEXTOID, -1, false, TYPALIGN_INT));
+	return (struct varlena *) DatumGetPointer(datumCopy(value, false, -1));
 }

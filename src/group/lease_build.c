@@ -45,8 +45,6 @@ iotmq_lease_build_add(LeaseBuild *build, TupleTableSlot *slot, int64 msg_offset,
 	lease->attempts[lease->n] = attempt;
 	if (lease->devices != NULL)
 		lease->devices[lease->n] = DatumGetTextPCopy(slot_getattr(slot, Anum_device_id, &isnull));
-	if (attempt != 1)
-		build->attempts_differ = true;
 	lease->n++;
 	iotmq_delivery_add(build->set, lease->lease_id, slot, attempt);
 }
@@ -61,10 +59,6 @@ iotmq_lease_build_grant(LeaseBuild *build, int64 invisible_for, text *consumer)
 	Assert(lease->n > 0);
 	lease->first_offset = lease->offsets[0];
 	lease->last_offset = lease->offsets[lease->n - 1];
-	if (lease->last_offset - lease->first_offset + 1 == lease->n)
-		lease->offsets = NULL;
-	if (!build->attempts_differ)
-		lease->attempts = NULL;
 	lease->messages = lease->n;
 	lease->consumer = consumer;
 	lease->deadline = lease->leased_at +

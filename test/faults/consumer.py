@@ -8,17 +8,19 @@ from client import Client
 from session import Lost
 
 CLAIM = """SELECT lease_id, zone, msg_offset, payload ->> 'id', device_id, tag, attempt
-FROM iotmq.consume(%s, %s, %s, invisible_for => %s, wait => %s, consumer => %s)"""
+FROM iotmq.consume(%s, %s, %s, invisible_for => %s, wait => %s, consumer => %s, ack_lease => %s)"""
 
 
 class Consumer(Client):
-    """Consumes for a group: settles all or parts, with effects or without, by ack, nack or
-    reject, stalls past the deadline, forgets, rolls back, or is gone in the middle."""
+    """Consumes for a group: settles all or parts, with effects or without, by ack, nack,
+    reject, settle or the next consume, stalls past the deadline, forgets, rolls back, or is
+    gone in the middle."""
 
     def __init__(self, load, name, group):
         super().__init__(load, name)
         self.group = group
         self.expected = self.expected | {"55000"}
+        self.unacked = None             # the claim whose lease the next one acknowledges
 
     def finished(self):
         return self.load.stopping or self.load.consumed
@@ -41,6 +43,9 @@ class Consumer(Client):
                 time.sleep(self.dice.random() * 2 * self.load.invisible_for)
             elif fate < 0.08:
                 self.extend()
+            if self.chance(0.15):
+                self.unacked = claim
+                return
             if not self.settle(quiet):
                 return
 
@@ -52,7 +57,9 @@ class Consumer(Client):
             invisible_for = self.dice.choice((0.05, 0.3, 2))
         wait = self.dice.choice((None, "20 ms", "200 ms"))
         own = not quiet and self.chance(0.15)      # in a transaction of its own
-        args = (self.topic, self.group, most, None if invisible_for is None else f"{invisible_for} s", wait, self.name)
+        unacked, self.unacked = self.unacked, None
+        args = (self.topic, self.group, most, None if invisible_for is None else f"{invisible_for} s", wait, self.name,
+                unacked and unacked["lease"])
         fields = {"topic": self.topic, "group": self.group, "lease": None, "zone": None, "most": most,
                   "invisible_for": invisible_for, "rows": []}
         begin = time.monotonic()
@@ -69,8 +76,14 @@ class Consumer(Client):
                 else:
                     result = self.session.commit()
         except Lost:
-            self.journal.write("claim", begin, **fields, result="rolled back" if own else "unknown")
+            result = "rolled back" if own else "unknown"
+            self.note_acked(unacked, begin, result)
+            self.journal.write("claim", begin, **fields, result=result)
             raise
+        except psycopg2.Error as error:
+            self.note_acked(unacked, begin, "refused" if error.pgcode == "55000" else "rolled back")
+            raise
+        self.note_acked(unacked, begin, result)
         if not rows:
             return None
         fields.update(lease=rows[0][0], zone=rows[0][1], rows=[
@@ -79,6 +92,12 @@ class Consumer(Client):
             self.journal.write("error", sqlstate="claim", message="more than one zone or lease in a call", statement=str(rows))
         self.journal.write("claim", begin, **fields, result=result)
         return fields if result == "committed" else None
+
+    def note_acked(self, unacked, begin, result):
+        """What consume has acknowledged of the lease of another claim."""
+        if unacked is not None:
+            self.journal.write("settle", begin, topic=self.topic, group=self.group, zone=unacked["zone"], lease=unacked["lease"],
+                               verb="ack", offsets=None, count=None, effects=[], by="consume", result=result)
 
     def extend(self):
         invisible_for = self.dice.choice((0.2, 1))
@@ -102,22 +121,28 @@ class Consumer(Client):
         luck = self.dice.random()
         verb = "ack" if quiet or luck < 0.85 else "nack" if luck < 0.97 else "reject"
         everything = len(named) == len(self.open) and (quiet or self.chance(0.5))
-        with_effects = verb == "ack" and (quiet or self.chance(0.5))
-        ids = [row["id"] for row in self.claimed["rows"] if row["offset"] in named] if with_effects else []
         self.dice.shuffle(named)
         event = {"topic": self.topic, "group": self.group, "zone": self.claimed["zone"], "lease": self.claimed["lease"],
-                 "verb": verb, "offsets": None if everything else named, "count": None, "effects": ids}
+                 "verb": verb, "offsets": None if everything else named, "count": None}
+        acked = named if verb == "ack" else []
+        if self.chance(0.3):
+            event.update(self.mixture(quiet, named))
+            acked = [] if event["rest"] else event["acks"]
+        with_effects = bool(acked) and (quiet or self.chance(0.5))
+        ids = [row["id"] for row in self.claimed["rows"] if row["offset"] in acked] if with_effects else []
+        event["effects"] = ids
         begin = time.monotonic()
         try:
             if with_effects:
                 self.session.execute("BEGIN")
                 self.session.execute(f"INSERT INTO {self.load.effects} SELECT %s, unnest(%s), %s", (self.group, ids, event["lease"]))
-            event["count"] = self.call(verb, event["lease"], None if everything else named)
+            event["count"] = self.settle_mixture(event) if event["verb"] == "settle" else \
+                self.call(verb, event["lease"], event["offsets"])
             result = "committed"
             if with_effects:
                 self.pause(0.02)
                 # effects count by the transaction: some were settled before, or taken back
-                if event["count"] != len(ids) or not quiet and self.chance(0.03):
+                if event["count"] != len(named) or not quiet and self.chance(0.03):
                     self.session.rollback()
                     result = "rolled back"
                 else:
@@ -134,8 +159,24 @@ class Consumer(Client):
             result = "refused" if error.pgcode == "55000" else "rolled back"
         self.journal.write("settle", begin, **event, result=result)
         if result == "committed":
-            self.open = [offset for offset in self.open if offset not in named]
-        return result != "refused" and not (result == "rolled back" and event["count"] not in (None, len(ids)))
+            self.open = [] if event.get("rest") else [offset for offset in self.open if offset not in named]
+        return result != "refused" and not (result == "rolled back" and event["count"] not in (None, len(named)))
+
+    def mixture(self, quiet, named):
+        """The verdicts of a call of settle."""
+        first = len(named) if quiet else int(len(named) * (1 - self.dice.random() ** 2))
+        second = first + (len(named) - first + 1) * 2 // 3
+        rest = None if quiet or self.chance(0.5) else self.dice.choice(("ack", "ack", "nack", "reject"))
+        return {"verb": "settle", "acks": named[:first], "nacks": named[first:second], "rejects": named[second:],
+                "rest": rest, "offsets": None if rest else named}
+
+    def settle_mixture(self, event):
+        failed = len(event["nacks"]) + len(event["rejects"])
+        reasons = self.dice.choice((None, ["by the dice"], [f"the {n}th" for n in range(failed)]))
+        return self.session.execute(
+            "SELECT iotmq.settle(%s, %s::bigint[], %s::bigint[], %s::bigint[], %s, %s, %s::text[])",
+            (event["lease"], event["acks"], event["nacks"], event["rejects"], event["rest"],
+             self.dice.choice((None, "5 ms")), reasons))[0][0]
 
     def call(self, verb, lease, offsets):
         named = "" if offsets is None else ", msg_offsets => %s"

@@ -11,6 +11,17 @@ def overlaps(event, begin, end):
     return event["begin"] <= end and event["end"] >= begin
 
 
+def verdicts_of(settle):
+    """A function of a delivery: what a settlement says of it (None: nothing), and whether that
+    counts even behind a message of its device that comes again."""
+    if settle["verb"] != "settle":
+        named = settle["offsets"]
+        return lambda d: (settle["verb"], True) if named is None or d.offset in named else (None, False)
+    by_offset = {offset: verb for verb in ("ack", "nack", "reject") for offset in settle[verb + "s"]}
+    rest = settle["rest"]
+    return lambda d: (by_offset.get(d.offset, rest), d.offset in by_offset or rest == "nack")
+
+
 class Message:
     """A message as its publisher knows it."""
 
@@ -236,32 +247,47 @@ class History:
 
     def apply(self, settle, deliveries):
         """What a settlement made of the messages of its lease."""
-        open_ones = [d for d in deliveries if d.fates == {"open"}]
         maybe_open = [d for d in deliveries if "open" in d.fates]
-        named = settle["offsets"]
-        touched = [d for d in maybe_open if named is None or d.offset in named]
         certain = settle["result"] == "committed"
-        least = sum(1 for d in open_ones if named is None or d.offset in named)
+        verdicts = verdicts_of(settle)
+        back, surely_back = self.taken_back(settle, verdicts, maybe_open)
+        touched = [d for d in maybe_open if d not in surely_back and verdicts(d)[0]]
+        least = sum(1 for d in touched if d.fates == {"open"} and d not in back)
         if certain and settle.get("count") is not None and not least <= settle["count"] <= len(touched):
             self.miscounted.append((settle, least, len(touched)))
-        for d in touched:
-            key = (d.topic, d.group)
-            fates = {settle["verb"]} if settle["verb"] == "ack" else {"dead"}
-            if settle["verb"] == "nack":
-                retries = self.settings(key, "max_retries", d.begin, settle["end"])
-                fates = {"dead" if d.attempt > most else "nack" for most in retries}
-            if certain and d.fates == {"open"}:
-                d.fates = fates
-            else:
-                d.fates = (d.fates - {"open"} if certain else d.fates) | fates
-            d.settled.append(settle)
-            if "nack" in fates and "orderly" in self.settings(key, "mode", d.begin, settle["end"]):
-                surely = certain and fates == {"nack"} and d.fates == {"nack"} \
-                    and self.settings(key, "mode", d.begin, settle["end"]) == {"orderly"}
+        for d in maybe_open:
+            fates = set() if d in surely_back else self.fates_by(settle, verdicts(d)[0], d)
+            if d in touched:
+                d.settled.append(settle)
+            if d in back:
+                fates.add("back")
+            d.fates = (d.fates - {"open"} if certain and (d in touched or d in surely_back) else d.fates) | fates
+
+    def fates_by(self, settle, verb, d):
+        """What a verdict makes of a message, if it was open."""
+        if verb == "nack":
+            retries = self.settings((d.topic, d.group), "max_retries", d.begin, settle["end"])
+            return {"dead" if d.attempt > most else "nack" for most in retries}
+        return {"ack": {"ack"}, "reject": {"dead"}, None: set()}[verb]
+
+    def taken_back(self, settle, verdicts, maybe_open):
+        """What goes back, in an orderly group, with an earlier message of its device that comes
+        again: all that may, and those of them that do for certain."""
+        back, surely_back = set(), set()
+        for d in maybe_open:
+            modes = self.settings((d.topic, d.group), "mode", d.begin, settle["end"])
+            if verdicts(d)[0] != "nack" or "orderly" not in modes:
+                continue
+            fates = self.fates_by(settle, "nack", d)
+            if "nack" in fates:
+                surely = settle["result"] == "committed" and fates == {"nack"} and d.fates == {"open"} \
+                    and modes == {"orderly"}
                 for later in maybe_open:
-                    if later.device == d.device and later.offset > d.offset and later not in touched \
-                            and "open" in later.fates:
-                        later.fates = {"back"} if surely else later.fates | {"back"}
+                    if later.device == d.device and later.offset > d.offset and not verdicts(later)[1]:
+                        back.add(later)
+                        if surely:
+                            surely_back.add(later)
+        return back, surely_back
 
     def settle_unknown_publishes(self):
         """What was found anywhere was committed, and so was all of its transaction; if it was

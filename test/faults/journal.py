@@ -14,7 +14,8 @@ outcome   xact, result, offsets: {id: offset} where only the answer tells them
 claim     topic, group, lease, zone, most, invisible_for, rows: [{id, offset, device, tag,
           attempt}], result; one whose answer was lost has no lease and no rows
 settle    topic, group, zone, lease, verb (ack, nack, reject), offsets (None: all), count,
-          effects: [id], result
+          effects: [id], result.  With the verb "settle" also acks, nacks, rejects and rest, and
+          offsets None with a rest.  What consume acknowledges is noted as an ack of its own
 extend    lease, invisible_for, result
 fetch     topic, zone, from, most, rows: as of claim
 topic     topic, zones, action (create, drop), result

@@ -279,14 +279,14 @@ def never_happened(events, seconds):
         kind, result = event["kind"], event.get("result")
         seen.add((kind, result))
         if kind == "settle":
-            seen.add((event["verb"], result))
+            seen.add((event.get("by", event["verb"]), result))
         elif kind == "publish":
             messages += len(event["messages"])
             seen |= {"undone" for message in event["messages"] if message["undone"]}
         elif kind == "claim" and any(row["attempt"] > 1 for row in event["rows"]):
             seen.add("repeat")
     wanted = {("outcome", "committed"), ("outcome", "rolled back"), "undone", ("claim", "committed"), ("claim", "rolled back"),
-              ("ack", "committed"), ("nack", "committed"), ("reject", "committed"), ("ack", "refused"), ("fetch", None),
+              ("ack", "committed"), ("nack", "committed"), ("reject", "committed"), ("ack", "refused"), ("settle", "committed"), ("consume", "committed"), ("fetch", None),
               ("extend", "committed"), "repeat", ("leases", None), ("state", None)}
     return [str(what) for what in sorted(wanted - seen, key=str)] + (
         [f"more than {messages} messages"] if messages < 50 * seconds else [])

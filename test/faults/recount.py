@@ -9,12 +9,12 @@ from collections import defaultdict
 
 # The open messages of each lease that no seek or drop has voided.
 OPEN = """
-SELECT l.lease_id, c.cursor_id, coalesce(l.offsets[i + 1], l.first_offset + i) AS msg_offset, l.deadline
+SELECT l.lease_id, c.cursor_id, m.msg_offset, l.deadline
 FROM iotmq_internal.lease AS l
 JOIN iotmq_internal.cursor AS c ON c.cursor_id = l.lease_id >> 43
 JOIN iotmq_internal.cursor_state AS p ON p.cursor_id = c.cursor_id AND p.oldest_lease <= l.lease_id
-CROSS JOIN LATERAL generate_series(0, coalesce(cardinality(l.offsets), l.last_offset - l.first_offset + 1)::int - 1) AS i
-WHERE l.settled IS NULL OR get_bit(l.settled, i) = 0
+CROSS JOIN LATERAL iotmq.runs_messages(l.first_offset, l.last_offset, l.runs) AS m
+WHERE l.settled IS NULL OR get_bit(l.settled, m.nth) = 0
 """
 
 CURSORS = """

@@ -52,6 +52,17 @@ class Run:
         return self.add("settle", topic="t", group="g", zone="z", lease=LEASE + lease, verb=verb, offsets=offsets,
                         count=count, effects=list(effects), result=result)
 
+    def mixture(self, lease, acks=(), nacks=(), rejects=(), rest=None, count=None, result="committed"):
+        """A call of settle."""
+        return self.add("settle", topic="t", group="g", zone="z", lease=LEASE + lease, verb="settle", acks=list(acks),
+                        nacks=list(nacks), rejects=list(rejects), rest=rest, count=count, effects=[], result=result,
+                        offsets=None if rest else [*acks, *nacks, *rejects])
+
+    def acked_by_consume(self, lease, claim):
+        """An ack_lease in a claim that is already there."""
+        self.events.append({**self.settle(lease), "begin": claim["begin"], "end": claim["end"]})
+        del self.events[-2]
+
     def seek(self, to, result="committed"):
         return self.add("move", topic="t", group="g", how="seek", zones={"z": to}, to=None, result=result)
 
@@ -181,6 +192,50 @@ class Good(unittest.TestCase):
         run.settle(1, "nack", offsets=[1], count=1)
         run.claim(2, (a, 1, "d", 2), (b, 2))
         run.settle(2, count=2)
+        run.state()
+        self.good(run)
+
+    def test_settled_by_one_call(self):
+        run = Run()
+        a, b, c, d = run.publish((1, "d"), (2, "e"), (3, "f"), (4, "g"))
+        run.claim(1, (a, 1), (b, 2, "e"), (c, 3, "f"), (d, 4, "g"))
+        run.mixture(1, acks=[1], nacks=[2], rejects=[3], count=3)
+        run.mixture(1, acks=[1], rest="nack", count=1)
+        run.claim(2, (b, 2, "e", 2), (d, 4, "g", 2))
+        run.mixture(2, rest="ack", count=2)
+        run.state(dead=[3])
+        self.good(run)
+
+    def test_orderly_settled_by_one_call(self):
+        run = Run(mode="orderly")
+        a, b, c, d, e = run.publish((1, "d"), (2, "d"), (3, "e"), (4, "d"), (5, "d"))
+        run.claim(1, (a, 1), (b, 2), (c, 3, "e"), (d, 4), (e, 5))
+        # 2 is named and done, 4 and 5 go back with 1
+        run.mixture(1, acks=[2], nacks=[1], rest="ack", count=3)
+        run.claim(2, (a, 1, "d", 2), (d, 4), (e, 5))
+        run.mixture(2, nacks=[1], rest="nack", count=3)
+        run.claim(3, (d, 4, "d", 2), (e, 5, "d", 2))
+        run.mixture(3, rest="ack", count=2)
+        run.state(dead=[1])
+        self.good(run)
+
+    def test_settled_by_an_unknown_call(self):
+        for happened in (False, True):
+            run = Run(mode="orderly", max_retries=9)
+            a, b = run.publish((1, "d"), (2, "d"))
+            run.claim(1, (a, 1), (b, 2), invisible_for=0.5)
+            run.mixture(1, nacks=[1], rest="ack", result="unknown")
+            run.claim(2, (a, 1, "d", 2), (b, 2, "d", 1 if happened else 2))
+            run.settle(2, count=2)
+            run.state()
+            self.good(run)
+
+    def test_acknowledged_by_consume(self):
+        run = Run(mode="orderly")
+        a, b = run.publish((1, "d"), (2, "d"))
+        run.claim(1, (a, 1))
+        run.acked_by_consume(1, run.claim(2, (b, 2)))
+        run.settle(2, count=1)
         run.state()
         self.good(run)
 
@@ -382,6 +437,47 @@ class Bad(unittest.TestCase):
         run.claim(1, (a, 1))
         run.settle(1, count=2)
         self.bad(run, "count")
+
+    def test_miscounted_by_one_call(self):
+        run = Run(mode="orderly")
+        a, b, c = run.publish((1, "d"), (2, "d"), (3, "e"))
+        run.claim(1, (a, 1), (b, 2), (c, 3, "e"))
+        run.mixture(1, nacks=[1], rest="ack", count=3)
+        self.bad(run, "count")
+
+    def test_rest_acked_and_repeated(self):
+        run = Run()
+        a, b = run.publish((1, "d"), (2, "e"))
+        run.claim(1, (a, 1), (b, 2, "e"))
+        run.mixture(1, nacks=[1], rest="ack", count=2)
+        run.claim(2, (a, 1, "d", 2), (b, 2, "e"))
+        self.bad(run, "repeat")
+
+    def test_named_and_taken_back(self):
+        run = Run(mode="orderly")
+        a, b = run.publish((1, "d"), (2, "d"))
+        run.claim(1, (a, 1), (b, 2))
+        run.mixture(1, acks=[2], nacks=[1], count=2)
+        run.claim(2, (a, 1, "d", 2), (b, 2))
+        self.bad(run, "repeat")
+
+    def test_taken_back_and_gone(self):
+        run = Run(mode="orderly")
+        a, b = run.publish((1, "d"), (2, "d"))
+        run.claim(1, (a, 1), (b, 2))
+        run.mixture(1, nacks=[1], rest="ack", count=1)
+        run.claim(2, (a, 1, "d", 2))
+        run.settle(2, count=1)
+        run.state()
+        self.bad(run, "lost")
+
+    def test_acknowledged_by_consume_and_repeated(self):
+        run = Run()
+        a, b = run.publish((1, "d"), (2, "e"))
+        run.claim(1, (a, 1))
+        run.acked_by_consume(1, run.claim(2, (b, 2, "e")))
+        run.claim(3, (a, 1))
+        self.bad(run, "repeat")
 
     def test_two_leases(self):
         run = Run()

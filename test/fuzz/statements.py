@@ -16,7 +16,7 @@ SELECT c.relname FROM pg_class AS c
 WHERE c.relnamespace = 'iotmq'::regnamespace AND c.relkind = 'v' ORDER BY c.relname"""
 
 # Called more often than others, since the rest stands on them.
-OFTEN = {"publish": 6, "publish_batch": 3, "consume": 10, "ack": 5, "nack": 4, "reject": 3, "extend": 2, "fetch": 2, "redrive": 2, "create_group": 2}
+OFTEN = {"publish": 6, "publish_batch": 3, "consume": 10, "ack": 5, "nack": 4, "reject": 3, "settle": 3, "extend": 2, "fetch": 2, "redrive": 2, "create_group": 2}
 # Called seldom, since they take away what the others need.
 SELDOM = {"drop_topic": 0.4, "drop_zone": 0.6, "drop_group": 0.5, "run_maintenance": 0.3}
 

@@ -68,7 +68,7 @@
  *   refute OLDESTBLIND -DNMSG=2
  *       the same: oldest_lease passes over a lease that somebody has locked
  *   deadlock NOUSE -DNMSG=2
- *       settle.c, open_lease: locks the lease without the use of the cursor, or before it
+ *       settle.c, lock_lease: locks the lease without the use of the cursor, or before it
  *   refute NOUSE -DSEEKSKIPS
  *       the same, if a move did not wait for the leases: what is void is settled
  *   deadlock SEEKSHARES -DNMSG=2
@@ -101,7 +101,7 @@
  *   refute NOFLIGHTLOOK -DORDERLY -DBATCH=1 -DROUNDS=2
  *       redeliver.c, iotmq_redeliver_due: a device's head though the device is in flight
  *   refute NOFOLLOWERS -DORDERLY
- *       settle.c, choose_followers: later ones of the device stay with the consumer
+ *       settle.c, goes_back: later ones of the device stay with the consumer
  */
 #ifndef NMSG
 #define NMSG 2

@@ -40,8 +40,16 @@ SELECT iotmq.ack(:lease, '{-9223372036854775808,9}');
 SELECT iotmq.ack(:lease, '{9,9223372036854775807}');
 SELECT messages FROM iotmq.in_flight WHERE lease_id = :lease;
 
--- NULL stands for what is still open; the last one ends the lease.
+-- NULL is what array_agg makes of nothing: it is refused. '{-1}' is how msg_offsets are left
+-- out, and an offset that no lease holds beside others.
 SELECT iotmq.ack(:lease, NULL);
+SELECT iotmq.ack(:lease, (SELECT array_agg(1) WHERE false));
+SELECT iotmq.ack(:lease, '{-1,9}');
+SELECT iotmq.ack(:lease, '{-1,-1}');
+SELECT messages FROM iotmq.in_flight WHERE lease_id = :lease;
+
+-- Left out, they are what is still open; the last one ends the lease.
+SELECT iotmq.ack(:lease);
 SELECT iotmq.ack(:lease);
 SELECT iotmq.ack(:lease, '{8}');
 SELECT min(lease_id) AS lease FROM iotmq.consume('acknowledging', 'readers', 2) \gset

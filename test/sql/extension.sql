@@ -27,7 +27,7 @@ FROM pg_proc p
 WHERE p.pronamespace = 'iotmq'::regnamespace
   AND p.proname IN ('create_topic', 'alter_topic', 'drop_topic', 'add_zone', 'drop_zone', 'topic_table', 'zone_table',
                     'publish', 'publish_batch', 'create_group', 'alter_group', 'drop_group', 'set_node',
-                    'consume', 'ack', 'nack', 'reject', 'extend', 'fetch', 'commit_offset', 'messages_of_device', 'count_lag')
+                    'consume', 'ack', 'nack', 'reject', 'settle', 'extend', 'fetch', 'commit_offset', 'messages_of_device', 'count_lag')
 ORDER BY p.proname COLLATE "C", p.oid;
 
 -- The type of what is delivered, and the columns of the views.

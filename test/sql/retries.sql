@@ -44,7 +44,7 @@ SELECT iotmq.nack(:lease, '{6}'), iotmq.nack(:lease, '{7,7}'), iotmq.nack(:lease
 SELECT iotmq.nack(:lease, '{8,6,8}', '1 hour');
 SELECT iotmq.ack(:lease, '{8}'), iotmq.nack(:lease, '{8}'), iotmq.reject(:lease, '{8}');
 SELECT iotmq.reject(:lease, '{9,9,7}');
-SELECT iotmq.nack(:lease, NULL, '1 hour');
+SELECT iotmq.nack(:lease, delay => '1 hour');
 SELECT iotmq.nack(:lease);
 SELECT iotmq.nack(:lease, '{}');
 SELECT iotmq.reject(:lease, '{8}');

@@ -135,12 +135,10 @@ CROSS JOIN LATERAL (
 ) AS w
 CROSS JOIN LATERAL (SELECT count(*) AS messages FROM iotmq.dead_letter AS d WHERE (d.topic, d.consumer_group) = (l.topic, l.consumer_group)) AS d
 CROSS JOIN LATERAL (
-    SELECT min(i) AS first
+    SELECT min(m.msg_offset) AS first
     FROM iotmq_internal.lease AS e
-    CROSS JOIN LATERAL generate_series(0, e.last_offset - e.first_offset) WITH ORDINALITY AS n (n, nth)
-    CROSS JOIN LATERAL (SELECT coalesce(e.offsets[n.nth], e.first_offset + n.n) AS i) AS i
-    WHERE iotmq.lease_cursor(e.lease_id) = c.cursor_id AND n.nth <= coalesce(cardinality(e.offsets), e.last_offset - e.first_offset + 1)
-      AND (e.settled IS NULL OR get_bit(e.settled, n.n) = 0)
+    CROSS JOIN LATERAL iotmq.runs_messages(e.first_offset, e.last_offset, e.runs) AS m
+    WHERE iotmq.lease_cursor(e.lease_id) = c.cursor_id AND (e.settled IS NULL OR get_bit(e.settled, m.nth) = 0)
 ) AS f
 CROSS JOIN LATERAL (
     SELECT least(w.first, f.first, CASE WHEN l.ready_messages > 0 THEN l.next_offset END) AS msg_offset

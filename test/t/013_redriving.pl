@@ -137,9 +137,8 @@ WITH cursor AS (
 	SELECT c.cursor_id, u.msg_offset, l.redriven
 	FROM cursor AS c
 	JOIN iotmq_internal.lease AS l ON iotmq.lease_cursor(l.lease_id) = c.cursor_id AND l.lease_id >= c.oldest_lease
-	CROSS JOIN LATERAL unnest(coalesce(l.offsets, (SELECT array_agg(o) FROM generate_series(l.first_offset, l.last_offset) AS o)))
-		WITH ORDINALITY AS u (msg_offset, n)
-	WHERE l.settled IS NULL OR get_bit(l.settled, u.n::int - 1) = 0
+	CROSS JOIN LATERAL iotmq.runs_messages(l.first_offset, l.last_offset, l.runs) AS u
+	WHERE l.settled IS NULL OR get_bit(l.settled, u.nth) = 0
 ), place AS MATERIALIZED (
 	SELECT cursor_id, msg_offset, redriven FROM leased
 	UNION ALL
