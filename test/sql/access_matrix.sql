@@ -75,11 +75,13 @@ INSERT INTO expected VALUES
 	-- reading
 	('fetch', $$SELECT %s('access_matrix', 'a', 1)$$, '{consumer,reader}'),
 	('messages_of_device', $$SELECT %s('access_matrix', 'd')$$, '{reader}'),
+	('message_by_key', $$SELECT %s('access_matrix', 'd', 'k')$$, '{reader}'),
 	-- whoever has a grant: names of tables
 	('topic_table', $$SELECT %s('access_matrix')$$, '{publisher_a,publisher,consumer,reader,monitor}'),
 	('zone_table', $$SELECT %s('access_matrix', 'a')$$, '{publisher_a,publisher,consumer,reader,monitor}'),
 	-- everybody who comes so far: what a message that is inserted needs
 	('copy_in_time', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
+	('copy_in_elsewhere', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
 	('message_is_valid', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
 	('copy_in_place', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
 	-- says what the caller itself may do
