@@ -186,7 +186,7 @@ CREATE FUNCTION iotmq.grant_publish(topic text, role regrole, zones text[] DEFAU
 AS $$
 BEGIN
 	PERFORM iotmq.access_grant(array_prepend('USAGE ON SCHEMA iotmq_topic',
-		iotmq.access_publish_rights('INSERT (device_id, tag, payload, body, properties)', topic, zones, zones IS NULL)), role);
+		iotmq.access_publish_rights('INSERT (device_id, tag, payload, body, properties, message_key)', topic, zones, zones IS NULL)), role);
 	PERFORM iotmq.access_tidy();	-- no zone, no right
 END
 $$;

@@ -1,9 +1,9 @@
 -- Topics.
 
--- topic_check_retention(...): raises 22023 unless these go together. Called with the
+-- topic_check_settings(...): raises 22004 or 22023 unless these go together. Called with the
 -- values as they are going to be.
-CREATE FUNCTION iotmq.topic_check_retention(retention interval, segment_interval interval,
-		retention_policy text, max_retention interval) RETURNS void
+CREATE FUNCTION iotmq.topic_check_settings(retention interval, segment_interval interval,
+		retention_policy text, max_retention interval, dedup_window interval) RETURNS void
 	LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -16,6 +16,7 @@ BEGIN
 	PERFORM iotmq.call_check_positive('retention', retention);
 	PERFORM iotmq.call_check_positive('segment_interval', segment_interval);
 	PERFORM iotmq.call_check_positive('max_retention', max_retention);
+	PERFORM iotmq.call_check_positive('dedup_window', dedup_window);
 	IF retention_policy NOT IN ('time', 'consumed') THEN
 		RAISE EXCEPTION 'invalid retention_policy "%"', retention_policy
 			USING ERRCODE = 'invalid_parameter_value',
@@ -30,9 +31,45 @@ BEGIN
 		RAISE EXCEPTION 'max_retention must not be shorter than retention'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
+	IF dedup_window > retention THEN
+		RAISE EXCEPTION 'dedup_window must not be longer than retention'
+			USING ERRCODE = 'invalid_parameter_value',
+				DETAIL = 'A message that retention has dropped can''t be found by its key.';
+	END IF;
 END
 $$;
-COMMENT ON FUNCTION iotmq.topic_check_retention IS 'internal: raises an error unless these settings go together';
+COMMENT ON FUNCTION iotmq.topic_check_settings IS 'internal: raises an error unless these settings go together';
+
+-- topic_segment_interval(retention): the width of segments if nobody chose one.
+CREATE FUNCTION iotmq.topic_segment_interval(retention interval) RETURNS interval
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+	RETURN make_interval(secs => greatest(60, floor(extract(epoch FROM retention) / 12)));
+COMMENT ON FUNCTION iotmq.topic_segment_interval IS 'internal: the default of segment_interval';
+
+-- topic_index_keys(topic_id, dedup_window): makes the indexes on keys that are missing, in all
+-- segments in which such a window looks or that are still to be written to. Waits for those who
+-- write to one; keeps out who makes segments.
+CREATE FUNCTION iotmq.topic_index_keys(topic_id int, dedup_window interval) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	zone iotmq_internal.zone;
+BEGIN
+	FOR zone IN
+		SELECT z.* FROM iotmq_internal.zone AS z WHERE z.topic_id = topic_index_keys.topic_id ORDER BY z.zone_id
+	LOOP
+		EXECUTE format('LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE', zone.table_name);
+		-- the one of the present last: publishers wait for it
+		PERFORM iotmq.segment_add_key_index(s.table_name)
+		FROM iotmq_internal.segment AS s
+		WHERE s.zone_id = zone.zone_id AND s.to_time > clock_timestamp() - dedup_window
+		ORDER BY tstzrange(s.from_time, s.to_time) @> clock_timestamp(), s.from_time;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION iotmq.topic_index_keys IS 'internal: makes the indexes on keys that a topic lacks';
 
 -- create_topic: a topic with its zones, and their segments for the next time.
 -- Errors: 22004 topic, zones or an element of zones NULL; 42602 bad name; 42710
@@ -41,7 +78,7 @@ COMMENT ON FUNCTION iotmq.topic_check_retention IS 'internal: raises an error un
 CREATE FUNCTION iotmq.create_topic(topic text, zones text[] DEFAULT '{default}',
 		retention interval DEFAULT '72 hours', segment_interval interval DEFAULT NULL,
 		retention_policy text DEFAULT 'time', max_retention interval DEFAULT NULL,
-		device_index boolean DEFAULT true) RETURNS void
+		device_index boolean DEFAULT true, dedup_window interval DEFAULT NULL) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -53,30 +90,25 @@ BEGIN
 		RAISE EXCEPTION '% must not be NULL', CASE WHEN zones IS NULL THEN 'zones' ELSE 'device_index' END
 			USING ERRCODE = 'null_value_not_allowed';
 	END IF;
-	IF cardinality(zones) = 0 THEN
-		RAISE EXCEPTION 'a topic needs at least one zone'
-			USING ERRCODE = 'invalid_parameter_value',
-				HINT = 'Name its zones, such as zones => ''{default}''.';
-	END IF;
-	PERFORM iotmq.topic_check_retention(retention, segment_interval, retention_policy, max_retention);
-	segment_interval := coalesce(segment_interval,
-		make_interval(secs => greatest(60, floor(extract(epoch FROM retention) / 12))));
+	PERFORM iotmq.topic_check_settings(retention, segment_interval, retention_policy, max_retention, dedup_window);
+	segment_interval := coalesce(segment_interval, iotmq.topic_segment_interval(retention));
 
 	BEGIN
-		EXECUTE format('CREATE TABLE iotmq_topic.%I (
-			zone text COLLATE "C" NOT NULL,
-			msg_offset bigint NOT NULL,
-			published_at timestamptz NOT NULL,
+		EXECUTE format('CREATE TABLE iotmq_topic.%1$I (
+			zone text COLLATE "C" NOT NULL DEFAULT iotmq.copy_in_elsewhere(%2$L),
+			msg_offset bigint NOT NULL DEFAULT iotmq.copy_in_elsewhere(%2$L)::bigint,
+			published_at timestamptz NOT NULL DEFAULT iotmq.copy_in_elsewhere(%2$L)::timestamptz,
 			device_id text COLLATE "C" NOT NULL,
 			tag text COLLATE "C",
 			payload jsonb,
 			body bytea,
-			properties jsonb
-		) PARTITION BY LIST (zone)', topic);
+			properties jsonb,
+			message_key text COLLATE "C"
+		) PARTITION BY LIST (zone)', topic, topic);
 		INSERT INTO iotmq_internal.topic (topic, table_name, retention, segment_interval,
-			retention_policy, max_retention, device_index)
+			retention_policy, max_retention, device_index, dedup_window)
 		VALUES (topic, format('iotmq_topic.%I', topic)::regclass, retention, segment_interval,
-			retention_policy, max_retention, device_index);
+			retention_policy, max_retention, device_index, dedup_window);
 	EXCEPTION WHEN duplicate_table OR unique_violation THEN
 		RAISE EXCEPTION 'topic "%" already exists', topic
 			USING ERRCODE = 'duplicate_object',
@@ -90,7 +122,8 @@ BEGIN
 		COMMENT ON COLUMN iotmq_topic.%1$I.tag IS ''by which groups can choose'';
 		COMMENT ON COLUMN iotmq_topic.%1$I.payload IS ''content'';
 		COMMENT ON COLUMN iotmq_topic.%1$I.body IS ''binary content'';
-		COMMENT ON COLUMN iotmq_topic.%1$I.properties IS ''of the transport''', topic);
+		COMMENT ON COLUMN iotmq_topic.%1$I.properties IS ''of the transport'';
+		COMMENT ON COLUMN iotmq_topic.%1$I.message_key IS ''by which a publisher sees to it that a message is not there twice''', topic);
 	FOREACH zone IN ARRAY zones LOOP
 		PERFORM iotmq.add_zone(topic, zone);
 	END LOOP;
@@ -98,33 +131,81 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.create_topic IS 'creates a topic with its zones, its table iotmq_topic.<topic> and its retention';
 
--- alter_topic: changes what is not NULL. A new segment_interval counts for the
--- segments made from now on. Errors: 42704 unknown topic; 22023 bad value.
+-- topic_check_reset(reset, given): raises 22004 or 22023 unless reset names settings of a topic,
+-- none of which is given.
+CREATE FUNCTION iotmq.topic_check_reset(reset text[], given text[]) RETURNS void
+	LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	settings text[] := '{retention,segment_interval,retention_policy,max_retention,dedup_window}';
+	one text;
+BEGIN
+	FOREACH one IN ARRAY reset LOOP
+		IF one IS NULL THEN
+			RAISE EXCEPTION 'an element of reset must not be NULL' USING ERRCODE = 'null_value_not_allowed';
+		END IF;
+		IF one <> ALL (settings) THEN
+			RAISE EXCEPTION 'a topic has no setting "%"', one
+				USING ERRCODE = 'invalid_parameter_value',
+					HINT = format('Those that can be reset: %s.', array_to_string(settings, ', '));
+		END IF;
+		IF one = ANY (given) THEN
+			RAISE EXCEPTION '% is given, and to be reset', one USING ERRCODE = 'invalid_parameter_value';
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION iotmq.topic_check_reset IS 'internal: raises an error unless these settings can be reset';
+
+-- alter_topic: changes what is not NULL; puts those that reset names back to their defaults. A
+-- new segment_interval counts for the segments made from now on. A dedup_window waits for open
+-- publishers, where segments need an index for it; without one, keys that are there stay.
+-- Errors: 42704 unknown topic; 22023 bad value; 22004 an element of reset NULL.
 CREATE FUNCTION iotmq.alter_topic(topic text, retention interval DEFAULT NULL,
 		segment_interval interval DEFAULT NULL, retention_policy text DEFAULT NULL,
-		max_retention interval DEFAULT NULL) RETURNS void
+		max_retention interval DEFAULT NULL, dedup_window interval DEFAULT NULL,
+		reset text[] DEFAULT NULL) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	id int := iotmq.call_hold_topic(topic);
-	old iotmq_internal.topic;
+	new iotmq_internal.topic;
 BEGIN
-	SELECT t.* INTO STRICT old FROM iotmq_internal.topic AS t WHERE t.topic_id = id;
-	PERFORM iotmq.topic_check_retention(
-		coalesce(alter_topic.retention, old.retention),
-		coalesce(alter_topic.segment_interval, old.segment_interval),
-		coalesce(alter_topic.retention_policy, old.retention_policy),
-		coalesce(alter_topic.max_retention, old.max_retention));
+	IF reset IS NULL THEN
+		reset := '{}';
+	END IF;
+	PERFORM iotmq.topic_check_reset(reset, array_remove(ARRAY[
+		CASE WHEN retention IS NOT NULL THEN 'retention' END,
+		CASE WHEN segment_interval IS NOT NULL THEN 'segment_interval' END,
+		CASE WHEN retention_policy IS NOT NULL THEN 'retention_policy' END,
+		CASE WHEN max_retention IS NOT NULL THEN 'max_retention' END,
+		CASE WHEN dedup_window IS NOT NULL THEN 'dedup_window' END], NULL));
+	SELECT t.* INTO STRICT new FROM iotmq_internal.topic AS t WHERE t.topic_id = id;
+	new.retention := CASE WHEN 'retention' = ANY (reset) THEN interval '72 hours'
+		ELSE coalesce(retention, new.retention) END;
+	new.segment_interval := CASE WHEN 'segment_interval' = ANY (reset) THEN iotmq.topic_segment_interval(new.retention)
+		ELSE coalesce(segment_interval, new.segment_interval) END;
+	new.retention_policy := CASE WHEN 'retention_policy' = ANY (reset) THEN 'time'
+		ELSE coalesce(retention_policy, new.retention_policy) END;
+	new.max_retention := CASE WHEN 'max_retention' = ANY (reset) THEN NULL
+		ELSE coalesce(max_retention, new.max_retention) END;
+	new.dedup_window := CASE WHEN 'dedup_window' = ANY (reset) THEN NULL
+		ELSE coalesce(dedup_window, new.dedup_window) END;
+	PERFORM iotmq.topic_check_settings(new.retention, new.segment_interval, new.retention_policy,
+		new.max_retention, new.dedup_window);
 	UPDATE iotmq_internal.topic AS t
-	SET retention = coalesce(alter_topic.retention, old.retention),
-		segment_interval = coalesce(alter_topic.segment_interval, old.segment_interval),
-		retention_policy = coalesce(alter_topic.retention_policy, old.retention_policy),
-		max_retention = coalesce(alter_topic.max_retention, old.max_retention)
+	SET retention = new.retention, segment_interval = new.segment_interval,
+		retention_policy = new.retention_policy, max_retention = new.max_retention,
+		dedup_window = new.dedup_window
 	WHERE t.topic_id = id;
+	IF dedup_window IS NOT NULL THEN
+		PERFORM iotmq.topic_index_keys(id, dedup_window);
+	END IF;
 END
 $$;
-COMMENT ON FUNCTION iotmq.alter_topic IS 'changes the retention of a topic; NULL leaves a setting unchanged';
+COMMENT ON FUNCTION iotmq.alter_topic IS 'changes the settings of a topic; NULL leaves one unchanged, reset puts some back to their defaults';
 
 -- drop_topic: the topic with its messages and, with force, its groups and what users
 -- made of its tables. Errors: 42704 unknown topic; 55006 there is some of these,

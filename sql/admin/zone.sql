@@ -53,15 +53,17 @@ BEGIN
 	EXECUTE format('CREATE SEQUENCE %s_offset START %s', name, first);
 	EXECUTE format('CREATE TABLE %s (LIKE %s) PARTITION BY RANGE (published_at)', name, root);
 	EXECUTE format('ALTER TABLE %1$s
-			ADD CONSTRAINT message CHECK (iotmq.message_is_valid(device_id, tag, payload, body, properties)),
-			ADD CONSTRAINT place CHECK (iotmq.copy_in_place(%3$s, msg_offset, published_at)),
+			ADD CONSTRAINT message CHECK (iotmq.message_is_valid(device_id, tag, payload, body, properties, message_key)),
+			ADD CONSTRAINT place CHECK (iotmq.copy_in_place(%3$s, msg_offset, published_at, device_id, message_key)),
 			ALTER zone SET DEFAULT %2$L,
 			ALTER msg_offset SET DEFAULT nextval(''%1$s_offset''),
 			ALTER published_at SET DEFAULT iotmq.copy_in_time(%3$s)', name, zone, new_zone);
 	EXECUTE format('ALTER SEQUENCE %1$s_offset OWNED BY %1$s.msg_offset', name);
 	EXECUTE format('CREATE TRIGGER before_publish BEFORE INSERT ON %s
 		FOR EACH STATEMENT EXECUTE FUNCTION iotmq.copy_in_begin(%s)', name, new_zone);
-	EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER before_publish', name);
+	EXECUTE format('CREATE TRIGGER after_publish AFTER INSERT ON %s
+		FOR EACH STATEMENT EXECUTE FUNCTION iotmq.copy_in_end(%s)', name, new_zone);
+	EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER before_publish, ENABLE ALWAYS TRIGGER after_publish', name);
 	EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES IN (%L)', root, name, zone);
 	EXECUTE format('COMMENT ON TABLE %s IS %L', name, format('zone %s of topic %s', zone, topic));
 

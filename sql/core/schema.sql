@@ -34,9 +34,11 @@ CREATE TABLE iotmq_internal.topic (
 	kept_for interval NOT NULL GENERATED ALWAYS AS (CASE retention_policy
 		WHEN 'time' THEN retention
 		ELSE coalesce(max_retention, retention * 4)
-	END) STORED
+	END) STORED,
+	dedup_window interval
 );
 COMMENT ON COLUMN iotmq_internal.topic.kept_for IS 'how long retention keeps a message that nobody reads';
+COMMENT ON COLUMN iotmq_internal.topic.dedup_window IS 'how long the key of a message is taken; NULL: messages have no keys';
 COMMENT ON TABLE iotmq_internal.topic IS 'one row per topic: its table and its retention';
 
 -- One row a zone. floor_time, floor_xid, seal_* belong to sealing (see segment.sql).
@@ -247,7 +249,8 @@ CREATE TABLE iotmq_internal.dead_message (
 	tag text COLLATE "C",
 	payload jsonb,
 	body bytea,
-	properties jsonb
+	properties jsonb,
+	message_key text COLLATE "C"
 );
 CREATE INDEX dead_message_origin ON iotmq_internal.dead_message (cursor_id, msg_offset);
 CREATE INDEX dead_message_redriven ON iotmq_internal.dead_message (cursor_id, msg_offset) WHERE redriven;

@@ -5,7 +5,7 @@
 CREATE FUNCTION iotmq.deadletter_own(OUT id bigint, OUT topic text, OUT consumer_group text, OUT zone text,
 		OUT msg_offset bigint, OUT device_id text, OUT tag text, OUT payload jsonb, OUT body bytea,
 		OUT properties jsonb, OUT published_at timestamptz, OUT attempts int, OUT reason text,
-		OUT dead_at timestamptz) RETURNS SETOF record
+		OUT dead_at timestamptz, OUT message_key text) RETURNS SETOF record
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'iotmq_deadletter_own';
 COMMENT ON FUNCTION iotmq.deadletter_own IS 'internal: the dead letters of the caller''s groups';
@@ -28,7 +28,8 @@ SELECT
 	d.published_at,
 	d.attempts,
 	d.reason,
-	d.dead_at
+	d.dead_at,
+	d.message_key
 FROM iotmq_internal.dead_message AS d
 JOIN iotmq_internal.cursor AS c USING (cursor_id)
 JOIN iotmq_internal.consumer_group AS g USING (group_id)
@@ -49,7 +50,8 @@ SELECT
 	d.published_at,
 	d.attempts,
 	d.reason,
-	d.dead_at
+	d.dead_at,
+	d.message_key
 FROM iotmq.deadletter_own() AS d;
 COMMENT ON VIEW iotmq.dead_letter IS 'messages that a group gave up, with their content';
 COMMENT ON COLUMN iotmq.dead_letter.id IS 'the dead letter, for redrive and purge_dead_letters';
@@ -66,3 +68,4 @@ COMMENT ON COLUMN iotmq.dead_letter.published_at IS 'when it was published';
 COMMENT ON COLUMN iotmq.dead_letter.attempts IS 'how often it was delivered';
 COMMENT ON COLUMN iotmq.dead_letter.reason IS 'why the last attempt failed, as told to nack or reject; lease expired';
 COMMENT ON COLUMN iotmq.dead_letter.dead_at IS 'when it became a dead letter';
+COMMENT ON COLUMN iotmq.dead_letter.message_key IS 'its key';

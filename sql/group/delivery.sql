@@ -8,7 +8,8 @@ CREATE TYPE iotmq.delivery AS (
 	body bytea,
 	properties jsonb,
 	published_at timestamptz,
-	attempt int
+	attempt int,
+	message_key text
 );
 COMMENT ON TYPE iotmq.delivery IS 'a message as it is delivered';
 COMMENT ON COLUMN iotmq.delivery.lease_id IS 'the lease, for ack and the like; NULL: read without one';
@@ -21,3 +22,4 @@ COMMENT ON COLUMN iotmq.delivery.body IS 'binary content; NULL: there is only a 
 COMMENT ON COLUMN iotmq.delivery.properties IS 'of the transport; NULL: none';
 COMMENT ON COLUMN iotmq.delivery.published_at IS 'the clock of the server at publish';
 COMMENT ON COLUMN iotmq.delivery.attempt IS 'which delivery to this group it is, from 1; 0: read without a lease';
+COMMENT ON COLUMN iotmq.delivery.message_key IS 'the key that its publisher gave it; NULL: none';

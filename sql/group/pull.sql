@@ -49,7 +49,7 @@ BEGIN
 	END IF;
 	RETURN QUERY EXECUTE format('
 		SELECT NULL::bigint, zone, msg_offset, device_id, tag, payload, body, properties,
-			published_at, 0
+			published_at, 0, message_key
 		FROM (%s) AS message
 		ORDER BY published_at DESC, msg_offset DESC
 		LIMIT $4', zones) USING device_id, since, until, max_messages;
@@ -63,6 +63,43 @@ CREATE FUNCTION iotmq.messages_of_device(topic text, device_id text,
 	LANGUAGE C STABLE PARALLEL UNSAFE ROWS 64
 	AS 'MODULE_PATHNAME', 'iotmq_messages_of_device';
 COMMENT ON FUNCTION iotmq.messages_of_device IS 'the messages of a device, newest first';
+
+-- message_by_key: the messages of a device with that key, newest first; several, if a key was
+-- given again after its time, or in several zones.
+-- Errors: 22004 an argument but zone NULL; 42704.
+CREATE FUNCTION iotmq.pull_key_as_owner(topic text, device_id text, message_key text, zone text)
+	RETURNS SETOF iotmq.delivery
+	LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 1
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id int := iotmq.call_topic_id(topic);
+	messages regclass;
+BEGIN
+	IF device_id IS NULL OR message_key IS NULL THEN
+		RAISE EXCEPTION '% must not be NULL', CASE WHEN device_id IS NULL THEN 'device_id' ELSE 'message_key' END
+			USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	IF zone IS NULL THEN
+		SELECT t.table_name INTO messages FROM iotmq_internal.topic AS t WHERE t.topic_id = id;
+	ELSE
+		SELECT z.table_name INTO messages FROM iotmq_internal.zone AS z WHERE z.zone_id = iotmq.call_zone_id(pull_key_as_owner.topic, pull_key_as_owner.zone);
+	END IF;
+	RETURN QUERY EXECUTE format('
+		SELECT NULL::bigint, zone, msg_offset, device_id, tag, payload, body, properties,
+			published_at, 0, message_key
+		FROM %s
+		WHERE device_id = $1 AND message_key = $2
+		ORDER BY published_at DESC, msg_offset DESC', messages) USING device_id, message_key;
+END
+$$;
+COMMENT ON FUNCTION iotmq.pull_key_as_owner IS 'internal: message_by_key, after the check of rights';
+
+CREATE FUNCTION iotmq.message_by_key(topic text, device_id text, message_key text,
+		zone text DEFAULT NULL) RETURNS SETOF iotmq.delivery
+	LANGUAGE C STABLE PARALLEL UNSAFE ROWS 1
+	AS 'MODULE_PATHNAME', 'iotmq_message_by_key';
+COMMENT ON FUNCTION iotmq.message_by_key IS 'the messages of a device with that key, newest first';
 
 -- committed_offset: where a group goes on in a zone, for pull readers that begin
 -- again. Errors: 22004, 42704, 42501.

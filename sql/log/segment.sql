@@ -24,10 +24,25 @@ CREATE FUNCTION iotmq.segment_bounds(segment regclass, OUT lowest bigint, OUT hi
 	AS 'MODULE_PATHNAME', 'iotmq_segment_bounds';
 COMMENT ON FUNCTION iotmq.segment_bounds IS 'internal: the offsets that a segment holds';
 
--- segment_create: one segment; the caller has the lock and chose the bounds. Made
--- apart and then attached, since that locks out nobody.
+-- segment_add_key_index(segment): the index by which messages with keys are found. Rows without
+-- a key are not in it. key.c knows it by its name and columns.
+CREATE FUNCTION iotmq.segment_add_key_index(segment regclass) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	SET client_min_messages = warning
+	SET default_tablespace = ''
+AS $$
+BEGIN
+	EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %s (device_id, message_key) WHERE message_key IS NOT NULL',
+		(SELECT k.relname FROM pg_class AS k WHERE k.oid = segment) || '_message_key', segment);
+END
+$$;
+COMMENT ON FUNCTION iotmq.segment_add_key_index IS 'internal: makes the index on the keys of a segment';
+
+-- segment_create: one segment; the caller has the lock and chose the bounds, and knows whether
+-- messages have keys. Made apart and then attached, since that locks out nobody.
 CREATE FUNCTION iotmq.segment_create(zone_id int, zone_table regclass,
-		from_time timestamptz, to_time timestamptz) RETURNS void
+		from_time timestamptz, to_time timestamptz, has_keys boolean) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 	SET client_min_messages = warning
@@ -46,6 +61,9 @@ BEGIN
 		WHERE z.zone_id = segment_create.zone_id)
 	THEN
 		EXECUTE format('CREATE INDEX ON %s (device_id, msg_offset)', name);
+	END IF;
+	IF has_keys THEN
+		PERFORM iotmq.segment_add_key_index(name::regclass);
 	END IF;
 	EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)',
 		zone_table, name, from_time, to_time);

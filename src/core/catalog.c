@@ -74,14 +74,21 @@ iotmq_catalog_topic(const char *name)
 	return topic;
 }
 
+/* The zone of that name; NULL: there is none. */
+Zone *
+iotmq_catalog_find_zone(const Topic *topic, const char *name)
+{
+	if (strlen(name) > NAME_BYTES || topic->nzones == 0)
+		return NULL;
+	return bsearch(name, topic->zones, topic->nzones, sizeof(Zone), compare_names);
+}
+
 /* The zone of that name; raises 42704 if there is none. */
 Zone *
 iotmq_catalog_zone(Topic *topic, const char *name)
 {
-	Zone	   *zone = NULL;
+	Zone	   *zone = iotmq_catalog_find_zone(topic, name);
 
-	if (strlen(name) <= NAME_BYTES && topic->nzones > 0)
-		zone = bsearch(name, topic->zones, topic->nzones, sizeof(Zone), compare_names);
 	if (zone == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),

@@ -32,7 +32,7 @@
 #include "core/pg_compat.h"
 
 #define NAME_BYTES 48				/* topics, zones, groups */
-#define DEVICE_BYTES 255			/* device ids and tags */
+#define DEVICE_BYTES 255			/* device ids, tags and message keys */
 #define MESSAGE_BYTES (4 * 1024 * 1024) /* all of one message */
 #define BATCH_MESSAGES 10000		/* one publish_batch, one lease */
 
@@ -49,7 +49,8 @@ enum
 	Anum_payload,
 	Anum_body,
 	Anum_properties,
-	Natts_message = Anum_properties
+	Anum_message_key,			/* rows without one end before it */
+	Natts_message = Anum_message_key
 };
 
 typedef struct Segment
@@ -111,6 +112,7 @@ typedef struct Topic
 	Oid			relid;
 	int64		segment_interval;	/* us */
 	Interval	kept_for;		/* how long retention keeps a message that nobody reads */
+	int64		dedup_window;	/* us; 0: messages have no keys */
 	int			nzones;
 	Zone	   *zones;			/* by name */
 	int			ngroups;
@@ -130,6 +132,7 @@ typedef struct Cursor
 
 extern void iotmq_catalog_init(void);
 extern Topic *iotmq_catalog_topic(const char *name);
+extern Zone *iotmq_catalog_find_zone(const Topic *topic, const char *name);
 extern Zone *iotmq_catalog_zone(Topic *topic, const char *name);
 extern Zone *iotmq_catalog_zone_or_only(Topic *topic, text *name);
 extern ConsumerGroup *iotmq_catalog_group(Topic *topic, const char *name);

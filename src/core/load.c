@@ -24,7 +24,7 @@ enum
 {
 	Anum_topic_id = 1, Anum_topic_name, Anum_topic_table, Anum_topic_retention,
 	Anum_topic_segment_interval, Anum_topic_policy, Anum_topic_max_retention,
-	Anum_topic_device_index, Anum_topic_created_at, Anum_topic_kept_for
+	Anum_topic_device_index, Anum_topic_created_at, Anum_topic_kept_for, Anum_topic_dedup_window
 };
 enum
 {
@@ -151,6 +151,8 @@ iotmq_load_topic(Topic *topic, Datum key, LoadBy by, uint64 changes, MemoryConte
 		topic->segment_interval =
 			iotmq_interval_us(DatumGetIntervalP(values[Anum_topic_segment_interval - 1]));
 		topic->kept_for = *DatumGetIntervalP(values[Anum_topic_kept_for - 1]);
+		topic->dedup_window = s.isnull[Anum_topic_dedup_window - 1] ? 0 :
+			iotmq_interval_us(DatumGetIntervalP(values[Anum_topic_dedup_window - 1]));
 	}
 	scan_end(&s);
 	if (topic->topic_id == 0)

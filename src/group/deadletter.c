@@ -252,7 +252,7 @@ put_letters(ReturnSetInfo *result, int32 cursor_id, const char *topic, const cha
 		Anum_message + Anum_device_id - 1, Anum_message + Anum_tag - 1,
 		Anum_message + Anum_payload - 1, Anum_message + Anum_body - 1,
 		Anum_message + Anum_properties - 1, Anum_message + Anum_published_at - 1,
-		Anum_attempts, Anum_reason, Anum_dead_at
+		Anum_attempts, Anum_reason, Anum_dead_at, Anum_message + Anum_message_key - 1
 	};
 	ScanKeyData key;
 	RowScan		scan;

@@ -17,14 +17,15 @@ enum
 	Anum_delivery_lease_id = 1, Anum_delivery_zone, Anum_delivery_msg_offset,
 	Anum_delivery_device_id, Anum_delivery_tag, Anum_delivery_payload, Anum_delivery_body,
 	Anum_delivery_properties, Anum_delivery_published_at, Anum_delivery_attempt,
-	Natts_delivery = Anum_delivery_attempt
+	Anum_delivery_message_key,
+	Natts_delivery = Anum_delivery_message_key
 };
 
 /* Where each column of a topic table goes. */
 static const AttrNumber places[Natts_message] = {
 	Anum_delivery_zone, Anum_delivery_msg_offset, Anum_delivery_published_at,
 	Anum_delivery_device_id, Anum_delivery_tag, Anum_delivery_payload,
-	Anum_delivery_body, Anum_delivery_properties
+	Anum_delivery_body, Anum_delivery_properties, Anum_delivery_message_key
 };
 
 /* Turns the function call into one that returns a set of rows, empty so far. */

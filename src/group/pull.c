@@ -234,6 +234,15 @@ iotmq_committed_offset(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(state.next_offset);
 }
 
+/* message_by_key: likewise. */
+PG_FUNCTION_INFO_V1(iotmq_message_by_key);
+Datum
+iotmq_message_by_key(PG_FUNCTION_ARGS)
+{
+	iotmq_access_require_read(iotmq_catalog_topic(iotmq_call_name(fcinfo, 0, "topic")));
+	return iotmq_owner_call(fcinfo, "pull_key_as_owner");
+}
+
 /*
  * messages_of_device: a SQL function that runs as the extension's owner, once the caller's
  * right is checked. Arguments, result and errors are its; 42501 not allowed.

@@ -1,20 +1,24 @@
 /*
- * append.c - writing messages to the end of a zone.
+ * append.c - writing messages to the end of their zones.
  *
  * The one way into the log for the publishing functions: p1 to p4 of stable.c in
  * that order, as plain heap and index inserts into the segment of the present, or by
  * insert.c, if its owner has changed the table. Nothing that publishers share is written but
- * the sequence.
+ * the sequence. Where messages have keys, k1 to k4 of key.c lie around p4.
  *
  * Locks, to the end of the transaction: the zone's publish lock, then RowExclusiveLock
- * on the segment; if that is to be made, those of segment.c between the two.
+ * on the segment; if that is to be made, those of segment.c between the two. Of several
+ * zones in the order of their ids. Those of a zone to which nothing is written are given
+ * back, and so are all of them while a key is waited for.
  */
 #include "log/log.h"
 
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/index.h"
 #include "commands/sequence.h"
 #include "core/stop.h"
 #include "executor/executor.h"
@@ -23,90 +27,237 @@
 
 #define INSERT_AT_ONCE 500		/* rows handed to the table in one piece */
 
-static Relation open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at);
-static const Segment *present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at);
-static void write_rows(Relation segment, const Zone *zone, TimestampTz at, Datum **values,
-					   bool **isnull, int n, int64 *offsets);
-static void insert(ResultRelInfo *rri, EState *estate, TupleTableSlot **slots, int n);
-
-/*
- * Appends n checked messages, as columns of a topic table (0-based; zone,
- * msg_offset and published_at are filled in here), and tells their offsets; 0: a trigger of
- * the table's owner has left the message out.
- */
-void
-iotmq_append_messages(int32 zone_id, Datum **values, bool **isnull, int n, int64 *offsets)
+typedef struct Target			/* a zone that is written to */
 {
+	int32		zone_id;
+	Message   **messages;		/* n of them, in their order in the batch */
+	int			n;
 	Topic	   *topic;
 	Zone	   *zone;
-	TimestampTz at;
-	Relation	segment = open_present(zone_id, &topic, &zone, &at);
+	TimestampTz at;				/* the present */
+	Relation	segment;		/* its segment */
+} Target;
 
-	if (iotmq_insert_is_plain(segment))
-		write_rows(segment, zone, at, values, isnull, n, offsets);
-	else
+static Target *group_by_zone(Batch *batch, int *ntargets);
+static int	compare_zones(const void *a, const void *b);
+static Key *collect_keys(Batch *batch, int *nkeys);
+static void open_targets(Target *targets, int n);
+static void claim_keys(Batch *batch, Target *targets, int ntargets, Key *keys, int nkeys);
+static void date_keys(const Target *targets, int ntargets, Key *keys, int nkeys);
+static void leave_out_known(Batch *batch, Target *targets, int ntargets, const Key *keys,
+							int nkeys);
+static void write_target(Batch *batch, Target *target);
+static void open_present(Target *target);
+static const Segment *present(Target *target);
+static void write_rows(Batch *batch, Target *target, Oid key_index);
+static void open_indexes(ResultRelInfo *rri, Oid except);
+static HeapTuple form_row(Relation segment, Message *message);
+static void insert(Batch *batch, Message **messages, ResultRelInfo *rri, EState *estate,
+				   TupleTableSlot **slots, int n);
+
+/*
+ * Appends checked messages, and tells their offsets: in each zone they are in the order of the
+ * batch. One whose key was published before is left out.
+ */
+void
+iotmq_append_messages(Batch *batch)
+{
+	int			ntargets;
+	int			nkeys;
+	Target	   *targets = group_by_zone(batch, &ntargets);
+	Key		   *keys = collect_keys(batch, &nkeys);
+
+	open_targets(targets, ntargets);
+	STOP("append_opened");
+	if (nkeys > 0)
+		claim_keys(batch, targets, ntargets, keys, nkeys);
+	for (int i = 0; i < ntargets; i++)
 	{
-		iotmq_name_remember(topic, zone);
-		iotmq_insert_messages(zone->relid, values, isnull, n, offsets);
+		/* other zones and keys were looked up since */
+		if ((ntargets > 1 || nkeys > 0) &&
+			!iotmq_catalog_zone_by_id(targets[i].zone_id, &targets[i].topic, &targets[i].zone))
+			elog(ERROR, "zone %d was dropped under its lock", targets[i].zone_id);
+		write_target(batch, &targets[i]);
 	}
-	table_close(segment, NoLock);
-	/* what the owner's code did may have looked something up */
-	if (iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
-		iotmq_segment_keep_ahead(topic, zone, at);
+	iotmq_key_release(keys, nkeys);
+	for (int i = 0; i < batch->n; i++)
+		if (batch->messages[i].first != NULL)
+			batch->messages[i].msg_offset = batch->messages[i].first->msg_offset;
+	for (int i = 0; i < ntargets; i++)
+	{
+		Topic	   *topic;
+		Zone	   *zone;
+
+		/* what the owner's code did may have looked something up */
+		if (targets[i].n > 0 && iotmq_catalog_zone_by_id(targets[i].zone_id, &topic, &zone))
+			iotmq_segment_keep_ahead(topic, zone, targets[i].at);
+	}
 }
 
-/* Writes rows to a segment that nobody has changed. */
-static void
-write_rows(Relation segment, const Zone *zone, TimestampTz at, Datum **values, bool **isnull,
-		   int n, int64 *offsets)
+/* The zones of a batch, by their ids. */
+static Target *
+group_by_zone(Batch *batch, int *ntargets)
 {
-	Datum		zone_name = CStringGetTextDatum(zone->name);
-	EState	   *estate = CreateExecutorState();
-	ResultRelInfo *rri = makeNode(ResultRelInfo);
-	int			nslots = Min(n, INSERT_AT_ONCE);
-	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * nslots);
+	Message   **messages = palloc(sizeof(Message *) * batch->n);
+	Target	   *targets = NULL;
 
-	InitResultRelInfo(rri, segment, 0, NULL, 0);
-	ExecOpenIndices(rri, false);
-	for (int i = 0; i < nslots; i++)
-		slots[i] = table_slot_create(segment, NULL);
-
-	for (int done = 0; done < n; done += nslots)
+	for (int i = 0; i < batch->n; i++)
+		messages[i] = &batch->messages[i];
+	qsort(messages, batch->n, sizeof(Message *), compare_zones);
+	*ntargets = 0;
+	for (int i = 0; i < batch->n; i++)
 	{
-		int			now = Min(nslots, n - done);
-
-		CHECK_FOR_INTERRUPTS();
-		for (int i = 0; i < now; i++)
+		if (i == 0 || messages[i]->zone_id != messages[i - 1]->zone_id)
 		{
-			TupleTableSlot *slot = slots[i];
-			Datum	   *row = values[done + i];
-
-			ExecClearTuple(slot);
-			offsets[done + i] = nextval_internal(zone->sequence, false);
-			STOP("append_drawn");
-			row[Anum_zone - 1] = zone_name;
-			row[Anum_msg_offset - 1] = Int64GetDatum(offsets[done + i]);
-			row[Anum_published_at - 1] = TimestampTzGetDatum(at);
-			memcpy(slot->tts_values, row, sizeof(Datum) * Natts_message);
-			memcpy(slot->tts_isnull, isnull[done + i], sizeof(bool) * Natts_message);
-			ExecStoreVirtualTuple(slot);
+			targets = targets == NULL ? palloc(sizeof(Target)) :
+				repalloc(targets, sizeof(Target) * (*ntargets + 1));
+			targets[(*ntargets)++] = (Target) {
+				.zone_id = messages[i]->zone_id,
+				.messages = &messages[i]
+			};
 		}
-		insert(rri, estate, slots, now);
+		targets[*ntargets - 1].n++;
 	}
+	return targets;
+}
 
-	iotmq_stable_memory(zone)->highest = offsets[n - 1];
+/* For qsort: by zone, then by place in the batch. */
+static int
+compare_zones(const void *a, const void *b)
+{
+	const Message *x = *(Message *const *) a;
+	const Message *y = *(Message *const *) b;
 
-	for (int i = 0; i < nslots; i++)
-		ExecDropSingleTupleTableSlot(slots[i]);
-	ExecCloseIndices(rri);
-	FreeExecutorState(estate);
+	if (x->zone_id != y->zone_id)
+		return x->zone_id < y->zone_id ? -1 : 1;
+	return x < y ? -1 : x > y ? 1 : 0;
+}
+
+/* The keys of a batch, sorted; place is that of the message. */
+static Key *
+collect_keys(Batch *batch, int *nkeys)
+{
+	Key		   *keys = NULL;
+
+	*nkeys = 0;
+	for (int i = 0; i < batch->n; i++)
+	{
+		Message    *message = &batch->messages[i];
+
+		if (message->isnull[Anum_message_key - 1])
+			continue;
+		if (keys == NULL)
+			keys = palloc(sizeof(Key) * (batch->n - i));
+		iotmq_key_init(&keys[*nkeys], message->zone_id, message->values[Anum_device_id - 1],
+					   message->values[Anum_message_key - 1]);
+		keys[(*nkeys)++].place = i;
+	}
+	if (*nkeys > 1)
+		iotmq_key_sort(keys, *nkeys);
+	return keys;
+}
+
+static void
+open_targets(Target *targets, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		iotmq_stable_enter(targets[i].zone_id);
+		open_present(&targets[i]);
+	}
+}
+
+/* Claims the keys, and strikes out the messages that there is nothing to write of. */
+static void
+claim_keys(Batch *batch, Target *targets, int ntargets, Key *keys, int nkeys)
+{
+	KeyWait		wait;
+
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		date_keys(targets, ntargets, keys, nkeys);
+		if (iotmq_key_claim(keys, nkeys, &wait))
+			break;
+		for (int i = 0; i < ntargets; i++)
+		{
+			relation_close(targets[i].segment, RowExclusiveLock);
+			iotmq_stable_leave(targets[i].zone_id);
+		}
+		iotmq_key_wait(&wait);
+		open_targets(targets, ntargets);
+	}
+	STOP("keys_claimed");
+	leave_out_known(batch, targets, ntargets, keys, nkeys);
+}
+
+/* Tells each key when its message is published. */
+static void
+date_keys(const Target *targets, int ntargets, Key *keys, int nkeys)
+{
+	for (int k = 0, t = 0; k < nkeys; k++)
+	{
+		while (t < ntargets && targets[t].zone_id != keys[k].zone_id)
+			t++;
+		keys[k].published_at = targets[t].at;
+	}
+}
+
+/* Of messages whose key is there, or comes earlier in the batch, nothing is written. */
+static void
+leave_out_known(Batch *batch, Target *targets, int ntargets, const Key *keys, int nkeys)
+{
+	Message    *first = NULL;
+
+	for (int i = 0; i < nkeys; i++)
+	{
+		Message    *message = &batch->messages[keys[i].place];
+
+		message->is_there = keys[i].taken_by != 0;
+		message->msg_offset = keys[i].taken_by;
+		if (i > 0 && !message->is_there && iotmq_key_same(&keys[i - 1], &keys[i]))
+			message->first = first;
+		else
+			first = message;
+	}
+	for (int i = 0; i < ntargets; i++)
+	{
+		int			left = 0;
+
+		for (int m = 0; m < targets[i].n; m++)
+			if (!targets[i].messages[m]->is_there && targets[i].messages[m]->first == NULL)
+				targets[i].messages[left++] = targets[i].messages[m];
+		targets[i].n = left;
+	}
+}
+
+/* Writes what is left of a zone's messages, and closes its segment. */
+static void
+write_target(Batch *batch, Target *target)
+{
+	Oid			key_index;
+
+	if (target->n == 0)
+	{
+		relation_close(target->segment, RowExclusiveLock);
+		iotmq_stable_leave(target->zone_id);
+		return;
+	}
+	if (iotmq_insert_is_plain(target->segment, &key_index))
+		write_rows(batch, target, key_index);
+	else
+	{
+		iotmq_name_remember(target->topic, target->zone);
+		iotmq_insert_messages(target->zone->relid, batch, target->messages, target->n);
+	}
+	batch->at_hand = 0;
+	relation_close(target->segment, NoLock);
 }
 
 /* Opens the segment of the present for writing; makes it if it is missing. */
-static Relation
-open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at)
+static void
+open_present(Target *target)
 {
-	iotmq_stable_enter(zone_id);
 	for (;;)
 	{
 		const Segment *segment;
@@ -114,20 +265,22 @@ open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at)
 		Relation	rel;
 
 		CHECK_FOR_INTERRUPTS();
-		segment = present(zone_id, topic, zone, at);
+		segment = present(target);
 		if (segment == NULL)
 		{
-			iotmq_segment_make(zone_id, *at, *at + 2 * (*topic)->segment_interval);
+			iotmq_segment_make(target->zone_id, target->at,
+							   target->at + 2 * target->topic->segment_interval);
 			continue;
 		}
 		relid = segment->relid;
 		rel = try_relation_open(relid, RowExclusiveLock);
 		/* what sealing closed, or retention dropped, meanwhile can't be closed any more */
-		segment = present(zone_id, topic, zone, at);
+		segment = present(target);
 		if (rel != NULL && segment != NULL && segment->relid == relid)
 		{
-			iotmq_epoch_begin(*topic, *zone);
-			return rel;
+			iotmq_epoch_begin(target->topic, target->zone);
+			target->segment = rel;
+			return;
 		}
 		if (rel != NULL)
 			relation_close(rel, NoLock);
@@ -135,27 +288,119 @@ open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_TABLE),
 					 errmsg("the table of a segment of zone \"%s\" of topic \"%s\" does not exist",
-							(*zone)->name, (*topic)->name),
+							target->zone->name, target->topic->name),
 					 errdetail("It was not dropped by iotmq."),
 					 errhint("Drop what is left: SELECT iotmq.drop_topic('%s', force => true);",
-							 (*topic)->name)));
+							 target->topic->name)));
 	}
 }
 
 /* The zone's segment for this moment, which is in at; NULL: it has to be made. */
 static const Segment *
-present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at)
+present(Target *target)
 {
-	if (!iotmq_catalog_zone_by_id(zone_id, topic, zone))
+	if (!iotmq_catalog_zone_by_id(target->zone_id, &target->topic, &target->zone))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("zone was dropped while publishing to it")));
-	*at = iotmq_segment_publish_time(*zone);
-	return iotmq_segment_at(*zone, *at);
+	target->at = iotmq_segment_publish_time(target->zone);
+	return iotmq_segment_at(target->zone, target->at);
+}
+
+/* Writes rows to a segment that nobody has changed. */
+static void
+write_rows(Batch *batch, Target *target, Oid key_index)
+{
+	Datum		zone_name = CStringGetTextDatum(target->zone->name);
+	Relation	segment = target->segment;
+	EState	   *estate = CreateExecutorState();
+	ResultRelInfo *rri = makeNode(ResultRelInfo);
+	int			nslots = Min(target->n, INSERT_AT_ONCE);
+	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * nslots);
+	bool		keyed = false;
+
+	for (int i = 0; i < target->n && OidIsValid(key_index) && !keyed; i++)
+		keyed = !target->messages[i]->isnull[Anum_message_key - 1];
+	InitResultRelInfo(rri, segment, 0, NULL, 0);
+	open_indexes(rri, keyed ? InvalidOid : key_index);
+	for (int i = 0; i < nslots; i++)
+		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(segment), &TTSOpsHeapTuple);
+
+	for (int done = 0; done < target->n; done += nslots)
+	{
+		int			now = Min(nslots, target->n - done);
+
+		CHECK_FOR_INTERRUPTS();
+		for (int i = 0; i < now; i++)
+		{
+			Message    *message = target->messages[done + i];
+
+			message->msg_offset = nextval_internal(target->zone->sequence, false);
+			STOP("append_drawn");
+			message->values[Anum_zone - 1] = zone_name;
+			message->values[Anum_msg_offset - 1] = Int64GetDatum(message->msg_offset);
+			message->values[Anum_published_at - 1] = TimestampTzGetDatum(target->at);
+			ExecStoreHeapTuple(form_row(segment, message), slots[i], true);
+		}
+		insert(batch, &target->messages[done], rri, estate, slots, now);
+	}
+
+	iotmq_stable_memory(target->zone)->highest = target->messages[target->n - 1]->msg_offset;
+
+	for (int i = 0; i < nslots; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+	ExecCloseIndices(rri);
+	FreeExecutorState(estate);
+}
+
+/* Opens the segment's indexes for writing, but that one. */
+static void
+open_indexes(ResultRelInfo *rri, Oid except)
+{
+	List	   *indexes = RelationGetIndexList(rri->ri_RelationDesc);
+	ListCell   *lc;
+	int			n = 0;
+
+	rri->ri_IndexRelationDescs = palloc(sizeof(Relation) * list_length(indexes));
+	rri->ri_IndexRelationInfo = palloc(sizeof(IndexInfo *) * list_length(indexes));
+	foreach(lc, indexes)
+	{
+		if (lfirst_oid(lc) == except)
+			continue;
+		rri->ri_IndexRelationDescs[n] = index_open(lfirst_oid(lc), RowExclusiveLock);
+		rri->ri_IndexRelationInfo[n] = BuildIndexInfo(rri->ri_IndexRelationDescs[n]);
+		n++;
+	}
+	rri->ri_NumIndices = n;
+	list_free(indexes);
+}
+
+/*
+ * The row of a message. Without a key it ends before that column, which reads as NULL then:
+ * so it has room for its bits of NULLs where eight columns have.
+ */
+static HeapTuple
+form_row(Relation segment, Message *message)
+{
+	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(segment), message->values, message->isnull);
+	HeapTupleHeader row = tuple->t_data;
+	int			shorter;
+
+	if (!message->isnull[Anum_message_key - 1])
+		return tuple;
+	StaticAssertStmt(Natts_message == Anum_message_key, "the key must be the last column");
+	HeapTupleHeaderSetNatts(row, Natts_message - 1);
+	shorter = row->t_hoff - MAXALIGN(SizeofHeapTupleHeader + BITMAPLEN(Natts_message - 1));
+	tuple->t_len -= shorter;
+	row->t_hoff -= shorter;
+	memmove((char *) row + row->t_hoff, (char *) row + row->t_hoff + shorter,
+			tuple->t_len - row->t_hoff);
+	return tuple;
 }
 
 static void
-insert(ResultRelInfo *rri, EState *estate, TupleTableSlot **slots, int n)
+insert(Batch *batch, Message **messages, ResultRelInfo *rri, EState *estate,
+	   TupleTableSlot **slots, int n)
 {
 	CommandId	cid = GetCurrentCommandId(true);
 	Relation	segment = rri->ri_RelationDesc;
@@ -166,6 +411,7 @@ insert(ResultRelInfo *rri, EState *estate, TupleTableSlot **slots, int n)
 		table_multi_insert(segment, slots, n, cid, 0, NULL);
 	for (int i = 0; i < n; i++)
 	{
+		batch->at_hand = messages[i] - batch->messages + 1;
 		ResetPerTupleExprContext(estate);
 		(void) INSERT_INDEX_TUPLES(rri, slots[i], estate, false, false);
 	}

@@ -23,36 +23,39 @@
 #include "utils/relcache.h"
 
 /* The columns that a publisher fills in, in the order of a topic's table. */
-#define COLUMNS "device_id, tag, payload, body, properties"
+#define COLUMNS "device_id, tag, payload, body, properties, message_key"
 #define NCOLUMNS (Natts_message - Anum_device_id + 1)
-static Oid column_types[NCOLUMNS] = {TEXTOID, TEXTOID, JSONBOID, BYTEAOID, JSONBOID};
+static Oid column_types[NCOLUMNS] = {TEXTOID, TEXTOID, JSONBOID, BYTEAOID, JSONBOID, TEXTOID};
 
-static void insert(Oid zone_table, Datum **values, bool **isnull, int n, int64 *offsets);
+static void insert(Oid zone_table, Batch *batch, Message **messages, int n);
 static bool has_plain_columns(Relation segment);
 static bool has_plain_constraints(Relation segment);
-static bool has_plain_indexes(Relation segment);
+static bool has_plain_indexes(Relation segment, Oid *key_index);
 static int	become(Oid user, OwnerContext *saved);
 
-/* Is the segment as iotmq made it, so that rows may be written to it directly? */
+/*
+ * Is the segment as iotmq made it, so that rows may be written to it directly? Tells its
+ * index on keys, which rows without a key have no entry in; invalid: it has none.
+ */
 bool
-iotmq_insert_is_plain(Relation segment)
+iotmq_insert_is_plain(Relation segment, Oid *key_index)
 {
 	return segment->trigdesc == NULL && has_plain_columns(segment) &&
-		has_plain_constraints(segment) && has_plain_indexes(segment);
+		has_plain_constraints(segment) && has_plain_indexes(segment, key_index);
 }
 
 /*
- * Inserts n checked messages, as columns of a topic's table (0-based), into the table of a
- * zone, and tells their offsets; 0: a trigger of the owner's has left the message out.
+ * Inserts n checked messages of a batch into the table of their zone, and tells their
+ * offsets; 0: a trigger of the owner's has left the message out.
  */
 void
-iotmq_insert_messages(Oid zone_table, Datum **values, bool **isnull, int n, int64 *offsets)
+iotmq_insert_messages(Oid zone_table, Batch *batch, Message **messages, int n)
 {
 	MemoryContext context = CurrentMemoryContext;
 
 	PG_TRY();
 	{
-		insert(zone_table, values, isnull, n, offsets);
+		insert(zone_table, batch, messages, n);
 	}
 	PG_CATCH();
 	{
@@ -68,7 +71,7 @@ iotmq_insert_messages(Oid zone_table, Datum **values, bool **isnull, int n, int6
 }
 
 static void
-insert(Oid zone_table, Datum **values, bool **isnull, int n, int64 *offsets)
+insert(Oid zone_table, Batch *batch, Message **messages, int n)
 {
 	Relation	rel = RelationIdGetRelation(zone_table);
 	OwnerContext saved;
@@ -82,7 +85,7 @@ insert(Oid zone_table, Datum **values, bool **isnull, int n, int64 *offsets)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	plan = SPI_prepare(psprintf("INSERT INTO %s.%s (" COLUMNS ") VALUES ($1, $2, $3, $4, $5) "
+	plan = SPI_prepare(psprintf("INSERT INTO %s.%s (" COLUMNS ") VALUES ($1, $2, $3, $4, $5, $6) "
 								"RETURNING msg_offset",
 								quote_identifier(get_namespace_name(get_rel_namespace(zone_table))),
 								quote_identifier(get_rel_name(zone_table))),
@@ -91,16 +94,18 @@ insert(Oid zone_table, Datum **values, bool **isnull, int n, int64 *offsets)
 		elog(ERROR, "could not prepare to insert: %s", SPI_result_code_string(SPI_result));
 	for (int i = 0; i < n; i++)
 	{
+		Message    *message = messages[i];
 		char		nulls[NCOLUMNS];
 		bool		is_null;
 
 		CHECK_FOR_INTERRUPTS();
+		batch->at_hand = message - batch->messages + 1;
 		for (int c = 0; c < NCOLUMNS; c++)
-			nulls[c] = isnull[i][Anum_device_id - 1 + c] ? 'n' : ' ';
-		if (SPI_execute_plan(plan, &values[i][Anum_device_id - 1], nulls, false, 0) !=
+			nulls[c] = message->isnull[Anum_device_id - 1 + c] ? 'n' : ' ';
+		if (SPI_execute_plan(plan, &message->values[Anum_device_id - 1], nulls, false, 0) !=
 			SPI_OK_INSERT_RETURNING)
 			elog(ERROR, "could not insert: %s", SPI_result_code_string(SPI_result));
-		offsets[i] = SPI_processed == 0 ? 0 :
+		message->msg_offset = SPI_processed == 0 ? 0 :
 			DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
 										&is_null));
 		SPI_freetuptable(SPI_tuptable);
@@ -139,22 +144,29 @@ has_plain_constraints(Relation segment)
 	return !constr->has_generated_stored;
 }
 
-/* None that runs code, or that wants more than an entry. */
+/* None but that on keys that runs code, or that wants more than an entry. */
 static bool
-has_plain_indexes(Relation segment)
+has_plain_indexes(Relation segment, Oid *key_index)
 {
 	List	   *indexes = RelationGetIndexList(segment);
 	ListCell   *lc;
 	bool		plain = true;
 
+	*key_index = InvalidOid;
 	foreach(lc, indexes)
 	{
 		Relation	index = RelationIdGetRelation(lfirst_oid(lc));
 
 		if (!RelationIsValid(index))
 			continue;
+		if (!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
+		{
+			if (iotmq_key_is_index(segment, index))
+				*key_index = RelationGetRelid(index);
+			else
+				plain = false;
+		}
 		if (!heap_attisnull(index->rd_indextuple, Anum_pg_index_indexprs, NULL) ||
-			!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL) ||
 			index->rd_index->indisexclusion || !index->rd_index->indimmediate)
 			plain = false;
 		RelationClose(index);

@@ -7,6 +7,7 @@
  *   insert         the same, where the owner of the table has changed it
  *   name           topic and zone in PostgreSQL's own errors
  *   message        what a message may be
+ *   key            no message twice: keys that are taken for a while
  *   segment        the segment for a moment, made and sealed
  *   segment_scan   the rows of one segment, by offset
  *   scan           the messages of a zone, in offset order, across its segments
@@ -75,7 +76,8 @@ typedef enum ZoneLock			/* the objsubid of its tag */
 {
 	ZONE_LOCK_PUBLISH = 1,
 	ZONE_LOCK_CHANGE = 2,
-	ZONE_LOCK_EPOCH = 3
+	ZONE_LOCK_EPOCH = 3,
+	ZONE_LOCK_KEYS = 16			/* and KEY_BUCKETS - 1 more */
 } ZoneLock;
 
 extern void iotmq_zone_lock_take(int32 zone_id, ZoneLock which, LOCKMODE mode);
@@ -92,6 +94,7 @@ extern int64 iotmq_sequence_last(Oid sequence);
 /* ---- stable.c ---- */
 
 extern void iotmq_stable_enter(int32 zone_id);
+extern void iotmq_stable_leave(int32 zone_id);
 extern ZoneMemory *iotmq_stable_memory(const Zone *zone);
 extern void iotmq_stable_merge(Stable *known, const Stable *other);
 extern int64 iotmq_stable_refresh(ZoneMemory *memory);
@@ -165,18 +168,66 @@ extern void iotmq_newest_end(NewestScan *scan);
 
 /* ---- message.c ---- */
 
+typedef struct Message			/* to be published */
+{
+	int32		zone_id;
+	Datum		values[Natts_message];	/* columns of a topic's table, 0-based; append.c */
+	bool		isnull[Natts_message];	/* fills in zone, msg_offset and published_at */
+	int64		msg_offset;		/* the result; 0: a trigger of the table's owner left it out */
+	bool		is_there;		/* its key was published before: msg_offset is that one's */
+	struct Message *first;		/* of those with its key in this batch; NULL: itself */
+} Message;
+
+typedef struct Batch
+{
+	Message    *messages;
+	int			n;
+	int			at_hand;		/* the one that is being worked at, from 1; 0: none or all */
+} Batch;
+
 extern void iotmq_message_check(const Datum *values, const bool *isnull);
 extern bool iotmq_message_fits(TupleDesc desc);
 
+/* ---- key.c ---- */
+
+#define KEY_BUCKETS 32			/* of a zone: as many locks at most, which times 64 zones fit */
+
+typedef struct Key				/* of a message, looked for in its zone */
+{
+	int32		zone_id;
+	uint32		hash;
+	text	   *device_id;
+	text	   *message_key;
+	int			place;			/* of several with the same key, the lowest is first */
+	TimestampTz published_at;	/* it is taken for dedup_window before and after */
+	int64		own_offset;		/* of the row that has it; 0: not written yet */
+	bool		is_written;		/* that row was seen */
+	int64		taken_by;		/* the first message that has it, committed or ours; 0: none */
+	TransactionId writer;		/* of one whose transaction is open; invalid: none */
+} Key;
+
+typedef struct KeyWait			/* what has to end before a key can be judged */
+{
+	TransactionId writer;		/* invalid: the making of segments */
+	int32		zone_id;
+} KeyWait;
+
+extern void iotmq_key_init(Key *key, int32 zone_id, Datum device_id, Datum message_key);
+extern void iotmq_key_sort(Key *keys, int n);
+extern bool iotmq_key_same(const Key *a, const Key *b);
+extern bool iotmq_key_claim(Key *keys, int n, KeyWait *wait);
+extern void iotmq_key_release(const Key *keys, int n);
+extern void iotmq_key_wait(const KeyWait *wait);
+extern bool iotmq_key_is_index(Relation segment, Relation index);
+extern void iotmq_key_require_window(const Topic *topic);
+
 /* ---- insert.c ---- */
 
-extern bool iotmq_insert_is_plain(Relation segment);
-extern void iotmq_insert_messages(Oid zone_table, Datum **values, bool **isnull, int n,
-								  int64 *offsets);
+extern bool iotmq_insert_is_plain(Relation segment, Oid *key_index);
+extern void iotmq_insert_messages(Oid zone_table, Batch *batch, Message **messages, int n);
 
 /* ---- append.c ---- */
 
-extern void iotmq_append_messages(int32 zone_id, Datum **values, bool **isnull, int n,
-								  int64 *offsets);
+extern void iotmq_append_messages(Batch *batch);
 
 #endif

@@ -11,6 +11,7 @@
 #include "catalog/pg_type_d.h"
 #include "utils/builtins.h"
 
+static void check_bytes(const char *name, Datum value);
 static void check_tag(text *tag);
 static int64 size_of(const Datum *values, const bool *isnull);
 
@@ -24,14 +25,11 @@ iotmq_message_check(const Datum *values, const bool *isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("device_id must not be NULL")));
-	size = VARSIZE_ANY_EXHDR(DatumGetTextPP(values[Anum_device_id - 1]));
-	if (size < 1 || size > DEVICE_BYTES)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("device_id must be 1 to %d bytes long, not " INT64_FORMAT,
-						DEVICE_BYTES, size)));
+	check_bytes("device_id", values[Anum_device_id - 1]);
 	if (!isnull[Anum_tag - 1])
 		check_tag(DatumGetTextPP(values[Anum_tag - 1]));
+	if (!isnull[Anum_message_key - 1])
+		check_bytes("message_key", values[Anum_message_key - 1]);
 	if (isnull[Anum_payload - 1] && isnull[Anum_body - 1])
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -54,7 +52,7 @@ bool
 iotmq_message_fits(TupleDesc desc)
 {
 	static const Oid types[Natts_message] = {
-		TEXTOID, INT8OID, TIMESTAMPTZOID, TEXTOID, TEXTOID, JSONBOID, BYTEAOID, JSONBOID
+		TEXTOID, INT8OID, TIMESTAMPTZOID, TEXTOID, TEXTOID, JSONBOID, BYTEAOID, JSONBOID, TEXTOID
 	};
 
 	if (desc->natts < Natts_message)
@@ -71,7 +69,7 @@ iotmq_message_fits(TupleDesc desc)
 
 /*
  * message_is_valid(device_id text, tag text, payload jsonb, body bytea, properties
- * jsonb) RETURNS boolean: true, or the error that publish would raise.
+ * jsonb, message_key text) RETURNS boolean: true, or the error that publish would raise.
  */
 PG_FUNCTION_INFO_V1(iotmq_message_is_valid);
 Datum
@@ -80,13 +78,25 @@ iotmq_message_is_valid(PG_FUNCTION_ARGS)
 	Datum		values[Natts_message] = {0};
 	bool		isnull[Natts_message] = {false};
 
-	for (int i = 0; i < 5; i++)
+	for (int i = 0; i < Natts_message - Anum_device_id + 1; i++)
 	{
 		values[Anum_device_id - 1 + i] = PG_GETARG_DATUM(i);
 		isnull[Anum_device_id - 1 + i] = PG_ARGISNULL(i);
 	}
 	iotmq_message_check(values, isnull);
 	PG_RETURN_BOOL(true);
+}
+
+static void
+check_bytes(const char *name, Datum value)
+{
+	int64		size = VARSIZE_ANY_EXHDR(DatumGetTextPP(value));
+
+	if (size < 1 || size > DEVICE_BYTES)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be 1 to %d bytes long, not " INT64_FORMAT,
+						name, DEVICE_BYTES, size)));
 }
 
 /* A tag must be writable in a group's list of tags: 'a || b'. */

@@ -218,10 +218,11 @@ make_one(const Topic *topic, const Zone *zone, TimestampTz at)
 		else
 			to = Min(to, other->from_time);
 	}
-	iotmq_owner_run("SELECT iotmq.segment_create($1, $2, $3, $4)", 4,
-					(Oid[]) {INT4OID, REGCLASSOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
+	iotmq_owner_run("SELECT iotmq.segment_create($1, $2, $3, $4, $5)", 5,
+					(Oid[]) {INT4OID, REGCLASSOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID},
 					(Datum[]) {
 					 Int32GetDatum(zone->zone_id), ObjectIdGetDatum(zone->relid),
-					 TimestampTzGetDatum(from), TimestampTzGetDatum(to)
+					 TimestampTzGetDatum(from), TimestampTzGetDatum(to),
+					 BoolGetDatum(topic->dedup_window != 0)
 				 });
 }

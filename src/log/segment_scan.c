@@ -144,7 +144,16 @@ iotmq_segment_scan_find_below(SegmentScan *s, int64 msg_offset)
 RowFate
 iotmq_segment_scan_fate(SegmentScan *s)
 {
-	BufferHeapTupleTableSlot *slot = (BufferHeapTupleTableSlot *) s->slot;
+	TransactionId writer;
+
+	return iotmq_segment_scan_fate_of(s->slot, &writer);
+}
+
+/* What became of a row of a segment, and who wrote it, if that is open: the subtransaction. */
+RowFate
+iotmq_segment_scan_fate_of(TupleTableSlot *row, TransactionId *writer)
+{
+	BufferHeapTupleTableSlot *slot = (BufferHeapTupleTableSlot *) row;
 	HeapTuple	tuple = slot->base.tuple;
 	uint16		settled = HEAP_XMIN_COMMITTED | HEAP_XMAX_INVALID;
 	SnapshotData dirty;
@@ -159,8 +168,8 @@ iotmq_segment_scan_fate(SegmentScan *s)
 	LockBuffer(slot->buffer, BUFFER_LOCK_UNLOCK);
 	if (!visible)
 		return FATE_NOTHING;
-	if (TransactionIdIsValid(dirty.xmin) ||
-		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
+	*writer = HeapTupleHeaderGetXmin(tuple->t_data);
+	if (TransactionIdIsValid(dirty.xmin) || TransactionIdIsCurrentTransactionId(*writer))
 		return FATE_OPEN;
 	return FATE_COMMITTED;
 }

@@ -33,5 +33,6 @@ extern bool iotmq_segment_scan_find_last(SegmentScan *s);
 extern bool iotmq_segment_scan_find_below(SegmentScan *s, int64 msg_offset);
 extern bool iotmq_segment_scan_step_back(SegmentScan *s);
 extern RowFate iotmq_segment_scan_fate(SegmentScan *s);
+extern RowFate iotmq_segment_scan_fate_of(TupleTableSlot *row, TransactionId *writer);
 
 #endif

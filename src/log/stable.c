@@ -121,6 +121,13 @@ iotmq_stable_enter(int32 zone_id)
 	enter(zone_id, RowExclusiveLock);	/* p2 */
 }
 
+/* Takes one iotmq_stable_enter back, for a publisher that has drawn nothing since. */
+void
+iotmq_stable_leave(int32 zone_id)
+{
+	iotmq_zone_lock_give(zone_id, ZONE_LOCK_PUBLISH, RowExclusiveLock);
+}
+
 /*
  * Learns what can be learnt now and returns the stable offset: the first one
  * that may not be decided. Whoever wants to rely on rows below it has to read

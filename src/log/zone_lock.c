@@ -10,8 +10,11 @@
  *   change    RowExclusive: whoever changes what readers of the zone rely on (segments,
  *             how far they are closed), until all have been told. Share: nobody is at it.
  *   epoch     Exclusive: moves the zone's offsets on to a new epoch, for a moment.
+ *   keys      one for each bucket of message keys. Exclusive: looks whether a key is there,
+ *             and writes the message that has it, for a moment (key.c).
  *
- * Order: publish, then change, then epoch; tables and rows after these.
+ * Order: publish, then change, then epoch; tables and rows after these, then keys, by zone
+ * and bucket: who has these waits for nothing that a transaction holds.
  */
 #include "log/log.h"
 

@@ -96,6 +96,18 @@ def offset_once(history):
             yield of_message("offset twice", f"has the offset of {other.id}", message)
 
 
+def stored_once(history):
+    """A message that was published again with its key is in the log once."""
+    for state in history.by_kind["state"]:
+        for zone, held in state["zones"].items():
+            seen = {}
+            for offset, id, _ in held["log"]:
+                if id in seen:
+                    yield Violation("stored twice", f"the log has {id} at {seen[id]} and {offset}",
+                                    state["topic"], zone, offset, id)
+                seen[id] = offset
+
+
 def shape_of_leases(history):
     """One call: one zone, one lease, ascending offsets, no more than asked for; ids don't repeat."""
     for lease, claims in history.leases.items():
@@ -507,7 +519,7 @@ def errors(history):
         yield Violation("error", f"{event['sqlstate']} {event['message']} [{event['statement']}]")
 
 
-RULES = (nothing_rolled_back, content, offset_once, shape_of_leases, unwanted, fetch_skips_nothing, repeats,
+RULES = (nothing_rolled_back, content, offset_once, stored_once, shape_of_leases, unwanted, fetch_skips_nothing, repeats,
          late_settlements, counts, two_leases, order_of_devices, effects_once, all_or_none, nothing_lost,
          figures, progress, errors)
 

@@ -65,8 +65,8 @@ class Load:
     def prepare(self):
         execute = self.own.execute
         execute(f"CREATE TABLE {self.effects} (consumer_group text, id text, lease_id bigint)")
-        self.note("topic", "SELECT iotmq.create_topic(%s, %s, retention => %s, segment_interval => %s)",
-                  (self.topic, self.zones, self.retention, self.segment_interval), zones=self.zones, action="create")
+        self.note("topic", "SELECT iotmq.create_topic(%s, %s, retention => %s, segment_interval => %s, dedup_window => %s)",
+                  (self.topic, self.zones, self.retention, self.segment_interval, self.retention), zones=self.zones, action="create")
         for name, given in self.groups.items():
             self.create_group(self.note, name, given)
         if self.just_in_time:

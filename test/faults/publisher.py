@@ -1,16 +1,19 @@
 """A publisher: functions, INSERT and COPY, alone and in transactions with pauses, savepoints
-that are rolled back, and two-phase commit."""
+that are rolled back, and two-phase commit.  Every second message has a key, which is its id;
+such a one is published again now and then, at the same time or when the answer is lost."""
 
 import io
 import json
+import threading
 import time
 
 import psycopg2
 
 from client import Client
-from session import Lost
+from session import Lost, Session
 
 TAGS = (None, "alarm", "temperature", "humidity")
+REPEATS = 3         # of a publish whose answer was lost
 
 
 class Publisher(Client):
@@ -19,6 +22,8 @@ class Publisher(Client):
         self.transactions = 0
         self.expected = self.expected | {"55000"}      # COPY and INSERT: no segment for the present
         self.prepares = load.prepares
+        # what retention has dropped may be published again
+        self.repeats = "retention" not in load.actions
 
     def finished(self):
         return self.load.stopping or self.load.published()
@@ -38,7 +43,7 @@ class Publisher(Client):
         # some devices send much more than others; a device always publishes to one zone
         device = f"{zone}-d{int(self.load.devices * self.dice.random() ** 2)}"
         fields = {"id": f"{self.xact}.{n}", "zone": zone, "device": device, "tag": self.dice.choice(TAGS),
-                  "v": self.dice.randrange(100), "offset": None, "undone": False}
+                  "v": self.dice.randrange(100), "offset": None, "undone": False, "keyed": self.chance(0.5)}
         self.sent.append(fields)
         return fields
 
@@ -46,33 +51,70 @@ class Publisher(Client):
     def payload(message):
         return json.dumps({"id": message["id"], "v": message["v"]})
 
+    @staticmethod
+    def key(message):
+        return message["id"] if message["keyed"] else None
+
     def autocommit(self):
         """One statement that commits by itself."""
         zone = self.dice.choice(self.load.zones)
         messages = [self.message(zone) for _ in range(1 if self.chance(0.5) else self.dice.randint(2, 50))]
+        repeatable = self.repeats and self.chance(0.3)
+        if repeatable:
+            for message in messages:
+                message["keyed"] = True
         self.journal.write("publish", xact=self.xact, topic=self.topic, messages=self.sent)
         begin = time.monotonic()
         offsets = {}
         try:
-            offsets = dict(zip((m["id"] for m in messages), self.call(messages, zone)))
+            answer = self.call_again_and_again(messages, zone) if repeatable else self.call(messages, zone)
+            offsets = dict(zip((m["id"] for m in messages), answer))
             result = "committed"
         except Lost:
             result = "unknown"
         except psycopg2.Error as error:
-            result = "rolled back"
+            # the other session's may have happened
+            result = "unknown" if repeatable else "rolled back"
             self.complain(error)
         self.journal.write("outcome", begin, xact=self.xact, result=result, offsets=offsets)
 
-    def call(self, messages, zone):
+    def call_again_and_again(self, messages, zone):
+        """Publishes messages with keys until an answer comes, and at the same time in a second session."""
+        other = threading.Thread(target=self.repeat, args=(messages, zone), daemon=True)
+        other.start()
+        try:
+            for again in range(REPEATS):
+                try:
+                    return self.call(messages, zone)
+                except Lost:
+                    if again == REPEATS - 1:
+                        raise
+        finally:
+            other.join()
+
+    def repeat(self, messages, zone):
+        session = Session(self.load.dsn, f"{self.name} again", patience=self.load.grace)
+        try:
+            self.call(messages, zone, session)
+        except Lost:
+            pass
+        except psycopg2.Error as error:
+            self.complain(error)
+        finally:
+            session.close()
+
+    def call(self, messages, zone, session=None):
         """Publishes by function; the offsets."""
+        session = session or self.session
         if len(messages) == 1:
             one = messages[0]
-            return self.session.execute("SELECT iotmq.publish(%s, %s, %s, zone => %s, tag => %s)",
-                                        (self.topic, one["device"], self.payload(one), zone, one["tag"]))[0]
-        return self.session.execute(
-            "SELECT iotmq.publish_batch(%s, %s, %s::jsonb[], zone => %s, tags => %s)",
-            (self.topic, [m["device"] for m in messages], [self.payload(m) for m in messages], zone,
-             [m["tag"] for m in messages]))[0][0]
+            return session.execute(
+                "SELECT iotmq.publish(%s, %s, %s, zone => %s, tag => %s, message_key => %s)",
+                (self.topic, one["device"], self.payload(one), zone, one["tag"], self.key(one)))[0]
+        return session.execute(
+            "SELECT iotmq.publish_batch(%s, %s, %s::jsonb[], tags => %s, zones => %s, message_keys => %s)",
+            (self.topic, [m["device"] for m in messages], [self.payload(m) for m in messages],
+             [m["tag"] for m in messages], [zone] * len(messages), [self.key(m) for m in messages]))[0][0]
 
     def transaction(self):
         session = self.session
@@ -135,13 +177,14 @@ class Publisher(Client):
         elif way < 0.8:
             for message in [self.message(zone) for _ in range(self.dice.randint(1, 10))]:
                 message["offset"] = self.session.execute(
-                    f"INSERT INTO {self.load.tables[zone]} (device_id, tag, payload) VALUES (%s, %s, %s) "
-                    "RETURNING msg_offset", (message["device"], message["tag"], self.payload(message)))[0][0]
+                    f"INSERT INTO {self.load.tables[zone]} (device_id, tag, payload, message_key) VALUES (%s, %s, %s, %s) "
+                    "RETURNING msg_offset",
+                    (message["device"], message["tag"], self.payload(message), self.key(message)))[0][0]
         else:
             rows = 1200 if self.chance(0.02) else self.dice.randint(1, 10)     # more than COPY buffers
-            lines = "".join("{}\t{}\t{}\n".format(m["device"], m["tag"] or "\\N", self.payload(m))
+            lines = "".join("{}\t{}\t{}\t{}\n".format(m["device"], m["tag"] or "\\N", self.payload(m), self.key(m) or "\\N")
                             for m in [self.message(zone) for _ in range(rows)])
-            self.session.copy(f"COPY {self.load.tables[zone]} (device_id, tag, payload) FROM STDIN", io.StringIO(lines))
+            self.session.copy(f"COPY {self.load.tables[zone]} (device_id, tag, payload, message_key) FROM STDIN", io.StringIO(lines))
 
     def two_phases(self):
         self.journal.write("publish", self.since, xact=self.xact, topic=self.topic, messages=self.sent)

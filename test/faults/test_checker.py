@@ -309,6 +309,11 @@ class Bad(unittest.TestCase):
         run.publish((1, "e"))
         self.bad(run, "offset twice")
 
+    def test_stored_twice(self):
+        run, a = self.one_message()
+        run.state(next=1, log=[[1, a, "d"], [2, a, "d"]])
+        self.bad(run, "stored twice")
+
     def test_never_delivered(self):
         run, _ = self.one_message()
         run.state()

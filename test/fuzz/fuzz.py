@@ -210,8 +210,8 @@ class Run:
         execute = self.admin.execute
         for topic in TOPICS[:3]:
             zones = ["z1", "z2"] if topic != "9-z" else ["z1"]
-            execute("SELECT iotmq.create_topic(%s, %s, '2 hours', retention_policy => %s)",
-                    (topic, zones, "consumed" if topic == "Fuzz.two" else "time"))
+            execute("SELECT iotmq.create_topic(%s, %s, '2 hours', retention_policy => %s, dedup_window => %s)",
+                    (topic, zones, "consumed" if topic == "Fuzz.two" else "time", "1 hour" if topic != "9-z" else None))
             for group, mode in (("c", "concurrent"), ("o", "orderly"), ("k", "concurrent")):
                 execute("SELECT iotmq.create_group(%s, %s, %s, '-infinity', invisible_for => '200 ms', max_retries => 2, backoff => '{0}')",
                         (topic, group, mode))

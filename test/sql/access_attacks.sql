@@ -140,7 +140,7 @@ CREATE DOMAIN access_attacks.moment AS timestamptz CHECK (access_attacks.caught(
 CREATE TABLE access_attacks.own (msg_offset bigint NOT NULL, device_id text, published_at access_attacks.moment)
 	PARTITION BY RANGE (published_at);
 \set VERBOSITY sqlstate
-SELECT iotmq.segment_create(99999, 'access_attacks.own', now(), now() + interval '1 day');
+SELECT iotmq.segment_create(99999, 'access_attacks.own', now(), now() + interval '1 day', false);
 SELECT iotmq.retention_remove(ROW(1, now(), now(), 'access_attacks.own'::regclass, false, 1, 1, 1)::iotmq_internal.segment, now());
 SELECT iotmq.forget_segment(1, 'access_attacks.own');
 SELECT iotmq.access_grant('{ALL ON access_attacks.caught TO PUBLIC; --}', 'regress_iotmq_admin');

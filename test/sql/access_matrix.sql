@@ -81,6 +81,7 @@ INSERT INTO expected VALUES
 	('preview_group', $$SELECT %s('access_matrix', 'mine')$$, '{consumer,reader}'),
 	('preview_group', $$SELECT %s('access_matrix', 'other')$$, '{reader}'),
 	('messages_of_device', $$SELECT %s('access_matrix', 'd')$$, '{reader}'),
+	('message_by_key', $$SELECT %s('access_matrix', 'd', 'k')$$, '{reader}'),
 	-- whoever has a grant: names of tables
 	('topic_table', $$SELECT %s('access_matrix')$$, '{publisher_a,publisher,consumer,reader,monitor}'),
 	('zone_table', $$SELECT %s('access_matrix', 'a')$$, '{publisher_a,publisher,consumer,reader,monitor}'),
@@ -92,6 +93,7 @@ INSERT INTO expected VALUES
 	('settings_of_groups', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
 	-- everybody who comes so far: what a message that is inserted needs
 	('copy_in_time', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
+	('copy_in_elsewhere', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
 	('message_is_valid', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
 	('copy_in_place', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
 	-- says what the caller itself may do

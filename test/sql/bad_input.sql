@@ -40,7 +40,6 @@ SELECT iotmq.create_topic($$bad'; DROP TABLE iotmq_topic.bad_input; --$$); \echo
 SELECT iotmq.create_topic(repeat('b', 49)); \echo :SQLSTATE
 SELECT iotmq.create_topic('bad_input'); \echo :SQLSTATE
 SELECT iotmq.create_topic('bad', NULL); \echo :SQLSTATE
-SELECT iotmq.create_topic('bad', '{}'); \echo :SQLSTATE
 SELECT iotmq.create_topic('bad', '{a,NULL}'); \echo :SQLSTATE
 SELECT iotmq.create_topic('bad', '{a,""}'); \echo :SQLSTATE
 SELECT iotmq.create_topic('bad', '{a,"b c"}'); \echo :SQLSTATE

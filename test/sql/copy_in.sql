@@ -90,4 +90,22 @@ FROM iotmq.consume('copy_in', 'readers', 10000);
 INSERT INTO :b (device_id, payload) SELECT 'i' || n, to_jsonb(n) FROM generate_series(1, 3) AS n;
 SELECT zone, device_id, payload FROM iotmq.consume('copy_in', 'readers');
 
+-- The topic's own table is not written to: offsets are the zones'.
+INSERT INTO iotmq_topic.copy_in (device_id, payload) VALUES ('d', '1'); \echo :SQLSTATE
+INSERT INTO iotmq_topic.copy_in (zone, device_id, payload) VALUES ('a', 'd', '1'); \echo :SQLSTATE
+\set VERBOSITY terse
+INSERT INTO iotmq_topic.copy_in (zone, msg_offset, device_id, payload) VALUES ('a', 99, 'd', '1'); \echo :SQLSTATE
+INSERT INTO iotmq_topic.copy_in DEFAULT VALUES; \echo :SQLSTATE
+COPY iotmq_topic.copy_in (device_id, payload) FROM STDIN;
+d	1
+\.
+\set VERBOSITY default
+CREATE ROLE regress_iotmq_copy_in;
+SELECT iotmq.grant_publish('copy_in', 'regress_iotmq_copy_in');
+SET ROLE regress_iotmq_copy_in;
+INSERT INTO iotmq_topic.copy_in (device_id, payload) VALUES ('d', '1'); \echo :SQLSTATE
+RESET ROLE;
+SELECT iotmq.revoke_publish('copy_in', 'regress_iotmq_copy_in');
+DROP ROLE regress_iotmq_copy_in;
+
 SELECT iotmq.drop_topic('copy_in', force => true);

@@ -36,6 +36,30 @@ SELECT iotmq.publish('publishing_zones', 'd1', '1', 'a'), iotmq.publish('publish
        iotmq.publish('publishing_zones', 'd1', '3', 'b');
 SELECT zone, msg_offset, payload FROM iotmq_topic.publishing_zones ORDER BY zone, msg_offset;
 
+-- The fourth argument is the zone: who gives a tag there is told so, where no zone need be given,
+-- or a group wants that tag.
+SELECT iotmq.publish('publishing', 'd1', '1', 'alarm'); \echo :SQLSTATE
+SELECT iotmq.publish('publishing', 'd1', '1', 'alarm', 'tag'); \echo :SQLSTATE
+SELECT iotmq.publish_batch('publishing', '{d1}', '{1}', 'alarm'); \echo :SQLSTATE
+SELECT iotmq.publish('publishing_zones', 'd1', '1', 'alarm'); \echo :SQLSTATE
+SELECT iotmq.create_group('publishing_zones', 'alarms', tags => 'warning || alarm');
+SELECT iotmq.publish('publishing_zones', 'd1', '1', 'alarm'); \echo :SQLSTATE
+
+-- A topic may begin without zones.
+SELECT iotmq.create_topic('publishing_nowhere', '{}');
+SELECT iotmq.create_group('publishing_nowhere', 'readers', start_from => '-infinity');
+SELECT iotmq.publish('publishing_nowhere', 'd1', '1'); \echo :SQLSTATE
+SELECT iotmq.publish('publishing_nowhere', 'd1', '1', 'a', 'tag'); \echo :SQLSTATE
+SELECT count(*) FROM iotmq.consume('publishing_nowhere', 'readers');
+SELECT iotmq.alter_topic('publishing_nowhere', dedup_window => '1 hour');
+SET client_min_messages = warning;
+CALL iotmq.run_maintenance();
+RESET client_min_messages;
+SELECT iotmq.add_zone('publishing_nowhere', 'a');
+SELECT iotmq.publish('publishing_nowhere', 'd1', '1', message_key => 'k'), iotmq.publish('publishing_nowhere', 'd1', '1', message_key => 'k');
+SELECT zone, msg_offset, payload, message_key FROM iotmq.consume('publishing_nowhere', 'readers');
+SELECT iotmq.drop_topic('publishing_nowhere', force => true);
+
 -- A rolled back publish is never seen; its offset may stay a hole.
 SELECT iotmq.create_topic('publishing_undone');
 SELECT iotmq.create_group('publishing_undone', 'readers');
