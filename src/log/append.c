@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#define MOST_CUTS 3				/* of segments that were taken away, by one call */
 #define INSERT_AT_ONCE 500		/* rows handed to the table in one piece */
 
 static Relation open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at);
@@ -102,10 +103,15 @@ write_rows(Relation segment, const Zone *zone, TimestampTz at, Datum **values, b
 	FreeExecutorState(estate);
 }
 
-/* Opens the segment of the present for writing; makes it if it is missing. */
+/*
+ * Opens the segment of the present for writing; makes it if it is missing, or if somebody
+ * has dropped it or detached it from its zone.
+ */
 static Relation
 open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at)
 {
+	int			cuts = 0;
+
 	iotmq_stable_enter(zone_id);
 	for (;;)
 	{
@@ -117,28 +123,33 @@ open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at)
 		segment = present(zone_id, topic, zone, at);
 		if (segment == NULL)
 		{
-			iotmq_segment_make(zone_id, *at, *at + 2 * (*topic)->segment_interval);
+			iotmq_segment_make_present(*topic, *zone, *at);
 			continue;
 		}
 		relid = segment->relid;
 		rel = try_relation_open(relid, RowExclusiveLock);
 		/* what sealing closed, or retention dropped, meanwhile can't be closed any more */
 		segment = present(zone_id, topic, zone, at);
-		if (rel != NULL && segment != NULL && segment->relid == relid)
+		if (segment == NULL || segment->relid != relid)
+		{
+			if (rel != NULL)
+				relation_close(rel, NoLock);
+			continue;
+		}
+		if (rel != NULL && iotmq_segment_is_ours(relid, *zone))
 		{
 			iotmq_epoch_begin(*topic, *zone);
 			return rel;
 		}
 		if (rel != NULL)
-			relation_close(rel, NoLock);
-		else if (segment != NULL && segment->relid == relid)
+			relation_close(rel, RowExclusiveLock);
+		if (cuts++ == MOST_CUTS)
 			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_TABLE),
-					 errmsg("the table of a segment of zone \"%s\" of topic \"%s\" does not exist",
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the present segment of zone \"%s\" of topic \"%s\" was dropped or detached",
 							(*zone)->name, (*topic)->name),
-					 errdetail("It was not dropped by iotmq."),
-					 errhint("Drop what is left: SELECT iotmq.drop_topic('%s', force => true);",
-							 (*topic)->name)));
+					 errhint("Let it go: CALL iotmq.run_maintenance();")));
+		iotmq_segment_cut(zone_id, relid, *at);
 	}
 }
 
