@@ -554,9 +554,11 @@ BEGIN
 	IF lowest IS NULL OR highest IS NULL OR lowest > highest THEN
 		RETURN 0;
 	END IF;
-	EXECUTE format('SELECT count(*) FROM %s WHERE msg_offset BETWEEN $1 AND $2', zone.table_name)
-		INTO there USING lowest, highest;
-	RETURN greatest(0, highest - lowest + 1 - there - coalesce((
+	IF EXISTS (SELECT FROM pg_class AS k WHERE k.oid = zone.table_name) THEN
+		EXECUTE format('SELECT count(*) FROM %s WHERE msg_offset BETWEEN $1 AND $2', zone.table_name)
+			INTO there USING lowest, highest;
+	END IF;
+	RETURN greatest(0, highest - lowest + 1 - coalesce(there, 0) - coalesce((
 		SELECT sum(greatest(0, least(highest + 1, g.first_offset) - greatest(lowest, g.last_before + 1)))
 		FROM iotmq_internal.zone_gap AS g
 		WHERE g.zone_id = segment.zone_id), 0));

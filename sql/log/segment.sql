@@ -40,6 +40,10 @@ DECLARE
 	name text := first_choice;
 	again int := 0;
 BEGIN
+	IF NOT EXISTS (SELECT FROM pg_class AS k WHERE k.oid = zone_table) THEN
+		RAISE EXCEPTION 'the table of the zone does not exist'
+			USING ERRCODE = 'undefined_table', HINT = 'Drop the zone: somebody has dropped its table.';
+	END IF;
 	WHILE to_regclass(name) IS NOT NULL LOOP	-- one of that time was detached and is still there
 		again := again + 1;
 		name := first_choice || '_' || again;

@@ -20,11 +20,13 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/syscache.h"
 
 #define MOST_CUTS 3				/* of segments that were taken away, by one call */
 #define INSERT_AT_ONCE 500		/* rows handed to the table in one piece */
 
 static Relation open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at);
+static void require_table(const Topic *topic, const Zone *zone);
 static const Segment *present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at);
 static void write_rows(Relation segment, const Zone *zone, TimestampTz at, Datum **values,
 					   bool **isnull, int n, int64 *offsets);
@@ -123,6 +125,7 @@ open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at)
 		segment = present(zone_id, topic, zone, at);
 		if (segment == NULL)
 		{
+			require_table(*topic, *zone);
 			iotmq_segment_make_present(*topic, *zone, *at);
 			continue;
 		}
@@ -143,6 +146,7 @@ open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at)
 		}
 		if (rel != NULL)
 			relation_close(rel, RowExclusiveLock);
+		require_table(*topic, *zone);
 		if (cuts++ == MOST_CUTS)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -151,6 +155,20 @@ open_present(int32 zone_id, Topic **topic, Zone **zone, TimestampTz *at)
 					 errhint("Let it go: CALL iotmq.run_maintenance();")));
 		iotmq_segment_cut(zone_id, relid, *at);
 	}
+}
+
+/* Raises 42P01 if somebody has dropped the zone's table. */
+static void
+require_table(const Topic *topic, const Zone *zone)
+{
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(zone->relid)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the table of zone \"%s\" of topic \"%s\" does not exist",
+						zone->name, topic->name),
+				 errdetail("It was not dropped by iotmq."),
+				 errhint("Drop what is left: SELECT iotmq.drop_topic(%s, force => true);",
+						 quote_literal_cstr(topic->name))));
 }
 
 /* The zone's segment for this moment, which is in at; NULL: it has to be made. */
