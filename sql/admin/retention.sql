@@ -264,20 +264,21 @@ $$;
 COMMENT ON FUNCTION iotmq.retention_drop_table IS 'internal: drops the table of a segment';
 
 -- retention_note_earliest(segment): what a zone begins with when a sealed segment is gone.
--- Whoever drew an offset up to its last one has ended: so nothing below that can be written
--- any more, and what was is in the other segments. For an unsealed one retention_move_earliest
--- finds it out.
+-- An offset below its last one may be drawn and not written yet, by a publisher that came
+-- when the segment was closed already: so what is decided counts, as groups know it, too.
 CREATE FUNCTION iotmq.retention_note_earliest(segment iotmq_internal.segment) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 	UPDATE iotmq_internal.zone AS z
-	SET earliest_offset = greatest(z.earliest_offset, least(segment.last_offset + 1, (
-		SELECT min(CASE WHEN s.sealed THEN s.first_offset ELSE b.lowest END)
-		FROM iotmq_internal.segment AS s
-		LEFT JOIN LATERAL iotmq.segment_bounds(s.table_name) AS b ON NOT s.sealed
-		WHERE s.zone_id = segment.zone_id AND s.from_time <> segment.from_time)))
-	WHERE z.zone_id = segment.zone_id AND segment.sealed AND segment.last_offset IS NOT NULL
+	SET earliest_offset = greatest(z.earliest_offset,
+		least(iotmq.offset_lowest(z.zone_id, coalesce((
+				SELECT max(p.stable_offset)
+				FROM iotmq_internal.cursor AS c
+				JOIN iotmq_internal.cursor_state AS p USING (cursor_id)
+				WHERE c.zone_id = z.zone_id), 0)),
+			least(segment.last_offset, 9223372036854775806) + 1))
+	WHERE z.zone_id = segment.zone_id AND segment.last_offset IS NOT NULL
 $$;
 COMMENT ON FUNCTION iotmq.retention_note_earliest IS 'internal: notes what a zone begins with after a segment is gone';
 

@@ -39,6 +39,22 @@ iotmq_offset_at(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(Min(since, Min(unwritten, last + 1)));
 }
 
+/*
+ * offset_lowest(zone_id int, stable bigint) RETURNS bigint: no message of the log, committed or
+ * not, nor one that may still come of an offset drawn already, has a lower offset. All below
+ * stable is known to be decided.
+ */
+PG_FUNCTION_INFO_V1(iotmq_offset_lowest);
+Datum
+iotmq_offset_lowest(PG_FUNCTION_ARGS)
+{
+	Zone	   *zone = iotmq_call_zone(fcinfo, 0);
+	int64		stable = iotmq_stable_refresh(iotmq_stable_memory(zone));
+	int64		since = iotmq_scan_since(zone, DT_NOBEGIN);
+
+	PG_RETURN_INT64(Min(since, Max(stable, PG_GETARG_INT64(1))));
+}
+
 /* The first offset from that one on that is drawn, but neither written nor given up. */
 static int64
 first_unwritten(const Zone *zone, int64 from, int64 last)
