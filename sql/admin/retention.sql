@@ -301,15 +301,17 @@ $$;
 COMMENT ON FUNCTION iotmq.retention_note_overdue IS 'internal: notes a segment that retention could not drop';
 
 -- retention_reason(segment, step, sqlstate, message): why an attempt failed, in words for
--- operators.
+-- operators. Not of the form RETURN: nobody could add a column to the table then.
 CREATE FUNCTION iotmq.retention_reason(segment iotmq_internal.segment, step text, sqlstate text, message text) RETURNS text
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
-	RETURN CASE
+AS $$
+	SELECT CASE
 		WHEN sqlstate = '55P03' OR sqlstate = '42P01' THEN coalesce('in use by ' || iotmq.retention_holders(segment, step), 'in use')
 		WHEN sqlstate IN ('2BP01', '23503') THEN coalesce('needed by ' || iotmq.retention_dependents(segment.table_name), 'needed by other objects')
 		ELSE iotmq.call_plain_message(message)
-	END;
+	END
+$$;
 COMMENT ON FUNCTION iotmq.retention_reason IS 'internal: why retention could not drop a segment';
 
 -- retention_empty(segment, at, waits): takes its messages, under the locks of the zone and
