@@ -21,7 +21,7 @@ SQL_MODULES = \
 	group/delivery group/filter group/runs group/lease group/cursor_lock group/cursor group/consume group/claim \
 	group/settle group/pull group/preview group/count group/expire group/forget group/deadletter group/redrive \
 	group/waiting \
-	view/overview view/lag view/open view/stats view/held_back view/holder view/zone_epoch \
+	view/overview view/lag view/open view/stats view/held_back view/holder view/zone_epoch view/overdue \
 	view/status view/settings view/alerts view/metrics \
 	admin/access admin/node admin/group admin/zone admin/topic admin/seek admin/retention \
 	admin/maintenance admin/schedule admin/execute

@@ -275,7 +275,7 @@ AS $$
 			EXECUTE ON FUNCTION iotmq.alerts_maintenance,
 			EXECUTE ON FUNCTION iotmq.epoch_gaps}'::text[]
 	FROM unnest('{dead_letter_depth,topic_stats,held_back,cursor_holder,zone_epoch,alerts,
-		metrics,privileges,maintenance_run}'::text[]) AS view
+		overdue_segment,metrics,privileges,maintenance_run}'::text[]) AS view
 $$;
 COMMENT ON FUNCTION iotmq.access_monitor_rights IS 'internal: the privileges to monitor';
 
@@ -323,9 +323,9 @@ AS $$
 		create_group,alter_group,drop_group,pause_group,resume_group,seek,seek_offset,set_node,
 		grant_publish,revoke_publish,grant_consume,revoke_consume,grant_read,revoke_read,
 		grant_monitor,revoke_monitor,grant_admin,revoke_admin,
-		run_maintenance,call_check_transaction,maintenance_plan,maintenance_step,maintenance_prepare,
+		run_maintenance,call_check_transaction,call_plain_message,maintenance_plan,maintenance_step,maintenance_prepare,
 		maintenance_add,maintenance_note,
-		segment_seal,expire_leases,claim_pass,retention_drop,retention_move_earliest,maintenance_note_failure,maintenance_note_run,
+		segment_seal,expire_leases,claim_pass,retention_let_go,retention_free,retention_drop,retention_tidy,retention_move_earliest,maintenance_note_failure,maintenance_note_run,
 		schedule_maintenance,unschedule_maintenance,schedule_job,schedule_require_cron}'::text[]) AS routine
 $$;
 COMMENT ON FUNCTION iotmq.access_admin_rights IS 'internal: the privileges to administer';

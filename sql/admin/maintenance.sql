@@ -1,35 +1,48 @@
 -- Maintenance: segments ahead, sealing, expired leases, unwanted messages, retention.
 --
 -- run_maintenance does it all, in small transactions: one for each step of a zone,
--- each cursor and each segment dropped. It takes every lock without waiting and skips
--- what is busy until the next run, so publishers and consumers never queue behind
--- it. What fails is skipped likewise, with a warning.
+-- each cursor and each segment freed. It takes locks without waiting, or for a moment, and
+-- skips what is busy until the next run, so publishers and consumers never queue behind
+-- it for longer than that. What fails is skipped likewise, with a warning.
 
--- maintenance_prepare(zone_id, at): makes the segments ahead of the clock and of at, and
--- notes gaps in the offsets; NULL: somebody else is at it. A time further away than ten years gets none.
-CREATE FUNCTION iotmq.maintenance_prepare(zone_id int, at timestamptz) RETURNS int
+-- maintenance_prepare(zone_id, at): makes the segments ahead of the clock and of at, that of
+-- the present first, and notes gaps in the offsets. made: how many; busy: what could not
+-- be made, and why. A time further away than ten years gets none.
+CREATE FUNCTION iotmq.maintenance_prepare(zone_id int, at timestamptz, OUT made int, OUT busy text[])
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 	SET lock_timeout = '100ms'
 AS $$
 DECLARE
 	ahead interval;
-	present timestamptz;
-	made int := 0;
+	from_time timestamptz;
+	until timestamptz;
 BEGIN
 	SELECT iotmq.segment_ahead(t.segment_interval) INTO ahead
 	FROM iotmq_internal.zone AS z
 	JOIN iotmq_internal.topic AS t USING (topic_id)
 	WHERE z.zone_id = maintenance_prepare.zone_id;
-	FOREACH present IN ARRAY ARRAY[clock_timestamp(), at] LOOP
-		IF present BETWEEN clock_timestamp() - interval '1 day' AND clock_timestamp() + interval '10 years' THEN
-			made := made + iotmq.segment_make_until(zone_id, present, present + ahead);
-		END IF;
+	made := 0;
+	FOR from_time, until IN
+		SELECT p.present, p.present + a.length
+		FROM (VALUES (1, clock_timestamp()), (2, at)) AS p (n, present)
+		CROSS JOIN (VALUES (interval '1 us'), (ahead)) AS a (length)
+		WHERE p.present BETWEEN clock_timestamp() - interval '1 day' AND clock_timestamp() + interval '10 years'
+		ORDER BY p.n, a.length
+	LOOP
+		BEGIN
+			made := made + coalesce(iotmq.segment_make_until(zone_id, from_time, until), 0);
+		EXCEPTION WHEN OTHERS THEN
+			busy := array_append(busy, format(' from %s: %s', from_time,
+				CASE SQLSTATE WHEN '55P03' THEN 'a lock was not to be had' ELSE iotmq.call_plain_message(SQLERRM) END));
+			EXIT;
+		END;
 	END LOOP;
-	PERFORM iotmq.epoch_note(zone_id);
-	RETURN coalesce(made, 0);
-EXCEPTION WHEN lock_not_available THEN
-	RETURN NULL;
+	BEGIN
+		PERFORM iotmq.epoch_note(zone_id);
+	EXCEPTION WHEN lock_not_available THEN
+		busy := array_append(busy, ': offsets are in use');
+	END;
 END
 $$;
 COMMENT ON FUNCTION iotmq.maintenance_prepare IS 'internal: makes the segments ahead of time';
@@ -42,14 +55,14 @@ CREATE FUNCTION iotmq.maintenance_add(done jsonb, step text, n int) RETURNS json
 COMMENT ON FUNCTION iotmq.maintenance_add IS 'internal: counts what a step of maintenance did';
 
 -- maintenance_note(skipped, step, name, busy): adds what a step left to the next run.
-CREATE FUNCTION iotmq.maintenance_note(skipped text[], step text, name text, busy text) RETURNS text[]
+CREATE FUNCTION iotmq.maintenance_note(skipped text[], step text, name text, busy text[]) RETURNS text[]
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
-	RETURN CASE
-		WHEN busy IS NULL THEN skipped
-		ELSE array_append(skipped, format('%s of %s%s',
-			CASE step WHEN 'retention' THEN 'segment' ELSE step END, name, busy))
-	END;
+	RETURN skipped || ARRAY(
+		SELECT format('%s of %s%s',
+			CASE WHEN step IN ('lost segments', 'retention', 'empty segments') THEN 'segment' ELSE step END, name, b.one)
+		FROM unnest(busy) WITH ORDINALITY AS b (one, n)
+		ORDER BY b.n);
 COMMENT ON FUNCTION iotmq.maintenance_note IS 'internal: notes what a step of maintenance left out';
 
 -- maintenance_note_failure(skipped, step, name, message): says what failed, and adds it to
@@ -59,9 +72,11 @@ CREATE FUNCTION iotmq.maintenance_note_failure(skipped text[], step text, name t
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	plain text := iotmq.call_plain_message(message);
 BEGIN
-	RAISE WARNING 'maintenance failed: % of %: %', step, name, message;
-	RETURN array_append(skipped, format('%s of %s: %s', step, name, message));
+	RAISE WARNING 'maintenance failed: % of %: %', step, name, plain;
+	RETURN array_append(skipped, format('%s of %s: %s', step, name, plain));
 END
 $$;
 COMMENT ON FUNCTION iotmq.maintenance_note_failure IS 'internal: notes a step of maintenance that failed';
@@ -75,7 +90,7 @@ AS $$
 DECLARE
 	made int := coalesce((done ->> 'segments')::int, 0);
 	sealed int := coalesce((done ->> 'sealing')::int, 0);
-	dropped int := coalesce((done ->> 'retention')::int, 0);
+	dropped int := coalesce((done ->> 'retention')::int, 0) + coalesce((done ->> 'empty segments')::int, 0);
 	taken_over int := coalesce((done ->> 'expired leases')::int, 0);
 BEGIN
 	INSERT INTO iotmq_internal.maintenance_run (started_at, finished_at, at, segments_made, segments_sealed,
@@ -102,6 +117,7 @@ AS $$
 	FROM iotmq_internal.zone AS z
 	JOIN iotmq_internal.topic AS t USING (topic_id)
 	CROSS JOIN (VALUES
+		(0, 'lost segments'),
 		(1, 'segments'),
 		(2, 'sealing'),
 		(3, 'sealing'),			-- each step of sealing wants a transaction of its own
@@ -109,7 +125,8 @@ AS $$
 		(5, 'expired leases'),
 		(6, 'unwanted messages'),
 		(7, 'retention'),
-		(8, 'earliest offset')
+		(8, 'empty segments'),
+		(9, 'earliest offset')
 	) AS s (n, step)
 	LEFT JOIN LATERAL (
 		SELECT c.cursor_id, g.consumer_group
@@ -124,48 +141,61 @@ AS $$
 					AND p.next_offset <= pg_sequence_last_value(z.offset_sequence)
 			END
 	) AS c ON true
-	WHERE c.cursor_id IS NOT NULL OR s.step NOT IN ('expired leases', 'unwanted messages')
+	WHERE CASE
+			WHEN s.step IN ('expired leases', 'unwanted messages') THEN c.cursor_id IS NOT NULL
+			WHEN s.step = 'lost segments' THEN z.zone_id IN (SELECT l.zone_id FROM iotmq.segment_lost() AS l)
+			ELSE true
+		END
 	ORDER BY z.zone_id, s.n, c.cursor_id
 $$;
 COMMENT ON FUNCTION iotmq.maintenance_plan IS 'internal: what maintenance goes over';
 
--- maintenance_step(step, zone_id, cursor_id, at, after): does one step; done: how many
+-- maintenance_step(step, zone_id, cursor_id, at, started_at, waits, after): does one step; done: how many
 -- segments or leases it was about; busy: what it left to the next run, "" for all of it;
 -- after: where the same step goes on (NULL: it is through). Retention goes on by the
--- beginnings of segments; over unwanted messages a step goes on for some seconds, since the
--- clock's time in after.
+-- beginnings of segments, and with waits it may wait for a lock for a moment; over unwanted
+-- messages a step goes on for some seconds, since the clock's time in after.
 CREATE FUNCTION iotmq.maintenance_step(step text, zone_id int, cursor_id int, at timestamptz,
-		INOUT after timestamptz, OUT done int, OUT busy text)
+		started_at timestamptz, waits boolean,
+		INOUT after timestamptz, OUT done int, OUT busy text[])
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	outcome text;
 	passed bigint;
 BEGIN
 	CASE step
+		WHEN 'lost segments' THEN
+			SELECT l.let_go, l.busy INTO done, busy
+			FROM iotmq.retention_let_go(zone_id) AS l;
 		WHEN 'segments' THEN
-			done := iotmq.maintenance_prepare(zone_id, at);
-			busy := CASE WHEN done IS NULL THEN '' END;
+			SELECT p.made, p.busy INTO done, busy
+			FROM iotmq.maintenance_prepare(zone_id, at) AS p;
 		WHEN 'sealing' THEN
 			done := iotmq.segment_seal(zone_id);
 		WHEN 'expired leases' THEN
 			done := iotmq.expire_leases(cursor_id, at);
-			busy := CASE WHEN done IS NULL THEN '' END;
+			busy := CASE WHEN done IS NULL THEN '{""}'::text[] END;
 		WHEN 'unwanted messages' THEN
 			IF after = '-infinity' THEN
 				after := clock_timestamp();
 			END IF;
 			passed := iotmq.claim_pass(cursor_id);
-			busy := CASE WHEN passed IS NULL THEN '' END;
+			busy := CASE WHEN passed IS NULL THEN '{""}'::text[] END;
 			IF passed > 0 AND clock_timestamp() < after + interval '3 seconds' THEN
 				RETURN;
 			END IF;
 		WHEN 'retention' THEN
-			SELECT d.segment_time, d.outcome INTO after, outcome
-			FROM iotmq.retention_drop(zone_id, at, after) AS d;
-			done := CASE outcome WHEN 'dropped' THEN 1 END;
-			busy := CASE outcome WHEN 'busy' THEN format(' from %s', after) END;
+			SELECT f.segment_time, f.done::int, CASE WHEN f.busy IS NOT NULL THEN ARRAY[f.busy] END
+			INTO after, done, busy
+			FROM iotmq.retention_free(zone_id, at, after, waits) AS f;
+			RETURN;
+		WHEN 'empty segments' THEN
+			SELECT d.next, d.dropped, d.busy INTO after, done, busy
+			FROM iotmq.retention_drop(zone_id, at, after, waits) AS d;
+			IF after IS NULL THEN
+				PERFORM iotmq.retention_tidy(zone_id, started_at);
+			END IF;
 			RETURN;
 		WHEN 'earliest offset' THEN
 			PERFORM iotmq.retention_move_earliest(zone_id);
@@ -189,6 +219,7 @@ DECLARE
 	work pg_catalog.record;
 	result pg_catalog.record;
 	after pg_catalog.timestamptz;
+	waits boolean;				-- a step waits for a lock, until it has waited in vain
 	done pg_catalog.jsonb := '{}';
 	skipped pg_catalog.text[] := '{}';
 BEGIN
@@ -200,11 +231,13 @@ BEGIN
 	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	FOR work IN SELECT p.* FROM iotmq.maintenance_plan(at) AS p LOOP
 		after := '-infinity';
+		waits := true;
 		LOOP
 			BEGIN
 				SELECT s.* INTO result
-				FROM iotmq.maintenance_step(work.step, work.zone_id, work.cursor_id, at, after) AS s;
+				FROM iotmq.maintenance_step(work.step, work.zone_id, work.cursor_id, at, started_at, waits, after) AS s;
 				after := result.after;
+				waits := result.busy IS NULL;
 				done := iotmq.maintenance_add(done, work.step, result.done);
 				skipped := iotmq.maintenance_note(skipped, work.step, work.name, result.busy);
 			EXCEPTION WHEN OTHERS THEN

@@ -170,6 +170,26 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.zone_note_past IS 'internal: remembers the last offset of a zone that is dropped';
 
+-- zone_detach_moved(zone_table): what somebody has moved to a schema of his own stays his.
+CREATE FUNCTION iotmq.zone_detach_moved(zone_table regclass) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	moved regclass;
+BEGIN
+	FOR moved IN
+		SELECT i.inhrelid
+		FROM pg_inherits AS i
+		JOIN pg_class AS k ON k.oid = i.inhrelid
+		WHERE i.inhparent = zone_table AND NOT i.inhdetachpending AND k.relnamespace <> 'iotmq_segment'::regnamespace
+	LOOP
+		EXECUTE format('ALTER TABLE %s DETACH PARTITION %s', zone_table, moved);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION iotmq.zone_detach_moved IS 'internal: detaches segments that somebody has moved to another schema';
+
 -- drop_zone: a zone with its messages. Errors: 42704 unknown topic or zone;
 -- 55006 a group has unread or unsettled messages or dead letters there, or users made
 -- something of its table, without force. Waits for open transactions that use the zone:
@@ -200,9 +220,11 @@ BEGIN
 	PERFORM iotmq.zone_note_past(id);
 	PERFORM iotmq.cursor_drop(one) FROM unnest(cursors) AS one;
 	DELETE FROM iotmq_internal.segment AS s WHERE s.zone_id = id;
+	DELETE FROM iotmq_internal.overdue AS o WHERE o.zone_id = id;
 	DELETE FROM iotmq_internal.zone_gap AS g WHERE g.zone_id = id;
 	DELETE FROM iotmq_internal.zone AS z WHERE z.zone_id = id;
 	IF EXISTS (SELECT FROM pg_class AS k WHERE k.oid = old_table) THEN
+		PERFORM iotmq.zone_detach_moved(old_table);
 		PERFORM iotmq.zone_drop_table(old_table::text, force);
 	END IF;
 	PERFORM iotmq.access_tidy();

@@ -159,3 +159,15 @@ CREATE FUNCTION iotmq.call_check_transaction(procedure_name text) RETURNS void
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'iotmq_call_check_transaction';
 COMMENT ON FUNCTION iotmq.call_check_transaction IS 'internal: raises an error in a transaction block';
+
+-- call_plain_message(message): a message of PostgreSQL's for operators, without the names that
+-- iotmq gives to its tables.
+CREATE FUNCTION iotmq.call_plain_message(message text) RETURNS text
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+	RETURN regexp_replace(regexp_replace(regexp_replace(regexp_replace(message,
+		'"?(iotmq_\w+\.)?_zone_\d+_p\d+_\w+"?', 'of the segment', 'g'),
+		'"?(iotmq_\w+\.)?_zone_\d+_offset"?', 'of the zone''s offsets', 'g'),
+		'"?(iotmq_\w+\.)?_zone_\d+"?', 'of the zone', 'g'),
+		'\m(zone|cursor) \d+', 'the \1', 'g');
+COMMENT ON FUNCTION iotmq.call_plain_message IS 'internal: a message without names of internal tables';

@@ -69,7 +69,8 @@ CREATE TABLE iotmq_internal.zone_gap (
 COMMENT ON TABLE iotmq_internal.zone_gap IS 'one row per epoch of a zone that did not go on where the last one ended';
 
 -- One row a segment. first_offset, last_offset and bytes are known once it is sealed;
--- both NULL in a sealed one: it is empty.
+-- both NULL in a sealed one: it is empty. emptied: retention has taken its messages, and
+-- its table is to be dropped.
 CREATE TABLE iotmq_internal.segment (
 	zone_id int NOT NULL,
 	from_time timestamptz NOT NULL,
@@ -79,9 +80,22 @@ CREATE TABLE iotmq_internal.segment (
 	first_offset bigint,
 	last_offset bigint,
 	bytes bigint,
+	emptied boolean NOT NULL DEFAULT false,
 	PRIMARY KEY (zone_id, from_time)
 );
 COMMENT ON TABLE iotmq_internal.segment IS 'one row per segment: a time slice of a zone, dropped whole by retention';
+
+-- What retention should have dropped and could not, as its last run found it. Rows of
+-- segments that are there no more mean nothing.
+CREATE TABLE iotmq_internal.overdue (
+	zone_id int NOT NULL,
+	from_time timestamptz NOT NULL,
+	since timestamptz NOT NULL DEFAULT clock_timestamp(),
+	tried_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	in_the_way text NOT NULL,
+	PRIMARY KEY (zone_id, from_time)
+);
+COMMENT ON TABLE iotmq_internal.overdue IS 'one row per segment that retention could not drop; see the view overdue_segment';
 
 CREATE TABLE iotmq_internal.consumer_group (
 	group_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

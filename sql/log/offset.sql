@@ -7,8 +7,9 @@ CREATE FUNCTION iotmq.offset_at(zone_id int, at timestamptz) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'iotmq_offset_at';
 COMMENT ON FUNCTION iotmq.offset_at IS 'internal: the offset that belongs to a time';
 
--- offset_lowest(zone_id): no message has a lower offset, or may still come to have one.
-CREATE FUNCTION iotmq.offset_lowest(zone_id int) RETURNS bigint
+-- offset_lowest(zone_id, stable): no message has a lower offset, or may still come to have
+-- one. All below stable is known to be decided.
+CREATE FUNCTION iotmq.offset_lowest(zone_id int, stable bigint) RETURNS bigint
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'iotmq_offset_lowest';
 COMMENT ON FUNCTION iotmq.offset_lowest IS 'internal: the lowest offset that a zone holds or may come to hold';

@@ -51,8 +51,18 @@ CREATE FUNCTION iotmq.segment_create(zone_id int, zone_table regclass,
 	SET default_table_access_method = 'heap'
 AS $$
 DECLARE
-	name text := format('iotmq_segment._zone_%s_p%s', zone_id, to_char(from_time, 'YYYYMMDD_HH24MISS'));
+	first_choice text := format('iotmq_segment._zone_%s_p%s', zone_id, to_char(from_time, 'YYYYMMDD_HH24MISS'));
+	name text := first_choice;
+	again int := 0;
 BEGIN
+	IF NOT EXISTS (SELECT FROM pg_class AS k WHERE k.oid = zone_table) THEN
+		RAISE EXCEPTION 'the table of the zone does not exist'
+			USING ERRCODE = 'undefined_table', HINT = 'Drop the zone: somebody has dropped its table.';
+	END IF;
+	WHILE to_regclass(name) IS NOT NULL LOOP	-- one of that time was detached and is still there
+		again := again + 1;
+		name := first_choice || '_' || again;
+	END LOOP;
 	EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING CONSTRAINTS INCLUDING COMPRESSION
 		INCLUDING STORAGE INCLUDING GENERATED, PRIMARY KEY (msg_offset))', name, zone_table);
 	IF (SELECT t.device_index
@@ -73,6 +83,41 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.segment_create IS 'internal: makes one segment';
 
+-- segment_lost(): the segments that somebody has taken from iotmq. state: dropped; detached
+-- from its zone, or about to be; moved to another schema, and still attached. A renamed
+-- one is found all the same.
+CREATE FUNCTION iotmq.segment_lost(OUT zone_id int, OUT from_time timestamptz, OUT state text) RETURNS SETOF record
+	LANGUAGE sql STABLE PARALLEL SAFE
+AS $$
+	SELECT s.zone_id, s.from_time,
+		CASE
+			WHEN k.oid IS NULL THEN 'dropped'
+			WHEN i.inhrelid IS NULL THEN 'detached'
+			ELSE 'moved'
+		END
+	FROM iotmq_internal.segment AS s
+	JOIN iotmq_internal.zone AS z USING (zone_id)
+	LEFT JOIN pg_catalog.pg_class AS k ON k.oid = s.table_name
+	LEFT JOIN pg_catalog.pg_inherits AS i
+		ON i.inhrelid = s.table_name AND i.inhparent = z.table_name AND NOT i.inhdetachpending
+	LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = k.relnamespace
+	WHERE i.inhrelid IS NULL OR n.nspname IS DISTINCT FROM 'iotmq_segment'
+$$;
+COMMENT ON FUNCTION iotmq.segment_lost IS 'internal: segments that somebody has dropped, detached or moved';
+
+-- segment_cut(zone_id, segment, at): the segment, which is detached or dropped, ends at that
+-- time, so that another can be made for the present. Readers have what is in it until
+-- maintenance lets it go.
+CREATE FUNCTION iotmq.segment_cut(zone_id int, segment regclass, at timestamptz) RETURNS void
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	UPDATE iotmq_internal.segment AS s
+	SET to_time = at
+	WHERE s.zone_id = segment_cut.zone_id AND s.table_name = segment AND s.from_time < at AND s.to_time > at
+$$;
+COMMENT ON FUNCTION iotmq.segment_cut IS 'internal: ends a segment that is not there any more';
+
 -- Sealing. A segment whose time is over is sealed when nobody can write to it any
 -- more; then its first and last offset are final, and readers skip it by them.
 -- Three steps, each in a transaction of its own:
@@ -83,7 +128,8 @@ COMMENT ON FUNCTION iotmq.segment_create IS 'internal: makes one segment';
 --   3. When every publisher of that sample has ended: first and last are read.
 --
 -- segment_seal(zone_id, at): does the steps that can be done now; returns how
--- many segments it sealed. Skips a zone that somebody else is sealing.
+-- many segments it sealed. Skips a zone that somebody else is sealing, and segments that
+-- somebody has taken away, which maintenance lets go.
 CREATE FUNCTION iotmq.segment_seal(zone_id int, at timestamptz DEFAULT clock_timestamp()) RETURNS int
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
@@ -105,7 +151,8 @@ BEGIN
 	SELECT max(s.to_time) INTO new_floor
 	FROM iotmq_internal.segment AS s
 	WHERE s.zone_id = segment_seal.zone_id AND NOT s.sealed
-		AND s.to_time <= least(at, clock_timestamp());
+		AND s.to_time <= least(at, clock_timestamp())
+		AND NOT EXISTS (SELECT FROM iotmq.segment_lost() AS l WHERE l.zone_id = s.zone_id AND l.from_time = s.from_time);
 	IF zone.zone_id IS NULL OR new_floor IS NULL THEN
 		RETURN 0;
 	END IF;
@@ -135,6 +182,7 @@ BEGIN
 		SELECT s.*
 		FROM iotmq_internal.segment AS s
 		WHERE s.zone_id = segment_seal.zone_id AND NOT s.sealed AND s.to_time <= zone.floor_time
+			AND NOT EXISTS (SELECT FROM iotmq.segment_lost() AS l WHERE l.zone_id = s.zone_id AND l.from_time = s.from_time)
 		ORDER BY s.from_time
 	LOOP
 		SELECT b.lowest, b.highest INTO lowest, highest

@@ -102,6 +102,18 @@ SELECT 'iotmq_storage_message_reserve_time', s.labels, s.reserve_time,
 FROM stats AS s
 WHERE s.reserve_time IS NOT NULL
 UNION ALL
+SELECT 'iotmq_storage_overdue_segments', s.labels,
+	(SELECT count(*) FROM iotmq.overdue_segment AS o
+	WHERE o.topic = s.labels ->> 'topic' AND o.zone = s.labels ->> 'zone' AND NOT o.emptied)::float8,
+	'Segments that retention should have freed and could not.', 'gauge'
+FROM stats AS s
+UNION ALL
+SELECT 'iotmq_storage_emptied_segments', s.labels,
+	(SELECT count(*) FROM iotmq.overdue_segment AS o
+	WHERE o.topic = s.labels ->> 'topic' AND o.zone = s.labels ->> 'zone' AND o.emptied)::float8,
+	'Freed segments whose empty table could not be dropped yet.', 'gauge'
+FROM stats AS s
+UNION ALL
 SELECT 'iotmq_held_back_time', jsonb_build_object('topic', h.topic, 'zone', h.zone),
 	date_part('epoch', greatest(max(statement_timestamp() - h.since), '0')) * 1000,
 	'Age of the oldest open transaction that published to the zone, in milliseconds.', 'gauge'

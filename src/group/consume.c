@@ -270,7 +270,7 @@ claim_zone(ConsumeCall *call, Topic *topic, ConsumerGroup *group, int z, Deliver
 	if (result == CLAIM_DELIVERED && iotmq_catalog_zone_by_id(zone_id, &cursor.topic, &cursor.zone))
 	{
 		now = GetCurrentTimestamp();
-		iotmq_segment_seal(cursor.zone, now);
+		iotmq_segment_seal(cursor.topic, cursor.zone, now);
 		if (iotmq_catalog_zone_by_id(zone_id, &cursor.topic, &cursor.zone))
 			iotmq_segment_keep_ahead(cursor.topic, cursor.zone, now);
 	}

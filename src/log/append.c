@@ -24,7 +24,9 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/syscache.h"
 
+#define MOST_CUTS 3				/* of segments that were taken away, by one call */
 #define INSERT_AT_ONCE 500		/* rows handed to the table in one piece */
 
 typedef struct Target			/* a zone that is written to */
@@ -48,6 +50,7 @@ static void leave_out_known(Batch *batch, Target *targets, int ntargets, const K
 							int nkeys);
 static void write_target(Batch *batch, Target *target);
 static void open_present(Target *target);
+static void require_table(const Topic *topic, const Zone *zone);
 static const Segment *present(Target *target);
 static void write_rows(Batch *batch, Target *target, Oid key_index);
 static void open_indexes(ResultRelInfo *rri, Oid except);
@@ -254,10 +257,15 @@ write_target(Batch *batch, Target *target)
 	relation_close(target->segment, NoLock);
 }
 
-/* Opens the segment of the present for writing; makes it if it is missing. */
+/*
+ * Opens the segment of the present for writing; makes it if it is missing, or if somebody
+ * has dropped it or detached it from its zone.
+ */
 static void
 open_present(Target *target)
 {
+	int			cuts = 0;
+
 	for (;;)
 	{
 		const Segment *segment;
@@ -268,31 +276,51 @@ open_present(Target *target)
 		segment = present(target);
 		if (segment == NULL)
 		{
-			iotmq_segment_make(target->zone_id, target->at,
-							   target->at + 2 * target->topic->segment_interval);
+			require_table(target->topic, target->zone);
+			iotmq_segment_make_present(target->topic, target->zone, target->at);
 			continue;
 		}
 		relid = segment->relid;
 		rel = try_relation_open(relid, RowExclusiveLock);
 		/* what sealing closed, or retention dropped, meanwhile can't be closed any more */
 		segment = present(target);
-		if (rel != NULL && segment != NULL && segment->relid == relid)
+		if (segment == NULL || segment->relid != relid)
+		{
+			if (rel != NULL)
+				relation_close(rel, NoLock);
+			continue;
+		}
+		if (rel != NULL && iotmq_segment_is_ours(relid, target->zone))
 		{
 			iotmq_epoch_begin(target->topic, target->zone);
 			target->segment = rel;
 			return;
 		}
 		if (rel != NULL)
-			relation_close(rel, NoLock);
-		else if (segment != NULL && segment->relid == relid)
+			relation_close(rel, RowExclusiveLock);
+		require_table(target->topic, target->zone);
+		if (cuts++ == MOST_CUTS)
 			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_TABLE),
-					 errmsg("the table of a segment of zone \"%s\" of topic \"%s\" does not exist",
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the present segment of zone \"%s\" of topic \"%s\" was dropped or detached",
 							target->zone->name, target->topic->name),
-					 errdetail("It was not dropped by iotmq."),
-					 errhint("Drop what is left: SELECT iotmq.drop_topic('%s', force => true);",
-							 target->topic->name)));
+					 errhint("Let it go: CALL iotmq.run_maintenance();")));
+		iotmq_segment_cut(target->zone_id, relid, target->at);
 	}
+}
+
+/* Raises 42P01 if somebody has dropped the zone's table. */
+static void
+require_table(const Topic *topic, const Zone *zone)
+{
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(zone->relid)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the table of zone \"%s\" of topic \"%s\" does not exist",
+						zone->name, topic->name),
+				 errdetail("It was not dropped by iotmq."),
+				 errhint("Drop what is left: SELECT iotmq.drop_topic(%s, force => true);",
+						 quote_literal_cstr(topic->name))));
 }
 
 /* The zone's segment for this moment, which is in at; NULL: it has to be made. */

@@ -70,6 +70,7 @@ iotmq_copy_in_begin(PG_FUNCTION_ARGS)
 	int32		zone_id;
 	Topic	   *topic;
 	Zone	   *zone;
+	const Segment *segment;
 	Publishing *publishing;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || trigger->tg_trigger->tgnargs != 1)
@@ -93,7 +94,8 @@ iotmq_copy_in_begin(PG_FUNCTION_ARGS)
 	iotmq_stable_memory(zone)->watched = false; /* what the statement draws is not seen here */
 	publishing->last_offset = iotmq_sequence_last(publishing->sequence);
 	publishing->last_time = DT_NOBEGIN;
-	if (iotmq_segment_at(zone, iotmq_segment_publish_time(zone)) == NULL)
+	segment = iotmq_segment_at(zone, iotmq_segment_publish_time(zone));
+	if (segment == NULL || !iotmq_segment_is_ours(segment->relid, zone))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("zone \"%s\" of topic \"%s\" has no segment for the present",

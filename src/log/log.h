@@ -114,9 +114,12 @@ extern bool iotmq_epoch_is_lost(const Zone *zone, int64 msg_offset, int64 last, 
 
 extern const Segment *iotmq_segment_at(const Zone *zone, TimestampTz at);
 extern TimestampTz iotmq_segment_publish_time(const Zone *zone);
+extern bool iotmq_segment_is_ours(Oid relid, const Zone *zone);
+extern void iotmq_segment_cut(int32 zone_id, Oid relid, TimestampTz at);
 extern int	iotmq_segment_make(int32 zone_id, TimestampTz at, TimestampTz until);
+extern void iotmq_segment_make_present(const Topic *topic, const Zone *zone, TimestampTz at);
 extern void iotmq_segment_keep_ahead(const Topic *topic, const Zone *zone, TimestampTz at);
-extern void iotmq_segment_seal(const Zone *zone, TimestampTz at);
+extern void iotmq_segment_seal(const Topic *topic, const Zone *zone, TimestampTz at);
 
 /* ---- scan.c ---- */
 

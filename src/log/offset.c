@@ -40,8 +40,9 @@ iotmq_offset_at(PG_FUNCTION_ARGS)
 }
 
 /*
- * offset_lowest(zone_id int) RETURNS bigint: no message of the log, committed or not, nor one
- * that may still come of an offset drawn already, has a lower offset.
+ * offset_lowest(zone_id int, stable bigint) RETURNS bigint: no message of the log, committed or
+ * not, nor one that may still come of an offset drawn already, has a lower offset. All below
+ * stable is known to be decided.
  */
 PG_FUNCTION_INFO_V1(iotmq_offset_lowest);
 Datum
@@ -51,7 +52,7 @@ iotmq_offset_lowest(PG_FUNCTION_ARGS)
 	int64		stable = iotmq_stable_refresh(iotmq_stable_memory(zone));
 	int64		since = iotmq_scan_since(zone, DT_NOBEGIN);
 
-	PG_RETURN_INT64(Min(since, stable));
+	PG_RETURN_INT64(Min(since, Max(stable, PG_GETARG_INT64(1))));
 }
 
 /* The first offset from that one on that is drawn, but neither written nor given up. */

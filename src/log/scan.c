@@ -40,8 +40,9 @@ static SegmentScan *open_segment(ZoneScan *scan, int i);
 static TupleTableSlot *next_from(ZoneScan *scan, int64 from);
 
 /*
- * Begins at the offset from. The caller has read last, the last offset assigned,
- * before; nothing above it is returned. The zone must stay unchanged in memory
+ * Begins at the offset from, or where the zone begins: what retention has dropped is no gap
+ * to be decided. The caller has read last, the last offset assigned, before; nothing above
+ * it is returned. The zone must stay unchanged in memory
  * until the scan ends (no lookup in the catalog).
  */
 ZoneScan *
@@ -51,7 +52,7 @@ iotmq_scan_begin(const Zone *zone, int64 from, int64 last)
 
 	scan->zone = zone;
 	scan->memory = iotmq_stable_memory(zone);
-	scan->position = from;
+	scan->position = from < 0 ? from : Max(from, zone->earliest_offset);
 	scan->last = last;
 	scan->limit = scan->memory->stable.offset;
 	scan->proves = from <= Max(scan->limit, zone->earliest_offset);

@@ -14,21 +14,39 @@
  * table, which ATTACH PARTITION wants anyway, to the end of the transaction. It
  * excludes other makers only, not publishers and readers. Then the zone's change lock:
  * readers pass no gap until they have been told.
+ *
+ * What is made ahead of time can wait: where it can't be made, or only after a wait, publishing
+ * and consuming go on without.
  */
 #include "log/segment_scan.h"
 
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/partition.h"
 #include "catalog/pg_type_d.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #define AHEAD 2					/* segments after the present one that are there, if it can be helped */
+#define AHEAD_AGAIN_US (10 * USECS_PER_SEC) /* until a backend tries again what has failed */
 #define NEWEST_AMONG 1000		/* rows with the highest offsets that are looked at for the newest */
 
+static TimestampTz ahead_again = 0;	/* not before: something has failed */
+static Oid	known_segment = InvalidOid; /* that is known to be a partition */
+static Oid	known_parent;
+
+static void forget_known(Datum arg, Oid relid);
+static bool try_for_a_moment(void (*work) (const Zone *zone, TimestampTz at, int64 ahead),
+							 const Topic *topic, const Zone *zone, TimestampTz at, int64 ahead);
+static void make_ahead(const Zone *zone, TimestampTz at, int64 ahead);
+static void seal(const Zone *zone, TimestampTz at, int64 ahead);
 static void make_one(const Topic *topic, const Zone *zone, TimestampTz at);
 
 /* The segment that covers the moment; NULL: there is none. */
@@ -57,6 +75,52 @@ TimestampTz
 iotmq_segment_publish_time(const Zone *zone)
 {
 	return Max(GetCurrentTimestamp(), zone->floor_time);
+}
+
+/* Is it a partition of its zone? Remembered of one until it changes. */
+bool
+iotmq_segment_is_ours(Oid relid, const Zone *zone)
+{
+	static bool registered = false;
+
+	if (!registered)
+	{
+		CacheRegisterRelcacheCallback(forget_known, (Datum) 0);
+		registered = true;
+	}
+	if (known_segment != relid)
+	{
+		if (!get_rel_relispartition(relid))
+			return false;
+		known_parent = get_partition_parent(relid, true);
+		known_segment = relid;
+	}
+	return known_parent == zone->relid;
+}
+
+static void
+forget_known(Datum arg, Oid relid)
+{
+	if (relid == InvalidOid || relid == known_segment)
+		known_segment = InvalidOid;
+}
+
+/* The segment was dropped or detached: another one may be made from that moment on. */
+void
+iotmq_segment_cut(int32 zone_id, Oid relid, TimestampTz at)
+{
+	Topic	   *topic;
+	Zone	   *zone;
+
+	if (!iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
+		return;
+	LockRelationOid(zone->relid, ShareUpdateExclusiveLock);
+	iotmq_zone_lock_take(zone_id, ZONE_LOCK_CHANGE, RowExclusiveLock);
+	iotmq_owner_run("SELECT iotmq.segment_cut($1, $2, $3)", 3,
+					(Oid[]) {INT4OID, REGCLASSOID, TIMESTAMPTZOID},
+					(Datum[]) {
+					 Int32GetDatum(zone_id), ObjectIdGetDatum(relid), TimestampTzGetDatum(at)
+				 });
 }
 
 /*
@@ -93,6 +157,39 @@ iotmq_segment_make(int32 zone_id, TimestampTz at, TimestampTz until)
 	return made;
 }
 
+/* Makes the segment for that moment, for a publisher who can't do without. */
+void
+iotmq_segment_make_present(const Topic *topic, const Zone *zone, TimestampTz at)
+{
+	MemoryContext context = CurrentMemoryContext;
+	char	   *topic_name = pstrdup(topic->name);
+	char	   *zone_name = pstrdup(zone->name);
+
+	PG_TRY();
+	{
+		(void) iotmq_segment_make(zone->zone_id, at, at + 1);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+			ReThrowError(error);
+		ereport(ERROR,
+				(errcode(error->sqlerrcode),
+				 errmsg("zone \"%s\" of topic \"%s\" has no segment for the present, and none could be made",
+						zone_name, topic_name),
+				 errdetail_internal("%s", error->message),
+				 errhint("When the cause is mended, make those ahead as well: CALL iotmq.run_maintenance();")));
+	}
+	PG_END_TRY();
+	pfree(topic_name);
+	pfree(zone_name);
+}
+
 /*
  * Called by those who can make segments, at a moment of theirs: makes the next
  * ones when there are fewer than two after the present one, unless somebody else is at it
@@ -103,29 +200,31 @@ iotmq_segment_make(int32 zone_id, TimestampTz at, TimestampTz until)
 void
 iotmq_segment_keep_ahead(const Topic *topic, const Zone *zone, TimestampTz at)
 {
-	int32		zone_id = zone->zone_id;
+	Oid			zone_table = zone->relid;
 	int64		ahead = AHEAD * topic->segment_interval;
 	Relation	rel;
 	bool		in_use;
 
 	if (IsTransactionBlock() ||
-		iotmq_segment_at(zone, at + ahead) != NULL)
+		iotmq_segment_at(zone, at + ahead) != NULL ||
+		(at < ahead_again && at >= ahead_again - AHEAD_AGAIN_US))
 		return;
-	if (!ConditionalLockRelationOid(zone->relid, ShareUpdateExclusiveLock))
+	if (!ConditionalLockRelationOid(zone_table, ShareUpdateExclusiveLock))
 		return;
-	rel = RelationIdGetRelation(zone->relid);
+	rel = RelationIdGetRelation(zone_table);
 	in_use = !RelationIsValid(rel) || rel->rd_refcnt > 1;
 	if (RelationIsValid(rel))
 		RelationClose(rel);
-	if (in_use)
-		UnlockRelationOid(zone->relid, ShareUpdateExclusiveLock);
-	else
-		iotmq_segment_make(zone_id, at, at + ahead + 1);
+	if (in_use || !try_for_a_moment(make_ahead, topic, zone, at, ahead))
+		UnlockRelationOid(zone_table, ShareUpdateExclusiveLock);
 }
 
-/* Lets iotmq.segment_seal do its next step when several past segments are unsealed. */
+/*
+ * Lets iotmq.segment_seal do its next step when several past segments are unsealed. Not in a
+ * transaction block, as above: retention would wait for its end.
+ */
 void
-iotmq_segment_seal(const Zone *zone, TimestampTz at)
+iotmq_segment_seal(const Topic *topic, const Zone *zone, TimestampTz at)
 {
 	static TimestampTz last_try = 0;
 	int			unsealed = 0;
@@ -133,9 +232,71 @@ iotmq_segment_seal(const Zone *zone, TimestampTz at)
 	for (int i = 0; i < zone->nsegments; i++)
 		if (!zone->segments[i].sealed && zone->segments[i].to_time <= at)
 			unsealed++;
-	if (unsealed < 3 || (at >= last_try && at < last_try + USECS_PER_SEC))
+	if (unsealed < 3 || IsTransactionBlock() ||
+		(at >= last_try && at < last_try + USECS_PER_SEC))
 		return;
 	last_try = at;
+	(void) try_for_a_moment(seal, topic, zone, at, 0);
+}
+
+/*
+ * Does work that can be left to a later call, or to maintenance, which says what is wrong:
+ * false, if it fails or has to wait for a lock.
+ */
+static bool
+try_for_a_moment(void (*work) (const Zone *zone, TimestampTz at, int64 ahead),
+				 const Topic *topic, const Zone *zone, TimestampTz at, int64 ahead)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	char	   *topic_name = pstrdup(topic->name);
+	char	   *zone_name = pstrdup(zone->name);
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		(void) set_config_option("lock_timeout", "100ms", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+		work(zone, at, ahead);
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+			ReThrowError(error);
+		ahead_again = at + AHEAD_AGAIN_US;
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("zone \"%s\" of topic \"%s\" goes on without what could not be made ahead of time",
+						zone_name, topic_name),
+				 errdetail_internal("%s", error->message)));
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return done;
+}
+
+static void
+make_ahead(const Zone *zone, TimestampTz at, int64 ahead)
+{
+	(void) iotmq_segment_make(zone->zone_id, at, at + ahead + 1);
+}
+
+static void
+seal(const Zone *zone, TimestampTz at, int64 ahead)
+{
 	iotmq_owner_run("SELECT iotmq.segment_seal($1)", 1, (Oid[]) {INT4OID},
 					(Datum[]) {Int32GetDatum(zone->zone_id)});
 }

@@ -15,22 +15,33 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
 
 static bool open_index(SegmentScan *s);
 static void rescan(SegmentScan *s, StrategyNumber strategy, RegProcedure relation, int64 msg_offset);
 
-/* A scan of the segment, which may have been dropped, that stands nowhere yet. */
+/*
+ * A scan of the segment, which may have been dropped, that stands nowhere yet. After a restore
+ * the oid of one that was dropped by hand may be that of anything.
+ */
 SegmentScan *
 iotmq_segment_scan_open(Oid relid)
 {
 	SegmentScan *s = palloc0(sizeof(SegmentScan));
 
 	s->heap = try_relation_open(relid, AccessShareLock);
+	if (s->heap != NULL && s->heap->rd_rel->relkind != RELKIND_RELATION)
+	{
+		relation_close(s->heap, AccessShareLock);
+		s->heap = NULL;
+	}
 	s->offset = NO_ROW;
 	return s;
 }
@@ -193,7 +204,13 @@ open_index(SegmentScan *s)
 				 errhint("Columns may be added; those of a message must stay as they are.")));
 	index = PRIMARY_KEY_INDEX(s->heap);
 	if (!OidIsValid(index))
-		elog(ERROR, "segment %s has no primary key", RelationGetRelationName(s->heap));
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has no primary key any more", RelationGetRelationName(s->heap)),
+				 errdetail("Somebody has dropped it; messages are found by it."),
+				 errhint("Make it again: ALTER TABLE %s ADD PRIMARY KEY (msg_offset);",
+						 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(s->heap)),
+													RelationGetRelationName(s->heap)))));
 	s->index = index_open(index, AccessShareLock);
 	s->slot = table_slot_create(s->heap, NULL);
 	s->scan = INDEX_BEGINSCAN(s->heap, s->index, SnapshotAny, 1);

@@ -100,7 +100,7 @@
  *   refute OLDSNAPSHOT -DSEALING -DNPUB=1 -DNREAD=0 -DATONCE
  *       the same: bounds read with a snapshot older than the proof
  *   refute DROPUNWRITTEN -DSEALING -DDROP -DNREAD=0 -DATONCE
- *       sql/admin/retention.sql, retention_remove: earliest_offset above an offset that is drawn
+ *       sql/admin/retention.sql, retention_note_earliest: earliest_offset above an offset that is drawn
  *       and not written yet
  *   refute EPOCHONCE -DEPOCH -DATONCE
  *       append.c: the sequence moves to the new epoch without a second look under the lock

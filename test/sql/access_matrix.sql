@@ -141,8 +141,12 @@ INSERT INTO expected VALUES
 	('segment_seal', NULL, '{}'),
 	('expire_leases', NULL, '{}'),
 	('claim_pass', NULL, '{}'),
+	('retention_let_go', NULL, '{}'),
+	('retention_free', NULL, '{}'),
 	('retention_drop', NULL, '{}'),
+	('retention_tidy', NULL, '{}'),
 	('retention_move_earliest', NULL, '{}'),
+	('call_plain_message', NULL, '{}'),
 	('maintenance_note_failure', NULL, '{}'),
 	('maintenance_note_run', NULL, '{}'),
 	('schedule_maintenance', NULL, '{}'),
@@ -168,6 +172,7 @@ INSERT INTO expected VALUES
 	('held_back', 'SELECT * FROM %s', '{monitor}'),
 	('zone_epoch', 'SELECT * FROM %s', '{monitor}'),
 	('epoch_gaps', NULL, '{monitor}'),
+	('overdue_segment', 'SELECT * FROM %s', '{monitor}'),
 	('alerts', 'SELECT * FROM %s', '{monitor}'),
 	('metrics', 'SELECT * FROM %s', '{monitor}'),
 	('privileges', 'SELECT * FROM %s', '{monitor}'),
@@ -177,7 +182,7 @@ INSERT INTO expected VALUES
 -- them nevertheless stands above
 INSERT INTO expected
 SELECT 'iotmq_internal.' || unnest('{topic,zone,zone_gap,segment,consumer_group,cursor,cursor_state,lease,redelivery,
-	dead_message,consume_grant,past_cursor,past_zone,node,maintenance_run}'::text[]), 'SELECT * FROM %s', '{}', false;
+	dead_message,consume_grant,past_cursor,past_zone,node,maintenance_run,overdue}'::text[]), 'SELECT * FROM %s', '{}', false;
 INSERT INTO expected
 SELECT p.proname, NULL, '{}', false
 FROM pg_proc AS p

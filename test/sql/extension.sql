@@ -82,7 +82,7 @@ WHERE p.pronamespace = 'iotmq'::regnamespace AND p.prosecdef
   AND NOT EXISTS (SELECT 1 FROM unnest(p.proconfig) AS setting WHERE setting LIKE 'search\_path=%')
 ORDER BY p.oid::regprocedure::text;
 
--- A dump keeps the rows of every table but the journal of maintenance, and not the epoch,
+-- A dump keeps the rows of every table but what maintenance notes of its runs, and not the epoch,
 -- which another server begins anew.
 SELECT c.relname AS not_dumped
 FROM pg_class c
