@@ -2,7 +2,7 @@
 -- lists, and everybody these. They check the caller's right themselves, or run for whoever
 -- may write to a zone's table.
 REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA iotmq FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION iotmq.topic_table, iotmq.zone_table, iotmq.publish, iotmq.publish_batch,
+GRANT EXECUTE ON FUNCTION iotmq.topic_table, iotmq.zone_table, iotmq.zones, iotmq.publish, iotmq.publish_batch,
 	iotmq.consume, iotmq.ack, iotmq.nack, iotmq.reject, iotmq.extend,
 	iotmq.fetch, iotmq.commit_offset, iotmq.committed_offset, iotmq.messages_of_device,
 	iotmq.redrive, iotmq.purge_dead_letters, iotmq.retry_now, iotmq.give_up,

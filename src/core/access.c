@@ -7,16 +7,19 @@
 #include "core/core.h"
 
 #include "catalog/pg_proc.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/tuplestore.h"
+
+static bool may_publish(const Zone *zone);
 
 /* Raises 42501 unless the current user may publish to the zone. */
 void
 iotmq_access_require_publish(const Topic *topic, const Zone *zone)
 {
-	if (!iotmq_access_is_admin() &&
-		pg_attribute_aclcheck(zone->relid, Anum_payload, GetUserId(), ACL_INSERT) != ACLCHECK_OK)
+	if (!may_publish(zone))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to publish to zone \"%s\" of topic \"%s\"",
@@ -41,24 +44,39 @@ iotmq_access_require_consume(const Topic *topic, const ConsumerGroup *group)
 						 quote_literal_cstr(quote_identifier(GetUserNameFromId(GetUserId(), false))))));
 }
 
-/* Raises 42501 unless the current user may read all of the topic. */
+/* Raises 42501 unless the current user may read the zone or, for NULL, any of the topic. */
 void
-iotmq_access_require_read(const Topic *topic)
+iotmq_access_require_read(const Topic *topic, const Zone *zone)
 {
-	if (!iotmq_access_may_read(topic))
+	char	   *role;
+
+	if (iotmq_access_may_read(topic, zone))
+		return;
+	for (int z = 0; zone == NULL && z < topic->nzones; z++)
+		if (iotmq_access_may_read(topic, &topic->zones[z]))
+			return;
+	role = quote_literal_cstr(quote_identifier(GetUserNameFromId(GetUserId(), false)));
+	if (zone == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to read topic \"%s\"", topic->name),
 				 errhint("An administrator can run: SELECT iotmq.grant_read(%s, %s);",
-						 quote_literal_cstr(topic->name),
-						 quote_literal_cstr(quote_identifier(GetUserNameFromId(GetUserId(), false))))));
+						 quote_literal_cstr(topic->name), role)));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied to read zone \"%s\" of topic \"%s\"", zone->name, topic->name),
+			 errhint("An administrator can run: SELECT iotmq.grant_read(%s, %s, %s);",
+					 quote_literal_cstr(topic->name), role,
+					 quote_literal_cstr(psprintf("{\"%s\"}", zone->name)))));
 }
 
+/* May the current user read the zone or, for NULL, all of the topic, with zones to come? */
 bool
-iotmq_access_may_read(const Topic *topic)
+iotmq_access_may_read(const Topic *topic, const Zone *zone)
 {
 	return iotmq_access_is_admin() ||
-		pg_class_aclcheck(topic->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+		pg_class_aclcheck(topic->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK ||
+		(zone != NULL && pg_class_aclcheck(zone->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK);
 }
 
 bool
@@ -84,11 +102,44 @@ iotmq_access_may_see(const ConsumerGroup *group)
 	return iotmq_access_may_monitor() || iotmq_access_may_consume(group);
 }
 
+static bool
+may_publish(const Zone *zone)
+{
+	return iotmq_access_is_admin() ||
+		pg_attribute_aclcheck(zone->relid, Anum_payload, GetUserId(), ACL_INSERT) == ACLCHECK_OK;
+}
+
 /* Is the current user a superuser, the extension's owner, or an administrator of it? */
 bool
 iotmq_access_is_admin(void)
 {
 	return superuser() || MAY_EXECUTE(iotmq_relation_admin_function(), GetUserId());
+}
+
+/*
+ * zones(topic text) RETURNS SETOF text: the zones of a topic that the current user may publish
+ * to, consume or read, by name. Errors: 22004 NULL; 42704 unknown topic.
+ */
+PG_FUNCTION_INFO_V1(iotmq_access_zones);
+Datum
+iotmq_access_zones(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Topic	   *topic = iotmq_catalog_topic(iotmq_call_name(fcinfo, 0, "topic"));
+	bool		consumes = false;
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	for (int g = 0; g < topic->ngroups && !consumes; g++)
+		consumes = iotmq_access_may_consume(&topic->groups[g]);
+	for (int z = 0; z < topic->nzones; z++)
+	{
+		Zone	   *zone = &topic->zones[z];
+
+		if (consumes || may_publish(zone) || iotmq_access_may_read(topic, zone))
+			tuplestore_putvalues(result->setResult, result->setDesc,
+								 (Datum[]) {CStringGetTextDatum(zone->name)}, (bool[]) {false});
+	}
+	return (Datum) 0;
 }
 
 /* access_may_administer() RETURNS boolean: is the current user an administrator? */

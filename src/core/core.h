@@ -207,8 +207,8 @@ extern Datum iotmq_call_return_row(FunctionCallInfo fcinfo, Datum *values, bool 
 
 extern void iotmq_access_require_publish(const Topic *topic, const Zone *zone);
 extern void iotmq_access_require_consume(const Topic *topic, const ConsumerGroup *group);
-extern void iotmq_access_require_read(const Topic *topic);
-extern bool iotmq_access_may_read(const Topic *topic);
+extern void iotmq_access_require_read(const Topic *topic, const Zone *zone);
+extern bool iotmq_access_may_read(const Topic *topic, const Zone *zone);
 extern bool iotmq_access_may_consume(const ConsumerGroup *group);
 extern bool iotmq_access_may_monitor(void);
 extern bool iotmq_access_is_admin(void);
@@ -227,6 +227,8 @@ extern OwnerContext iotmq_owner_become(void);
 extern void iotmq_owner_restore(OwnerContext saved);
 extern void iotmq_owner_run(const char *command, int nargs, Oid *types, Datum *values);
 extern Datum iotmq_owner_call(FunctionCallInfo fcinfo, const char *name);
+extern Datum iotmq_owner_call_with(FunctionCallInfo fcinfo, const char *name, Oid type,
+								   NullableDatum more);
 
 /* ---- row.c ---- */
 

@@ -6,6 +6,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/timestamp.h"
@@ -18,12 +19,13 @@ static int64 lowest_allowed(const Topic *topic, const Zone *zone);
 static void require_given_out(const Topic *topic, const Zone *zone, int64 from_offset);
 static bool read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages,
 					  DeliverySet *set);
+static NullableDatum readable_zones(const Topic *topic);
 
 /*
  * fetch(topic text, zone text, from_offset bigint, max_messages int) RETURNS
  * SETOF delivery: the messages from that offset on (from the earliest, if that
  * is higher) up to the stable offset, with lease_id NULL and attempt 0. Who may
- * consume but not read the topic begins at the position of the group at earliest.
+ * consume but not read the zone begins at the position of the group at earliest.
  * Errors: 22004 an argument NULL; 22023 bad max_messages; 42704 unknown topic or
  * zone; 42501 not allowed; 25006 on a standby, which can't know what is stable.
  */
@@ -62,7 +64,7 @@ lowest_allowed(const Topic *topic, const Zone *zone)
 {
 	int64		lowest = PG_INT64_MAX;
 
-	if (iotmq_access_may_read(topic))
+	if (iotmq_access_may_read(topic, zone))
 		return 0;
 	for (int g = 0; g < topic->ngroups; g++)
 	{
@@ -73,7 +75,7 @@ lowest_allowed(const Topic *topic, const Zone *zone)
 			lowest = Min(lowest, state.next_offset);
 	}
 	if (lowest == PG_INT64_MAX)
-		iotmq_access_require_read(topic);
+		iotmq_access_require_read(topic, zone);
 	return lowest;
 }
 
@@ -132,7 +134,7 @@ read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages, Deliver
 
 /*
  * commit_offset(topic text, consumer_group text, zone text, next_offset bigint)
- * RETURNS void: the group goes on there; back only for who may read the topic, and as a
+ * RETURNS void: the group goes on there; back only for who may read the zone, and as a
  * seek does it: leases and what waits are void. What was redriven and is passed over is a
  * dead letter again.
  * Errors: 22004 an argument NULL; 22023 outside of earliest..end; 42704 unknown
@@ -183,7 +185,7 @@ iotmq_commit_offset(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("consumer group \"%s\" of topic \"%s\" was dropped",
 						group->name, topic->name)));
-	if (next_offset < held.state.next_offset && !iotmq_access_may_read(topic))
+	if (next_offset < held.state.next_offset && !iotmq_access_may_read(topic, zone))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to go back from offset " INT64_FORMAT " to " INT64_FORMAT,
@@ -237,12 +239,36 @@ iotmq_committed_offset(PG_FUNCTION_ARGS)
 
 /*
  * messages_of_device: a SQL function that runs as the extension's owner, once the caller's
- * right is checked. Arguments, result and errors are its; 42501 not allowed.
+ * right is checked, over the zones that he may read. Arguments, result and errors are its;
+ * 42501 not allowed.
  */
 PG_FUNCTION_INFO_V1(iotmq_messages_of_device);
 Datum
 iotmq_messages_of_device(PG_FUNCTION_ARGS)
 {
-	iotmq_access_require_read(iotmq_catalog_topic(iotmq_call_name(fcinfo, 0, "topic")));
-	return iotmq_owner_call(fcinfo, "pull_device_as_owner");
+	Topic	   *topic = iotmq_catalog_topic(iotmq_call_name(fcinfo, 0, "topic"));
+	Zone	   *zone = PG_ARGISNULL(5) ? NULL :
+		iotmq_catalog_zone(topic, text_to_cstring(PG_GETARG_TEXT_PP(5)));
+
+	iotmq_access_require_read(topic, zone);
+	return iotmq_owner_call_with(fcinfo, "pull_device_as_owner", TEXTARRAYOID,
+								 readable_zones(topic));
+}
+
+/* The names of the zones that the current user may read; NULL: all. */
+static NullableDatum
+readable_zones(const Topic *topic)
+{
+	Datum	   *names;
+	int			n = 0;
+
+	if (iotmq_access_may_read(topic, NULL))
+		return (NullableDatum) {.isnull = true};
+	names = palloc(sizeof(Datum) * topic->nzones);
+	for (int z = 0; z < topic->nzones; z++)
+		if (iotmq_access_may_read(topic, &topic->zones[z]))
+			names[n++] = CStringGetTextDatum(topic->zones[z].name);
+	return (NullableDatum) {
+		.value = PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT))
+	};
 }

@@ -75,6 +75,7 @@ INSERT INTO expected VALUES
 	-- reading
 	('fetch', $$SELECT %s('access_matrix', 'a', 1)$$, '{consumer,reader}'),
 	('messages_of_device', $$SELECT %s('access_matrix', 'd')$$, '{reader}'),
+	('zones', $$SELECT %s('access_matrix')$$, '{publisher_a,publisher,consumer,reader,monitor}'),
 	-- whoever has a grant: names of tables
 	('topic_table', $$SELECT %s('access_matrix')$$, '{publisher_a,publisher,consumer,reader,monitor}'),
 	('zone_table', $$SELECT %s('access_matrix', 'a')$$, '{publisher_a,publisher,consumer,reader,monitor}'),
