@@ -71,7 +71,7 @@ lowest_allowed(const Topic *topic, const Zone *zone)
 		CursorState state;
 
 		if (iotmq_access_may_consume(&topic->groups[g]) &&
-			iotmq_cursor_peek(topic->groups[g].cursors[zone - topic->zones], &state))
+			iotmq_cursor_peek(iotmq_catalog_cursor(&topic->groups[g], zone), &state))
 			lowest = Min(lowest, state.next_offset);
 	}
 	if (lowest == PG_INT64_MAX)
@@ -148,7 +148,7 @@ iotmq_commit_offset(PG_FUNCTION_ARGS)
 	ConsumerGroup *group = iotmq_catalog_group(topic, iotmq_call_name(fcinfo, 1, "consumer_group"));
 	Zone	   *zone = iotmq_catalog_zone(topic, iotmq_call_name(fcinfo, 2, "zone"));
 	int64		next_offset;
-	Cursor		cursor = {group->cursors[zone - topic->zones], topic, group, zone};
+	Cursor		cursor = {iotmq_catalog_cursor(group, zone), topic, group, zone};
 	int32		zone_id = zone->zone_id;
 	CursorState state;
 	HeldCursor	held;
@@ -232,7 +232,7 @@ iotmq_committed_offset(PG_FUNCTION_ARGS)
 	CursorState state;
 
 	iotmq_access_require_consume(topic, group);
-	if (!iotmq_cursor_peek(group->cursors[zone - topic->zones], &state))
+	if (!iotmq_cursor_peek(iotmq_catalog_cursor(group, zone), &state))
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(state.next_offset);
 }

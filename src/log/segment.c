@@ -36,8 +36,10 @@ const Segment *
 iotmq_segment_at(const Zone *zone, TimestampTz at)
 {
 	int			low = 0;
-	int			high = zone->nsegments;
+	int			high;
 
+	iotmq_catalog_segments(zone);
+	high = zone->nsegments;
 	while (low < high)
 	{
 		int			middle = (low + high) / 2;
@@ -130,6 +132,7 @@ iotmq_segment_seal(const Zone *zone, TimestampTz at)
 	static TimestampTz last_try = 0;
 	int			unsealed = 0;
 
+	iotmq_catalog_segments(zone);
 	for (int i = 0; i < zone->nsegments; i++)
 		if (!zone->segments[i].sealed && zone->segments[i].to_time <= at)
 			unsealed++;
