@@ -6,7 +6,8 @@
 --   publish  INSERT on the columns of the zone's table that a publisher may set (and
 --            USAGE on its sequence), which COPY needs anyway; on the topic's table:
 --            zones added later get it, too
---   read     SELECT on the topic's table
+--   read     SELECT on the zone's table; on the topic's table: all zones, with those
+--            added later
 --   monitor  SELECT on the views, EXECUTE on the functions in them; who may execute stats
 --            counts as a monitor in src/core/access.c
 --   admin    EXECUTE on the functions of administration; who may execute
@@ -138,7 +139,7 @@ BEGIN
 	IF EXISTS (SELECT FROM iotmq.privileges AS p
 		WHERE p.role = access_check_revoked.role AND p.action = access_check_revoked.action
 			AND (access_check_revoked.topic IS NULL OR p.topic = access_check_revoked.topic)
-			AND (zones IS NULL OR p.zone = ANY (zones)))
+			AND coalesce(p.zone = ANY (zones), true))
 	THEN
 		RAISE EXCEPTION 'role % still has the right to %', role, action
 			USING ERRCODE = 'dependent_objects_still_exist',
@@ -149,10 +150,11 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.access_check_revoked IS 'internal: raises an error if a role still has a right';
 
--- access_publish_rights(insertion, topic, zones, all_zones): to publish to these zones (NULL:
--- all), and with all_zones what says that zones added later are meant, too. insertion:
--- INSERT on some columns or all.
-CREATE FUNCTION iotmq.access_publish_rights(insertion text, topic text, zones text[], all_zones boolean) RETURNS text[]
+-- access_zone_rights(on_table, on_sequence, topic, zones, all_zones): these privileges on the
+-- tables and offset sequences (NULL: none) of these zones (NULL: all), and with all_zones
+-- what says that zones added later are meant, too.
+CREATE FUNCTION iotmq.access_zone_rights(on_table text, on_sequence text, topic text, zones text[],
+		all_zones boolean) RETURNS text[]
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -166,17 +168,17 @@ BEGIN
 	SELECT array_agg(r.one ORDER BY z.zone_id) INTO rights
 	FROM iotmq_internal.zone AS z
 	CROSS JOIN LATERAL (VALUES
-		(insertion || ' ON ' || z.table_name),
-		('USAGE ON SEQUENCE ' || z.offset_sequence)
+		(on_table || ' ON ' || z.table_name),
+		(on_sequence || ' ON SEQUENCE ' || z.offset_sequence)
 	) AS r (one)
-	WHERE z.topic_id = id AND (zones IS NULL OR z.zone = ANY (zones));
+	WHERE z.topic_id = id AND r.one IS NOT NULL AND (zones IS NULL OR z.zone = ANY (zones));
 	IF all_zones THEN
-		rights := array_append(rights, insertion || ' ON ' || iotmq.topic_table(topic));
+		rights := array_append(rights, on_table || ' ON ' || iotmq.topic_table(topic));
 	END IF;
 	RETURN rights;
 END
 $$;
-COMMENT ON FUNCTION iotmq.access_publish_rights IS 'internal: the privileges to publish to zones';
+COMMENT ON FUNCTION iotmq.access_zone_rights IS 'internal: privileges on the tables of zones';
 
 -- grant_publish, revoke_publish: publishing by functions and COPY, to these zones
 -- or to all (those added later, too). Errors: 22004; 42704 unknown topic or zone.
@@ -186,7 +188,8 @@ CREATE FUNCTION iotmq.grant_publish(topic text, role regrole, zones text[] DEFAU
 AS $$
 BEGIN
 	PERFORM iotmq.access_grant(array_prepend('USAGE ON SCHEMA iotmq_topic',
-		iotmq.access_publish_rights('INSERT (device_id, tag, payload, body, properties, message_key)', topic, zones, zones IS NULL)), role);
+		iotmq.access_zone_rights('INSERT (device_id, tag, payload, body, properties, message_key)', 'USAGE',
+			topic, zones, zones IS NULL)), role);
 	PERFORM iotmq.access_tidy();	-- no zone, no right
 END
 $$;
@@ -197,7 +200,7 @@ CREATE FUNCTION iotmq.revoke_publish(topic text, role regrole, zones text[] DEFA
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM iotmq.access_revoke(iotmq.access_publish_rights('INSERT', topic, zones, true), role);
+	PERFORM iotmq.access_revoke(iotmq.access_zone_rights('INSERT', 'USAGE', topic, zones, true), role);
 	PERFORM iotmq.access_check_revoked(role, 'publish', topic, zones);
 END
 $$;
@@ -244,24 +247,31 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.revoke_consume IS 'takes the right to consume as a group back';
 
--- grant_read, revoke_read: SQL over a topic's history, messages_of_device, fetch.
--- Errors: 22004; 42704 unknown topic.
-CREATE FUNCTION iotmq.grant_read(topic text, role regrole) RETURNS void
-	LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-	SET search_path = pg_catalog, pg_temp
-	RETURN iotmq.access_grant(ARRAY['USAGE ON SCHEMA iotmq_topic', 'SELECT ON ' || iotmq.topic_table(topic)], role);
-COMMENT ON FUNCTION iotmq.grant_read IS 'lets a role read the history of a topic';
-
-CREATE FUNCTION iotmq.revoke_read(topic text, role regrole) RETURNS void
+-- grant_read, revoke_read: SQL over the history, messages_of_device, fetch, of these zones or
+-- of all (those added later, too). SQL over the topic's table wants all.
+-- Errors: 22004; 42704 unknown topic or zone.
+CREATE FUNCTION iotmq.grant_read(topic text, role regrole, zones text[] DEFAULT NULL) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM iotmq.access_revoke(ARRAY['SELECT ON ' || iotmq.topic_table(topic)], role);
-	PERFORM iotmq.access_check_revoked(role, 'read', topic, NULL);
+	PERFORM iotmq.access_grant(array_prepend('USAGE ON SCHEMA iotmq_topic',
+		iotmq.access_zone_rights('SELECT', NULL, topic, zones, zones IS NULL)), role);
+	PERFORM iotmq.access_tidy();	-- no zone, no right
 END
 $$;
-COMMENT ON FUNCTION iotmq.revoke_read IS 'takes the right to read the history of a topic back';
+COMMENT ON FUNCTION iotmq.grant_read IS 'lets a role read the history of a topic, of these zones or all';
+
+CREATE FUNCTION iotmq.revoke_read(topic text, role regrole, zones text[] DEFAULT NULL) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM iotmq.access_revoke(iotmq.access_zone_rights('SELECT', NULL, topic, zones, true), role);
+	PERFORM iotmq.access_check_revoked(role, 'read', topic, zones);
+END
+$$;
+COMMENT ON FUNCTION iotmq.revoke_read IS 'takes the right to read the history of a topic back, of these zones or all';
 
 -- access_monitor_rights(): the views but dead_letter, and what they call.
 CREATE FUNCTION iotmq.access_monitor_rights() RETURNS text[]
@@ -368,6 +378,16 @@ JOIN pg_catalog.pg_class AS c ON c.oid = t.table_name
 CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS a
 WHERE a.privilege_type = 'SELECT' AND a.grantee <> c.relowner
 UNION ALL
+SELECT t.topic, NULL, z.zone, a.grantee::regrole, 'read'
+FROM iotmq_internal.topic AS t
+JOIN iotmq_internal.zone AS z USING (topic_id)
+JOIN pg_catalog.pg_class AS c ON c.oid = z.table_name
+JOIN pg_catalog.pg_class AS k ON k.oid = t.table_name
+CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS a
+WHERE a.privilege_type = 'SELECT' AND a.grantee <> c.relowner
+	AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(k.relacl) AS w
+		WHERE w.grantee = a.grantee AND w.privilege_type = 'SELECT')
+UNION ALL
 SELECT t.topic, g.consumer_group, NULL, c.role, 'consume'
 FROM iotmq_internal.consume_grant AS c
 JOIN iotmq_internal.consumer_group AS g USING (group_id)
@@ -382,6 +402,6 @@ WHERE p.oid IN ('iotmq.grant_admin(regrole)'::regprocedure, 'iotmq.stats(boolean
 COMMENT ON VIEW iotmq.privileges IS 'who may do what: the grants of iotmq';
 COMMENT ON COLUMN iotmq.privileges.topic IS 'on that topic; NULL: all';
 COMMENT ON COLUMN iotmq.privileges.consumer_group IS 'as that group; NULL: not about groups';
-COMMENT ON COLUMN iotmq.privileges.zone IS 'to that zone; NULL: not about zones';
+COMMENT ON COLUMN iotmq.privileges.zone IS 'to or of that zone; NULL: all, or not about zones';
 COMMENT ON COLUMN iotmq.privileges.role IS 'the role';
 COMMENT ON COLUMN iotmq.privileges.action IS 'publish, consume, read, monitor or admin';

@@ -105,48 +105,96 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.maintenance_note_run IS 'internal: reports a run of maintenance';
 
--- maintenance_plan(at): what a run goes over: the steps of each zone, in order. name is
--- what the step works on, to be told to operators.
-CREATE FUNCTION iotmq.maintenance_plan(at timestamptz, OUT zone_id int, OUT cursor_id int, OUT step text,
-		OUT name text) RETURNS SETOF record
-	LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
+-- maintenance_needs(zone_id, at): which steps have something to do in a zone. By the
+-- catalog, and for gaps that are not noted and an earliest offset that is gone by a look at
+-- the log. What can't be told is said to be needed: the step that meets the error, or the
+-- lock, names it.
+CREATE FUNCTION iotmq.maintenance_needs(zone_id int, at timestamptz, OUT segments boolean, OUT sealing boolean,
+		OUT retention boolean, OUT empty boolean, OUT earliest boolean)
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
+	SET lock_timeout = '100ms'
 AS $$
-	SELECT z.zone_id, c.cursor_id, s.step,
-		coalesce(c.consumer_group || ' in ', '') || t.topic || '/' || z.zone
+BEGIN
+	SELECT
+		EXISTS (
+			SELECT
+			FROM unnest(ARRAY[clock_timestamp(), at]) AS p (present)	-- as maintenance_prepare has them
+			CROSS JOIN LATERAL (SELECT p.present + iotmq.segment_ahead(t.segment_interval) AS until) AS u
+			WHERE p.present BETWEEN clock_timestamp() - interval '1 day' AND clock_timestamp() + interval '10 years'
+				AND u.until - p.present > (
+					SELECT coalesce(sum(least(s.to_time, u.until) - greatest(s.from_time, p.present)), '0')
+					FROM iotmq_internal.segment AS s
+					WHERE s.zone_id = z.zone_id AND s.to_time > p.present AND s.from_time < u.until)),
+		EXISTS (SELECT FROM iotmq_internal.segment AS s
+			WHERE s.zone_id = z.zone_id AND NOT s.sealed AND s.to_time <= clock_timestamp()),
+		EXISTS (SELECT FROM iotmq_internal.segment AS s
+			WHERE s.zone_id = z.zone_id AND s.from_time <= at - t.retention),
+		EXISTS (SELECT FROM iotmq_internal.segment AS s WHERE s.zone_id = z.zone_id AND s.emptied)
+			OR EXISTS (SELECT FROM iotmq_internal.overdue AS o WHERE o.zone_id = z.zone_id),
+		EXISTS (SELECT FROM iotmq_internal.cursor AS c
+			JOIN iotmq_internal.cursor_state AS p USING (cursor_id)
+			WHERE c.zone_id = z.zone_id AND p.next_offset < z.earliest_offset)
+	INTO segments, sealing, retention, empty, earliest
 	FROM iotmq_internal.zone AS z
 	JOIN iotmq_internal.topic AS t USING (topic_id)
-	CROSS JOIN (VALUES
-		(0, 'lost segments'),
-		(1, 'segments'),
-		(2, 'sealing'),
-		(3, 'sealing'),			-- each step of sealing wants a transaction of its own
-		(4, 'sealing'),
-		(5, 'expired leases'),
-		(6, 'unwanted messages'),
-		(7, 'retention'),
-		(8, 'empty segments'),
-		(9, 'earliest offset')
-	) AS s (n, step)
-	LEFT JOIN LATERAL (
-		SELECT c.cursor_id, g.consumer_group
+	WHERE z.zone_id = maintenance_needs.zone_id;
+	segments := segments OR iotmq.epoch_is_open(zone_id);
+	empty := empty OR retention;
+	earliest := earliest OR retention OR iotmq.offset_is_gone(zone_id);
+EXCEPTION WHEN OTHERS THEN
+	segments := true;
+	sealing := true;
+	retention := true;
+	empty := true;
+	earliest := true;
+END
+$$;
+COMMENT ON FUNCTION iotmq.maintenance_needs IS 'internal: which steps of maintenance a zone needs';
+
+-- maintenance_plan(at): what a run goes over: those steps of each zone that have something to
+-- do, in order. name is what the step works on, to be told to operators. Asked for all zones
+-- at once, since most have nothing; a step decides by itself, under its locks.
+CREATE FUNCTION iotmq.maintenance_plan(at timestamptz, OUT zone_id int, OUT cursor_id int, OUT step text,
+		OUT name text) RETURNS SETOF record
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	WITH work (zone_id, n, cursor_id, step, name) AS (
+		SELECT z.zone_id, s.n, NULL::int, s.step, t.topic || '/' || z.zone
+		FROM iotmq_internal.zone AS z
+		JOIN iotmq_internal.topic AS t USING (topic_id)
+		LEFT JOIN (SELECT DISTINCT l.zone_id, true AS is_there FROM iotmq.segment_lost() AS l) AS lost USING (zone_id)
+		CROSS JOIN LATERAL iotmq.maintenance_needs(z.zone_id, at) AS m
+		CROSS JOIN LATERAL (VALUES
+			(0, 'lost segments', lost.is_there),
+			(1, 'segments', m.segments),
+			(2, 'sealing', m.sealing),
+			(3, 'sealing', m.sealing),		-- each step of sealing wants a transaction of its own
+			(4, 'sealing', m.sealing),
+			(7, 'retention', m.retention),
+			(8, 'empty segments', m.empty),
+			(9, 'earliest offset', m.earliest OR lost.is_there)
+		) AS s (n, step, is_needed)
+		WHERE s.is_needed
+		UNION ALL
+		SELECT z.zone_id, s.n, c.cursor_id, s.step, g.consumer_group || ' in ' || t.topic || '/' || z.zone
 		FROM iotmq_internal.cursor AS c
-		JOIN iotmq_internal.consumer_group AS g USING (group_id)
 		JOIN iotmq_internal.cursor_state AS p USING (cursor_id)
-		WHERE c.zone_id = z.zone_id
-			AND CASE s.step
-				WHEN 'expired leases' THEN p.next_expiry <= at
-				-- what a group gets by tags and filter, and has not passed yet
-				WHEN 'unwanted messages' THEN (g.tags IS NOT NULL OR g.filter IS NOT NULL)
-					AND p.next_offset <= pg_sequence_last_value(z.offset_sequence)
-			END
-	) AS c ON true
-	WHERE CASE
-			WHEN s.step IN ('expired leases', 'unwanted messages') THEN c.cursor_id IS NOT NULL
-			WHEN s.step = 'lost segments' THEN z.zone_id IN (SELECT l.zone_id FROM iotmq.segment_lost() AS l)
-			ELSE true
-		END
-	ORDER BY z.zone_id, s.n, c.cursor_id
+		JOIN iotmq_internal.consumer_group AS g USING (group_id)
+		JOIN iotmq_internal.zone AS z USING (zone_id)
+		JOIN iotmq_internal.topic AS t ON t.topic_id = z.topic_id
+		CROSS JOIN LATERAL (VALUES
+			(5, 'expired leases', p.next_expiry <= at),
+			-- what a group gets by tags and filter, and has not passed yet
+			(6, 'unwanted messages', CASE WHEN g.tags IS NOT NULL OR g.filter IS NOT NULL
+				THEN p.next_offset <= pg_sequence_last_value(z.offset_sequence) END)
+		) AS s (n, step, is_needed)
+		WHERE s.is_needed
+	)
+	SELECT w.zone_id, w.cursor_id, w.step, w.name
+	FROM work AS w
+	ORDER BY w.zone_id, w.n, w.cursor_id
 $$;
 COMMENT ON FUNCTION iotmq.maintenance_plan IS 'internal: what maintenance goes over';
 

@@ -33,6 +33,7 @@ DECLARE
 	root regclass;
 	name text;
 	publisher regrole;
+	reader regrole;
 BEGIN
 	PERFORM iotmq.call_topic_id(topic);
 	PERFORM iotmq.call_check_name('zone', zone);
@@ -70,7 +71,7 @@ BEGIN
 	INSERT INTO iotmq_internal.zone (zone_id, topic_id, zone, table_name, offset_sequence, earliest_offset)
 		OVERRIDING SYSTEM VALUE
 	VALUES (new_zone, id, zone, name::regclass, (name || '_offset')::regclass, first);
-	-- whoever may publish to all zones may to this one
+	-- whoever may publish to all zones, or read them, may this one
 	FOR publisher IN
 		SELECT a.grantee::regrole
 		FROM pg_attribute AS c
@@ -78,6 +79,14 @@ BEGIN
 		WHERE c.attrelid = root AND c.attname = 'payload' AND a.privilege_type = 'INSERT' AND a.grantee <> 0
 	LOOP
 		PERFORM iotmq.grant_publish(topic, publisher, ARRAY[zone]);
+	END LOOP;
+	FOR reader IN
+		SELECT a.grantee::regrole
+		FROM pg_class AS k
+		CROSS JOIN LATERAL aclexplode(k.relacl) AS a
+		WHERE k.oid = root AND a.privilege_type = 'SELECT' AND a.grantee NOT IN (0, k.relowner)
+	LOOP
+		PERFORM iotmq.grant_read(topic, reader, ARRAY[zone]);
 	END LOOP;
 	PERFORM iotmq.segment_make_until(new_zone, clock_timestamp(),
 		clock_timestamp() + iotmq.segment_ahead(t.segment_interval))

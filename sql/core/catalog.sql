@@ -1,19 +1,19 @@
 -- Backends keep the small catalogs in memory (src/core/catalog.c); any change to them says so.
 CREATE FUNCTION iotmq.catalog_changed() RETURNS trigger
 	LANGUAGE C AS 'MODULE_PATHNAME', 'iotmq_catalog_changed';
-COMMENT ON FUNCTION iotmq.catalog_changed() IS 'internal: tells every backend that a catalog of iotmq changed';
+COMMENT ON FUNCTION iotmq.catalog_changed() IS 'internal: tells every backend what changed in a catalog of iotmq';
 
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq_internal.topic
-	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq_internal.zone
-	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq_internal.zone_gap
-	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq_internal.segment
-	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq_internal.consumer_group
-	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq_internal.cursor
-	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq_internal.consume_grant
-	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
+DO $$
+DECLARE
+	name text;
+BEGIN
+	FOREACH name IN ARRAY '{topic,zone,zone_gap,segment,consumer_group,cursor,consume_grant}'::text[] LOOP
+		EXECUTE format('CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON iotmq_internal.%I
+			FOR EACH ROW EXECUTE FUNCTION iotmq.catalog_changed()', name);
+		EXECUTE format('CREATE TRIGGER emptied AFTER TRUNCATE ON iotmq_internal.%I
+			FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed()', name);
+		-- also where session_replication_role is replica: else other sessions go by what was
+		EXECUTE format('ALTER TABLE iotmq_internal.%1$I ENABLE ALWAYS TRIGGER changed, ENABLE ALWAYS TRIGGER emptied', name);
+	END LOOP;
+END
+$$;

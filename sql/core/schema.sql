@@ -125,6 +125,7 @@ CREATE TABLE iotmq_internal.cursor (
 	zone_id int NOT NULL,
 	UNIQUE (zone_id, group_id)
 );
+CREATE INDEX cursor_group_id ON iotmq_internal.cursor (group_id);
 COMMENT ON TABLE iotmq_internal.cursor IS 'one row per group and zone: the id of its cursor';
 
 CREATE SEQUENCE iotmq_internal.cursor_number AS int MAXVALUE 16383 CYCLE;

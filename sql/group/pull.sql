@@ -13,11 +13,12 @@ CREATE FUNCTION iotmq.commit_offset(topic text, consumer_group text, zone text, 
 COMMENT ON FUNCTION iotmq.commit_offset IS 'notes where a group that reads by fetch goes on';
 
 -- messages_of_device: what a device sent in since..until (exclusive), newest
--- first, of one zone or all. Each segment is entered at its newest message of the
+-- first, of one zone or all that the caller may read. Each segment is entered at its newest message of the
 -- device, so only what is returned is read (with the topic's device_index).
+-- readable: the zones that the caller may read, NULL: all.
 -- Errors: 22004 an argument but zone NULL; 22023 bad max_messages; 42704.
 CREATE FUNCTION iotmq.pull_device_as_owner(topic text, device_id text, since timestamptz,
-		until timestamptz, max_messages int, zone text) RETURNS SETOF iotmq.delivery
+		until timestamptz, max_messages int, zone text, readable text[] DEFAULT NULL) RETURNS SETOF iotmq.delivery
 	LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 64
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -43,7 +44,8 @@ BEGIN
 			ORDER BY msg_offset DESC LIMIT $4)', z.table_name), ' UNION ALL ')
 	INTO zones
 	FROM iotmq_internal.zone AS z
-	WHERE z.topic_id = id AND (pull_device_as_owner.zone IS NULL OR z.zone = pull_device_as_owner.zone);
+	WHERE z.topic_id = id AND (pull_device_as_owner.zone IS NULL OR z.zone = pull_device_as_owner.zone)
+		AND (readable IS NULL OR z.zone = ANY (readable));
 	IF zones IS NULL THEN
 		RETURN;
 	END IF;
@@ -65,10 +67,10 @@ CREATE FUNCTION iotmq.messages_of_device(topic text, device_id text,
 COMMENT ON FUNCTION iotmq.messages_of_device IS 'the messages of a device, newest first';
 
 -- message_by_key: the messages of a device with that key, newest first; several, if a key was
--- given again after its time, or in several zones.
+-- given again after its time, or in several zones. readable: as above.
 -- Errors: 22004 an argument but zone NULL; 42704.
-CREATE FUNCTION iotmq.pull_key_as_owner(topic text, device_id text, message_key text, zone text)
-	RETURNS SETOF iotmq.delivery
+CREATE FUNCTION iotmq.pull_key_as_owner(topic text, device_id text, message_key text, zone text,
+		readable text[] DEFAULT NULL) RETURNS SETOF iotmq.delivery
 	LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 1
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -89,8 +91,8 @@ BEGIN
 		SELECT NULL::bigint, zone, msg_offset, device_id, tag, payload, body, properties,
 			published_at, 0, message_key
 		FROM %s
-		WHERE device_id = $1 AND message_key = $2
-		ORDER BY published_at DESC, msg_offset DESC', messages) USING device_id, message_key;
+		WHERE device_id = $1 AND message_key = $2 AND ($3 IS NULL OR zone = ANY ($3))
+		ORDER BY published_at DESC, msg_offset DESC', messages) USING device_id, message_key, readable;
 END
 $$;
 COMMENT ON FUNCTION iotmq.pull_key_as_owner IS 'internal: message_by_key, after the check of rights';

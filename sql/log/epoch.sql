@@ -12,6 +12,12 @@ CREATE FUNCTION iotmq.epoch_gaps(zone_id int, OUT epoch int, OUT first_offset bi
 	AS 'MODULE_PATHNAME', 'iotmq_epoch_gaps_found';
 COMMENT ON FUNCTION iotmq.epoch_gaps IS 'internal: gaps of a zone that are not noted yet';
 
+-- epoch_is_open(zone_id): may there be such gaps?
+CREATE FUNCTION iotmq.epoch_is_open(zone_id int) RETURNS boolean
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_epoch_is_open';
+COMMENT ON FUNCTION iotmq.epoch_is_open IS 'internal: whether a zone may have gaps that are not noted yet';
+
 -- epoch_note(zone_id): notes them, before retention drops what shows them. began_at stays
 -- open until a message is there.
 CREATE FUNCTION iotmq.epoch_note(zone_id int) RETURNS void

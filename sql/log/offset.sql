@@ -7,6 +7,12 @@ CREATE FUNCTION iotmq.offset_at(zone_id int, at timestamptz) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'iotmq_offset_at';
 COMMENT ON FUNCTION iotmq.offset_at IS 'internal: the offset that belongs to a time';
 
+-- offset_is_gone(zone_id): has the zone given out its earliest offset, and no message with it?
+CREATE FUNCTION iotmq.offset_is_gone(zone_id int) RETURNS boolean
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_offset_is_gone';
+COMMENT ON FUNCTION iotmq.offset_is_gone IS 'internal: whether the earliest offset of a zone moves on';
+
 -- offset_lowest(zone_id, stable): no message has a lower offset, or may still come to have
 -- one. All below stable is known to be decided.
 CREATE FUNCTION iotmq.offset_lowest(zone_id int, stable bigint) RETURNS bigint

@@ -11,13 +11,14 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 
+static bool may_publish(const Zone *zone);
 static bool may_insert(Oid relid);
 
 /* Raises 42501 unless the current user may publish to the zone. */
 void
 iotmq_access_require_publish(const Topic *topic, const Zone *zone)
 {
-	if (!iotmq_access_is_admin() && !may_insert(zone->relid))
+	if (!may_publish(zone))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to publish to zone \"%s\" of topic \"%s\"",
@@ -42,24 +43,39 @@ iotmq_access_require_consume(const Topic *topic, const ConsumerGroup *group)
 						 quote_literal_cstr(quote_identifier(GetUserNameFromId(GetUserId(), false))))));
 }
 
-/* Raises 42501 unless the current user may read all of the topic. */
+/* Raises 42501 unless the current user may read the zone or, for NULL, any of the topic. */
 void
-iotmq_access_require_read(const Topic *topic)
+iotmq_access_require_read(const Topic *topic, const Zone *zone)
 {
-	if (!iotmq_access_may_read(topic))
+	char	   *role;
+
+	if (iotmq_access_may_read(topic, zone))
+		return;
+	for (int z = 0; zone == NULL && z < topic->nzones; z++)
+		if (iotmq_access_may_read(topic, &topic->zones[z]))
+			return;
+	role = quote_literal_cstr(quote_identifier(GetUserNameFromId(GetUserId(), false)));
+	if (zone == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to read topic \"%s\"", topic->name),
 				 errhint("An administrator can run: SELECT iotmq.grant_read(%s, %s);",
-						 quote_literal_cstr(topic->name),
-						 quote_literal_cstr(quote_identifier(GetUserNameFromId(GetUserId(), false))))));
+						 quote_literal_cstr(topic->name), role)));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied to read zone \"%s\" of topic \"%s\"", zone->name, topic->name),
+			 errhint("An administrator can run: SELECT iotmq.grant_read(%s, %s, %s);",
+					 quote_literal_cstr(topic->name), role,
+					 quote_literal_cstr(psprintf("{\"%s\"}", zone->name)))));
 }
 
+/* May the current user read the zone or, for NULL, all of the topic, with zones to come? */
 bool
-iotmq_access_may_read(const Topic *topic)
+iotmq_access_may_read(const Topic *topic, const Zone *zone)
 {
 	return iotmq_access_is_admin() ||
-		pg_class_aclcheck(topic->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+		pg_class_aclcheck(topic->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK ||
+		(zone != NULL && pg_class_aclcheck(zone->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK);
 }
 
 bool
@@ -78,12 +94,18 @@ iotmq_access_may_consume(const ConsumerGroup *group)
 bool
 iotmq_access_may_use(const Topic *topic, const Zone *zone)
 {
-	if (iotmq_access_may_read(topic) || may_insert(topic->relid))
+	if (iotmq_access_may_read(topic, zone) || may_insert(topic->relid))
 		return true;
 	for (int g = 0; g < topic->ngroups; g++)
 		if (iotmq_access_may_consume(&topic->groups[g]))
 			return true;
 	return zone != NULL && may_insert(zone->relid);
+}
+
+static bool
+may_publish(const Zone *zone)
+{
+	return iotmq_access_is_admin() || may_insert(zone->relid);
 }
 
 /* May the current user publish to that table of a topic or zone? */

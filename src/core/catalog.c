@@ -1,21 +1,39 @@
 /*
  * catalog.c - topics, zones, segments and groups, kept in memory.
  *
- * Owns the cache that every call reads first. A topic is loaded whole, by its
- * name or through the id of a zone or a cursor. All of it is thrown away when a
- * trigger on one of the catalogs (iotmq_catalog_changed) says that something
- * changed; that reaches every backend with its next lock, as DDL does.
+ * Owns the cache that every call reads first. A topic is loaded by its name or through the
+ * id of a zone or a cursor, with the names of its zones and the settings of its groups; the
+ * segments of a zone and the cursors of a group when they are asked for first.
+ *
+ * What it keeps is thrown away when a trigger on one of the catalogs (iotmq_catalog_changed)
+ * says that something changed; that reaches every backend with its next lock, as DDL does.
+ * The message is PostgreSQL's own, of a relation that changed, with a number that stands for
+ * a topic, a zone, or everything (marks): so others' topics, and the other zones of a topic,
+ * stay. Numbers in that range are real relations only in databases that have used up two
+ * thousand million oids; then something is read again for nothing.
  *
  * A pointer from here is good until the next call of a function of this file
  * that looks something up. How the catalogs are read: load.c.
  */
 #include "core/load.h"
 
+#include "access/htup_details.h"
+#include "catalog/pg_class.h"
 #include "commands/trigger.h"
+#include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
+
+/* Marks: the numbers of relations that there are not. */
+#define MARK_ALL ((Oid) 0x80000000)
+#define MARK_TOPIC ((Oid) 0x80000000)	/* + topic_id, which is not 0 */
+#define MARK_ZONE ((Oid) 0xC0000000)	/* + zone_id */
+#define MARK_IDS 0x3FFFFFFF		/* ids above don't fit: everything changed */
+
+#define TOLD 32					/* marks remembered while a topic is being loaded */
 
 typedef struct TopicId			/* entry of topics_by_id */
 {
@@ -26,26 +44,49 @@ typedef struct TopicId			/* entry of topics_by_id */
 typedef struct ZoneId			/* entry of zones_by_id */
 {
 	int32		zone_id;
-	Topic	   *topic;
 	Zone	   *zone;
 } ZoneId;
 
+typedef struct CursorList		/* of a group, being loaded */
+{
+	const Topic *topic;
+	int32	   *cursors;		/* by zone */
+} CursorList;
+
 static bool valid = false;		/* false: reset at the next lookup */
+static Oid	read_from = InvalidOid; /* the catalog of topics, which is another one in another extension */
+static bool some_are_stale = false; /* some topics are to be forgotten at the next lookup */
 static uint64 changes = 0;		/* that this backend was told of */
+static uint64 resets = 0;		/* of them, that concerned everything */
 static MemoryContext context = NULL;
 static HTAB *topics;			/* Topic, by name */
 static HTAB *topics_by_id;		/* TopicId */
 static HTAB *zones_by_id;		/* ZoneId */
-static HTAB *cursors_by_id;		/* Cursor */
+static HTAB *cursors_by_id;		/* Cursor, of those that were asked for by id */
+static Oid	told[TOLD];			/* marks since loading began */
+static int	ntold = 0;			/* above TOLD: some were not remembered */
 
 static void invalidate(Datum arg, Oid relid);
+static void note(Oid mark);
 static void refresh(void);
+static void forget(Topic *topic);
+static void renew(Zone *zone);
+static void read_again(Zone *zone);
+static bool is_renewed(const Zone *zone);
+static void add_cursor(int32 zone_id, int32 cursor_id, void *arg);
+static ConsumerGroup *group_with_id(Topic *topic, int32 group_id);
 static bool same_settings(const ConsumerGroup *a, const ConsumerGroup *b);
 static bool same_value(const struct varlena *a, const struct varlena *b);
 static HTAB *make_hash(const char *name, Size keysize, Size entrysize, int flags);
 static Topic *load(Datum key, LoadBy by);
-static void enter_ids(Topic *topic);
+static Topic *enter(const Topic *loaded, uint64 changes_before);
 static int	compare_names(const void *a, const void *b);
+static void tell_of_row(TriggerData *trigger, HeapTuple row);
+static int32 id_in(TriggerData *trigger, HeapTuple row, const char *column);
+static bool is_same_zone(TriggerData *trigger);
+static void tell_of_topic(int32 topic_id);
+static void tell_of_zone(int32 zone_id);
+static void tell(Oid mark);
 
 void
 iotmq_catalog_init(void)
@@ -95,6 +136,7 @@ iotmq_catalog_zone(Topic *topic, const char *name)
 				 errmsg("zone \"%s\" of topic \"%s\" does not exist", name, topic->name),
 				 errhint("Add it: SELECT iotmq.add_zone(%s, %s);",
 						 quote_literal_cstr(topic->name), quote_literal_cstr(name))));
+	renew(zone);
 	return zone;
 }
 
@@ -114,7 +156,23 @@ iotmq_catalog_zone_or_only(Topic *topic, text *name)
 						 quote_literal_cstr(topic->name)) :
 				 errhint("Name one of its zones: zone => %s.",
 						 quote_literal_cstr(topic->zones[0].name))));
-	return &topic->zones[0];
+	return iotmq_catalog_zone_at(topic, 0);
+}
+
+/* The zone at that place of topic->zones, up to date. */
+Zone *
+iotmq_catalog_zone_at(Topic *topic, int z)
+{
+	renew(&topic->zones[z]);
+	return &topic->zones[z];
+}
+
+/* Sees that the segments and gaps of a zone are in memory. No lookup: pointers stay good. */
+void
+iotmq_catalog_segments(const Zone *zone)
+{
+	if (!zone->has_segments)
+		read_again(unconstify(Zone *, zone));
 }
 
 /* The group of that name; raises 42704 if there is none. */
@@ -133,6 +191,22 @@ iotmq_catalog_group(Topic *topic, const char *name)
 				 errhint("Create it: SELECT iotmq.create_group(%s, %s);",
 						 quote_literal_cstr(topic->name), quote_literal_cstr(name))));
 	return group;
+}
+
+/* The group's cursor in a zone of its topic; 0: none. No lookup: pointers stay good. */
+int32
+iotmq_catalog_cursor(const ConsumerGroup *group, const Zone *zone)
+{
+	if (group->cursors == NULL)
+	{
+		ConsumerGroup *mine = unconstify(ConsumerGroup *, group);
+		int32	   *cursors = MemoryContextAllocZero(group->topic->context,
+													 sizeof(int32) * group->topic->nzones);
+
+		iotmq_load_cursors(group->group_id, add_cursor, &(CursorList) {group->topic, cursors});
+		mine->cursors = cursors;
+	}
+	return group->cursors[zone - group->topic->zones];
 }
 
 /* The ids of all topics, in an array of n. */
@@ -173,8 +247,9 @@ iotmq_catalog_zone_by_id(int32 zone_id, Topic **topic, Zone **zone)
 	}
 	if (entry == NULL)
 		return false;
-	*topic = entry->topic;
+	*topic = entry->zone->topic;
 	*zone = entry->zone;
+	renew(*zone);
 	return true;
 }
 
@@ -188,16 +263,20 @@ iotmq_catalog_cursor_by_id(int32 cursor_id, Cursor *cursor)
 	entry = hash_search(cursors_by_id, &cursor_id, HASH_FIND, NULL);
 	if (entry == NULL)
 	{
-		Topic	   *topic;
-		Zone	   *zone;
-		int32		zone_id = iotmq_load_parent(CATALOG_CURSOR, cursor_id);
+		Cursor		found = {.cursor_id = cursor_id};
+		int32		group_id;
+		int32		zone_id;
 
-		if (zone_id == 0 || !iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
+		if (!iotmq_load_cursor(cursor_id, &group_id, &zone_id) ||
+			!iotmq_catalog_zone_by_id(zone_id, &found.topic, &found.zone))
 			return false;
-		entry = hash_search(cursors_by_id, &cursor_id, HASH_FIND, NULL);
+		found.group = group_with_id(found.topic, group_id);
+		if (found.group == NULL)
+			return false;
+		entry = hash_search(cursors_by_id, &cursor_id, HASH_ENTER, NULL);
+		*entry = found;
 	}
-	if (entry == NULL)
-		return false;
+	renew(entry->zone);
 	*cursor = *entry;
 	return true;
 }
@@ -214,7 +293,7 @@ iotmq_catalog_zone_is_current(const Zone *zone)
 	Zone		again;
 	bool		same;
 
-	if (zone->changes == now)
+	if (is_renewed(zone))
 		return true;
 	scratch = AllocSetContextCreate(CurrentMemoryContext, "iotmq zone", ALLOCSET_SMALL_SIZES);
 	same = iotmq_load_zone(&again, zone->zone_id, scratch) &&
@@ -237,7 +316,7 @@ iotmq_catalog_group_is_current(const ConsumerGroup *group)
 	ConsumerGroup again;
 	bool		same;
 
-	if (group->changes == now)
+	if (valid && group->topic->told <= group->changes)
 		return true;
 	scratch = AllocSetContextCreate(CurrentMemoryContext, "iotmq group", ALLOCSET_SMALL_SIZES);
 	same = iotmq_load_group(&again, group->group_id, scratch) && same_settings(&again, group);
@@ -262,47 +341,279 @@ iotmq_catalog_sequences(int *n)
 }
 
 /*
- * catalog_changed() RETURNS trigger, after any statement on a cached catalog:
- * makes every backend read it again, this one from its next command on, the
- * others from this transaction's commit on.
+ * catalog_changed() RETURNS trigger, after each row of a cached catalog that is written, or
+ * after a TRUNCATE: makes every backend read again what the row is about, this one from its
+ * next command on, the others from this transaction's commit on.
  */
 PG_FUNCTION_INFO_V1(iotmq_catalog_changed);
 Datum
 iotmq_catalog_changed(PG_FUNCTION_ARGS)
 {
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		elog(ERROR, "catalog_changed was not called as a trigger");
-	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
+	if (!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		tell(MARK_ALL);
+	else
+	{
+		tell_of_row(trigger, trigger->tg_trigtuple);
+		if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+			tell_of_row(trigger, trigger->tg_newtuple);
+	}
 	return PointerGetDatum(NULL);
 }
 
+/* The old or the new version of a row. What it belongs to may be gone: then it is everything. */
+static void
+tell_of_row(TriggerData *trigger, HeapTuple row)
+{
+	Oid			relid = RelationGetRelid(trigger->tg_relation);
+
+	if (relid == iotmq_relation_table(CATALOG_TOPIC))
+		tell_of_topic(id_in(trigger, row, "topic_id"));
+	else if (relid == iotmq_relation_table(CATALOG_GROUP))
+		tell_of_topic(id_in(trigger, row, "topic_id"));
+	else if (relid == iotmq_relation_table(CATALOG_ZONE) && is_same_zone(trigger))
+		tell_of_zone(id_in(trigger, row, "zone_id"));
+	else if (relid == iotmq_relation_table(CATALOG_ZONE))
+		tell_of_topic(id_in(trigger, row, "topic_id"));
+	else if (relid == iotmq_relation_table(CATALOG_SEGMENT) ||
+			 relid == iotmq_relation_table(CATALOG_ZONE_GAP))
+		tell_of_zone(id_in(trigger, row, "zone_id"));
+	else if (relid == iotmq_relation_table(CATALOG_CURSOR) ||
+			 relid == iotmq_relation_table(CATALOG_CONSUME_GRANT))
+		tell_of_topic(iotmq_load_parent(CATALOG_GROUP, id_in(trigger, row, "group_id")));
+	else
+		tell(MARK_ALL);
+}
+
+/* The id in that column of the row. */
+static int32
+id_in(TriggerData *trigger, HeapTuple row, const char *column)
+{
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	bool		isnull;
+	Datum		value = SPI_getbinval(row, desc, SPI_fnumber(desc, column), &isnull);
+
+	return isnull ? 0 : DatumGetInt32(value);
+}
+
+/* Is it an update that leaves it what it is: the zone of that name, topic and tables? */
+static bool
+is_same_zone(TriggerData *trigger)
+{
+	static const char *const columns[] = {"zone_id", "topic_id", "zone", "table_name", "offset_sequence"};
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+
+	if (!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		return false;
+	for (int i = 0; i < (int) lengthof(columns); i++)
+	{
+		int			column = SPI_fnumber(desc, columns[i]);
+		bool		isnull;
+		Datum		before = SPI_getbinval(trigger->tg_trigtuple, desc, column, &isnull);
+		Datum		after = SPI_getbinval(trigger->tg_newtuple, desc, column, &isnull);
+
+		if (column <= 0 ||		/* somebody has taken it away */
+			!datumIsEqual(before, after, TupleDescAttr(desc, column - 1)->attbyval,
+						  TupleDescAttr(desc, column - 1)->attlen))
+			return false;
+	}
+	return true;
+}
+
+static void
+tell_of_topic(int32 topic_id)
+{
+	tell(topic_id > 0 && topic_id <= MARK_IDS ? MARK_TOPIC + topic_id : MARK_ALL);
+}
+
+static void
+tell_of_zone(int32 zone_id)
+{
+	tell(zone_id > 0 && zone_id <= MARK_IDS ? MARK_ZONE + zone_id : MARK_ALL);
+}
+
+/* Sends the message that a relation of that number changed. */
+static void
+tell(Oid mark)
+{
+	HeapTuple	tuple = palloc0(HEAPTUPLESIZE + MAXALIGN(SizeofHeapTupleHeader) + CLASS_TUPLE_SIZE);
+
+	tuple->t_data = (HeapTupleHeader) ((char *) tuple + HEAPTUPLESIZE);
+	tuple->t_data->t_hoff = MAXALIGN(SizeofHeapTupleHeader);
+	((Form_pg_class) GETSTRUCT(tuple))->oid = mark;
+	CacheInvalidateRelcacheByTuple(tuple);
+	pfree(tuple);
+}
+
+/* A relation changed, or all did (invalid), or it is a mark. Nothing may be freed here. */
 static void
 invalidate(Datum arg, Oid relid)
 {
-	if (iotmq_relation_is_cached(relid))
+	if (relid != InvalidOid && relid < MARK_ALL)
+		return;
+	changes++;
+	if (relid == InvalidOid || relid == MARK_ALL)
 	{
 		valid = false;
-		changes++;
+		resets++;
+		return;
+	}
+	if (ntold < TOLD)
+		told[ntold] = relid;
+	ntold = Min(ntold + 1, TOLD + 1);
+	if (valid)
+		note(relid);
+}
+
+/* Lets the topic or zone that a mark stands for be read again at its next lookup. */
+static void
+note(Oid mark)
+{
+	int32		id = mark & MARK_IDS;
+
+	if (mark >= MARK_ZONE)
+	{
+		ZoneId	   *entry = hash_search(zones_by_id, &id, HASH_FIND, NULL);
+
+		if (entry != NULL)
+			entry->zone->told = changes;
+	}
+	else
+	{
+		TopicId    *entry = hash_search(topics_by_id, &id, HASH_FIND, NULL);
+
+		if (entry != NULL)
+		{
+			entry->topic->told = changes;
+			entry->topic->is_stale = some_are_stale = true;
+		}
 	}
 }
 
-/* Starts an empty cache if something changed since the last lookup. */
+/* Starts an empty cache if all changed since the last lookup, forgets topics that did. */
 static void
 refresh(void)
 {
-	AcceptInvalidationMessages();
-	if (valid)
-		return;
+	HASH_SEQ_STATUS all;
+	TopicId    *entry;
+	Oid			table;
 
-	if (context == NULL)
-		context = AllocSetContextCreate(CacheMemoryContext, "iotmq catalog",
-										ALLOCSET_DEFAULT_SIZES);
-	MemoryContextReset(context);
-	topics = make_hash("iotmq topics", NAME_BYTES + 1, sizeof(Topic), HASH_STRINGS);
-	topics_by_id = make_hash("iotmq topics by id", sizeof(int32), sizeof(TopicId), HASH_BLOBS);
-	zones_by_id = make_hash("iotmq zones", sizeof(int32), sizeof(ZoneId), HASH_BLOBS);
-	cursors_by_id = make_hash("iotmq cursors", sizeof(int32), sizeof(Cursor), HASH_BLOBS);
-	valid = true;
+	AcceptInvalidationMessages();
+	table = iotmq_relation_table(CATALOG_TOPIC);
+	if (!valid || table != read_from)
+	{
+		if (context == NULL)
+			context = AllocSetContextCreate(CacheMemoryContext, "iotmq catalog",
+											ALLOCSET_DEFAULT_SIZES);
+		MemoryContextReset(context);	/* and with it all topics' */
+		topics = make_hash("iotmq topics", NAME_BYTES + 1, sizeof(Topic), HASH_STRINGS);
+		topics_by_id = make_hash("iotmq topics by id", sizeof(int32), sizeof(TopicId), HASH_BLOBS);
+		zones_by_id = make_hash("iotmq zones", sizeof(int32), sizeof(ZoneId), HASH_BLOBS);
+		cursors_by_id = make_hash("iotmq cursors", sizeof(int32), sizeof(Cursor), HASH_BLOBS);
+		some_are_stale = false;
+		read_from = table;
+		valid = true;
+	}
+	if (!some_are_stale)
+		return;
+	hash_seq_init(&all, topics_by_id);
+	while ((entry = hash_seq_search(&all)) != NULL)
+		if (entry->topic->is_stale)
+			forget(entry->topic);
+	some_are_stale = false;
+}
+
+/* Frees a topic and all that leads to it. */
+static void
+forget(Topic *topic)
+{
+	HASH_SEQ_STATUS all;
+	Cursor	   *cursor;
+	TopicId    *by_id = hash_search(topics_by_id, &topic->topic_id, HASH_FIND, NULL);
+
+	hash_seq_init(&all, cursors_by_id);
+	while ((cursor = hash_seq_search(&all)) != NULL)
+		if (cursor->topic == topic)
+			hash_search(cursors_by_id, &cursor->cursor_id, HASH_REMOVE, NULL);
+	for (int z = 0; z < topic->nzones; z++)
+	{
+		ZoneId	   *zone = hash_search(zones_by_id, &topic->zones[z].zone_id, HASH_FIND, NULL);
+
+		if (zone != NULL && zone->zone == &topic->zones[z])
+			hash_search(zones_by_id, &zone->zone_id, HASH_REMOVE, NULL);
+	}
+	if (by_id != NULL && by_id->topic == topic)
+		hash_search(topics_by_id, &topic->topic_id, HASH_REMOVE, NULL);
+	MemoryContextDelete(topic->context);
+	hash_search(topics, topic->name, HASH_REMOVE, NULL);
+}
+
+/* Reads a zone again if something about it changed since. */
+static void
+renew(Zone *zone)
+{
+	if (zone->told > zone->changes)
+		read_again(zone);
+}
+
+/*
+ * Reads a zone with its segments and gaps. If it is another one now, or gone, its topic is
+ * going to be read again: we are told in a moment, and until then it is not up to date.
+ */
+static void
+read_again(Zone *zone)
+{
+	uint64		now = changes;
+	Zone		again = {0};
+	bool		found = iotmq_load_zone(&again, zone->zone_id, zone->topic->context);
+
+	if (zone->nsegments > 0)
+		pfree(zone->segments);
+	if (zone->ngaps > 0)
+		pfree(zone->gaps);
+	zone->nsegments = again.nsegments;
+	zone->segments = again.segments;
+	zone->ngaps = again.ngaps;
+	zone->gaps = again.gaps;
+	zone->has_segments = true;
+	if (found && again.relid == zone->relid && again.sequence == zone->sequence)
+	{
+		zone->earliest_offset = again.earliest_offset;
+		zone->floor_time = again.floor_time;
+		zone->changes = now;
+	}
+	else
+		zone->told = PG_UINT64_MAX;
+}
+
+/* Was nothing said of the zone since it was read, with its segments? */
+static bool
+is_renewed(const Zone *zone)
+{
+	return valid && zone->told <= zone->changes && zone->topic->told <= zone->changes;
+}
+
+/* One of the cursors of a group whose list is made. */
+static void
+add_cursor(int32 zone_id, int32 cursor_id, void *arg)
+{
+	CursorList *list = arg;
+	ZoneId	   *entry = hash_search(zones_by_id, &zone_id, HASH_FIND, NULL);
+
+	if (entry != NULL && entry->zone->topic == list->topic)
+		list->cursors[entry->zone - list->topic->zones] = cursor_id;
+}
+
+static ConsumerGroup *
+group_with_id(Topic *topic, int32 group_id)
+{
+	for (int g = 0; g < topic->ngroups; g++)
+		if (topic->groups[g].group_id == group_id)
+			return &topic->groups[g];
+	return NULL;
 }
 
 static bool
@@ -336,53 +647,70 @@ make_hash(const char *name, Size keysize, Size entrysize, int flags)
 }
 
 /*
- * Loads a topic with all that belongs to it; NULL if there is none. After an
- * error on the way, or a change that arrived meanwhile, the cache is reset at
- * the next lookup.
+ * Loads a topic; NULL if there is none. After an error on the way the cache is reset at the
+ * next lookup, after a change that arrived meanwhile the topic is read again then.
  */
 static Topic *
 load(Datum key, LoadBy by)
 {
-	Topic		topic = {0};
+	Topic		topic = {.context = AllocSetContextCreate(context, "iotmq topic", ALLOCSET_SMALL_SIZES)};
 	Topic	   *entry = NULL;
 	uint64		changes_before = changes;
+	uint64		resets_before = resets;
 
 	valid = false;
-	if (iotmq_load_topic(&topic, key, by, changes_before, context))
+	ntold = 0;
+	if (iotmq_load_topic(&topic, key, by, topic.context))
 	{
-		entry = hash_search(topics, topic.name, HASH_ENTER, NULL);
-		*entry = topic;
-		enter_ids(entry);
+		entry = enter(&topic, changes_before);
+		for (int i = 0; i < Min(ntold, TOLD); i++)
+			note(told[i]);
+		if (ntold > TOLD)
+		{
+			entry->told = changes;
+			entry->is_stale = some_are_stale = true;
+		}
 	}
-	valid = changes == changes_before;
+	else
+		MemoryContextDelete(topic.context);
+	valid = resets == resets_before;
 	return entry;
 }
 
-/* Lets the topic be found by its id and those of its zones and cursors. */
-static void
-enter_ids(Topic *topic)
+/* Lets the topic be found by its name, its id and those of its zones. */
+static Topic *
+enter(const Topic *loaded, uint64 changes_before)
 {
-	TopicId    *by_id = hash_search(topics_by_id, &topic->topic_id, HASH_ENTER, NULL);
+	bool		found;
+	TopicId    *by_id = hash_search(topics_by_id, &loaded->topic_id, HASH_FIND, NULL);
+	Topic	   *topic;
 
+	/* others' names and ids may have become this one's, before we are told */
+	if (by_id != NULL)
+		forget(by_id->topic);
+	topic = hash_search(topics, loaded->name, HASH_FIND, NULL);
+	if (topic != NULL)
+		forget(topic);
+
+	topic = hash_search(topics, loaded->name, HASH_ENTER, &found);
+	*topic = *loaded;
+	by_id = hash_search(topics_by_id, &topic->topic_id, HASH_ENTER, NULL);
 	by_id->topic = topic;
 	for (int z = 0; z < topic->nzones; z++)
 	{
-		ZoneId	   *zone = hash_search(zones_by_id, &topic->zones[z].zone_id, HASH_ENTER, NULL);
+		Zone	   *zone = &topic->zones[z];
+		ZoneId	   *entry = hash_search(zones_by_id, &zone->zone_id, HASH_ENTER, NULL);
 
+		entry->zone = zone;
 		zone->topic = topic;
-		zone->zone = &topic->zones[z];
-		for (int g = 0; g < topic->ngroups; g++)
-		{
-			Cursor	   *cursor;
-
-			if (topic->groups[g].cursors[z] == 0)
-				continue;
-			cursor = hash_search(cursors_by_id, &topic->groups[g].cursors[z], HASH_ENTER, NULL);
-			cursor->topic = topic;
-			cursor->group = &topic->groups[g];
-			cursor->zone = &topic->zones[z];
-		}
+		zone->changes = changes_before;
 	}
+	for (int g = 0; g < topic->ngroups; g++)
+	{
+		topic->groups[g].topic = topic;
+		topic->groups[g].changes = changes_before;
+	}
+	return topic;
 }
 
 /* For bsearch: name is the key; Zone and ConsumerGroup both keep theirs after an int32. */

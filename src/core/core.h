@@ -74,11 +74,14 @@ typedef struct Zone
 {
 	int32		zone_id;
 	char		name[NAME_BYTES + 1];
+	struct Topic *topic;
 	Oid			relid;			/* partitioned by time */
 	Oid			sequence;
 	int64		earliest_offset;
 	TimestampTz floor_time;		/* no message is published below it any more */
 	uint64		changes;		/* of the catalogs, that were known when it was loaded */
+	uint64		told;			/* the last of them that was about it; see also its topic */
+	bool		has_segments;	/* what follows is there: see iotmq_catalog_segments */
 	int			nsegments;
 	Segment    *segments;		/* by from_time */
 	int			ngaps;			/* that are noted */
@@ -89,6 +92,7 @@ typedef struct ConsumerGroup
 {
 	int32		group_id;
 	char		name[NAME_BYTES + 1];
+	struct Topic *topic;
 	uint64		changes;		/* of the catalogs, that were known when it was loaded */
 	bool		orderly;
 	int			ntags;			/* 0: all */
@@ -100,7 +104,7 @@ typedef struct ConsumerGroup
 	int64	   *backoff;		/* us; the last repeats */
 	bool		durable_acks;	/* a transaction that only acks waits for the disk, too */
 	bool		paused;			/* nothing is delivered */
-	int32	   *cursors;		/* of each zone of the topic; 0: none */
+	int32	   *cursors;		/* of each zone of the topic: see iotmq_catalog_cursor */
 	int			ngrantees;
 	Oid		   *grantees;		/* roles that may consume */
 } ConsumerGroup;
@@ -113,6 +117,9 @@ typedef struct Topic
 	int64		segment_interval;	/* us */
 	Interval	kept_for;		/* how long retention keeps a message that nobody reads */
 	int64		dedup_window;	/* us; 0: messages have no keys */
+	uint64		told;			/* the last change of the catalogs that was about it */
+	bool		is_stale;		/* such a one came since it was loaded */
+	MemoryContext context;		/* of all that follows */
 	int			nzones;
 	Zone	   *zones;			/* by name */
 	int			ngroups;
@@ -135,7 +142,10 @@ extern Topic *iotmq_catalog_topic(const char *name);
 extern Zone *iotmq_catalog_find_zone(const Topic *topic, const char *name);
 extern Zone *iotmq_catalog_zone(Topic *topic, const char *name);
 extern Zone *iotmq_catalog_zone_or_only(Topic *topic, text *name);
+extern Zone *iotmq_catalog_zone_at(Topic *topic, int z);
+extern void iotmq_catalog_segments(const Zone *zone);
 extern ConsumerGroup *iotmq_catalog_group(Topic *topic, const char *name);
+extern int32 iotmq_catalog_cursor(const ConsumerGroup *group, const Zone *zone);
 extern int32 *iotmq_catalog_topic_ids(int *n);
 extern Topic *iotmq_catalog_topic_by_id(int32 topic_id);
 extern bool iotmq_catalog_zone_by_id(int32 zone_id, Topic **topic, Zone **zone);
@@ -156,7 +166,6 @@ typedef enum Catalog
 	CATALOG_CURSOR,
 	CATALOG_CONSUME_GRANT,
 	CATALOG_ZONE_GAP,
-	CATALOG_CACHED = CATALOG_ZONE_GAP, /* up to here: kept in memory by catalog.c */
 	CATALOG_CURSOR_STATE,
 	CATALOG_LEASE,
 	CATALOG_REDELIVERY,
@@ -175,6 +184,7 @@ typedef enum CatalogIndex
 	INDEX_GROUP_TOPIC,
 	INDEX_CURSOR,
 	INDEX_CURSOR_ZONE,
+	INDEX_CURSOR_GROUP,
 	INDEX_CONSUME_GRANT,
 	INDEX_ZONE_GAP,
 	INDEX_CURSOR_STATE,
@@ -191,7 +201,6 @@ typedef enum CatalogIndex
 extern void iotmq_relation_init(void);
 extern Oid	iotmq_relation_table(Catalog catalog);
 extern Oid	iotmq_relation_index(CatalogIndex index);
-extern bool iotmq_relation_is_cached(Oid relid);
 extern Oid	iotmq_relation_dead_message_ids(void);
 extern Oid	iotmq_relation_epoch(void);
 extern Oid	iotmq_relation_schema(void);
@@ -212,8 +221,8 @@ extern Datum iotmq_call_return_row(FunctionCallInfo fcinfo, Datum *values, bool 
 
 extern void iotmq_access_require_publish(const Topic *topic, const Zone *zone);
 extern void iotmq_access_require_consume(const Topic *topic, const ConsumerGroup *group);
-extern void iotmq_access_require_read(const Topic *topic);
-extern bool iotmq_access_may_read(const Topic *topic);
+extern void iotmq_access_require_read(const Topic *topic, const Zone *zone);
+extern bool iotmq_access_may_read(const Topic *topic, const Zone *zone);
 extern bool iotmq_access_may_consume(const ConsumerGroup *group);
 extern bool iotmq_access_may_use(const Topic *topic, const Zone *zone);
 extern bool iotmq_access_may_monitor(void);
@@ -234,6 +243,8 @@ extern void iotmq_owner_restore(OwnerContext saved);
 extern void iotmq_owner_run(const char *command, int nargs, Oid *types, Datum *values);
 extern Datum iotmq_owner_value(const char *command, int nargs, Oid *types, Datum *values, bool *isnull);
 extern Datum iotmq_owner_call(FunctionCallInfo fcinfo, const char *name);
+extern Datum iotmq_owner_call_with(FunctionCallInfo fcinfo, const char *name, Oid type,
+								   NullableDatum more);
 
 /* ---- row.c ---- */
 

@@ -62,14 +62,13 @@ enum
 
 static MemoryContext context;	/* of the topic being loaded */
 
-static void load_zones(Topic *topic, uint64 changes);
+static void load_zones(Topic *topic);
 static void read_zone(Zone *zone, const Datum *values);
 static void load_segments(Zone *zone);
 static void load_gaps(Zone *zone);
-static void load_groups(Topic *topic, uint64 changes);
+static void load_groups(Topic *topic);
 static void load_grantees(ConsumerGroup *group);
 static void load_group(ConsumerGroup *group, const Datum *values, const bool *isnull);
-static void load_cursors(Topic *topic);
 
 /* A scan of one catalog by its first key column, or of all of it. */
 typedef struct CatalogScan
@@ -128,11 +127,11 @@ scan_end(CatalogScan *s)
 }
 
 /*
- * Reads the topic of that name or id, with all that belongs to it, into memory of
- * that context; changes is noted in its zones and groups. False: there is none.
+ * Reads the topic of that name or id into memory of that context, with its zones, without
+ * their segments, and its groups, without their cursors. False: there is none.
  */
 bool
-iotmq_load_topic(Topic *topic, Datum key, LoadBy by, uint64 changes, MemoryContext in)
+iotmq_load_topic(Topic *topic, Datum key, LoadBy by, MemoryContext in)
 {
 	CatalogScan s;
 
@@ -157,13 +156,12 @@ iotmq_load_topic(Topic *topic, Datum key, LoadBy by, uint64 changes, MemoryConte
 	scan_end(&s);
 	if (topic->topic_id == 0)
 		return false;
-	load_zones(topic, changes);
-	load_groups(topic, changes);
-	load_cursors(topic);
+	load_zones(topic);
+	load_groups(topic);
 	return true;
 }
 
-/* What the zone (its topic), cursor (its zone) or group (its topic) belongs to; 0: no such. */
+/* What the zone or the group belongs to, a topic; 0: no such. */
 int32
 iotmq_load_parent(Catalog catalog, int32 id)
 {
@@ -173,7 +171,6 @@ iotmq_load_parent(Catalog catalog, int32 id)
 		AttrNumber	parent;
 	}			places[] = {
 		[CATALOG_ZONE] = {INDEX_ZONE, Anum_zone_topic_id},
-		[CATALOG_CURSOR] = {INDEX_CURSOR, Anum_cursor_zone_id},
 		[CATALOG_GROUP] = {INDEX_GROUP, Anum_group_topic_id}
 	};
 	CatalogScan s;
@@ -185,6 +182,38 @@ iotmq_load_parent(Catalog catalog, int32 id)
 		parent = DatumGetInt32(s.values[places[catalog].parent - 1]);
 	scan_end(&s);
 	return parent;
+}
+
+/* What the cursor belongs to; false: no such. */
+bool
+iotmq_load_cursor(int32 cursor_id, int32 *group_id, int32 *zone_id)
+{
+	CatalogScan s;
+	bool		found;
+
+	scan_by(&s, CATALOG_CURSOR, INDEX_CURSOR, Anum_cursor_id, F_INT4EQ, Int32GetDatum(cursor_id));
+	found = scan_next(&s);
+	if (found)
+	{
+		*group_id = DatumGetInt32(s.values[Anum_cursor_group_id - 1]);
+		*zone_id = DatumGetInt32(s.values[Anum_cursor_zone_id - 1]);
+	}
+	scan_end(&s);
+	return found;
+}
+
+/* Hands all cursors of a group over. */
+void
+iotmq_load_cursors(int32 group_id, void (*add) (int32 zone_id, int32 cursor_id, void *arg), void *arg)
+{
+	CatalogScan s;
+
+	scan_by(&s, CATALOG_CURSOR, INDEX_CURSOR_GROUP, Anum_cursor_group_id, F_INT4EQ,
+			Int32GetDatum(group_id));
+	while (scan_next(&s))
+		add(DatumGetInt32(s.values[Anum_cursor_zone_id - 1]),
+			DatumGetInt32(s.values[Anum_cursor_id - 1]), arg);
+	scan_end(&s);
 }
 
 /* The ids of all topics, in an array of n. */
@@ -251,7 +280,7 @@ iotmq_load_highest_cursor(int32 zone_id)
 }
 
 static void
-load_zones(Topic *topic, uint64 changes)
+load_zones(Topic *topic)
 {
 	CatalogScan s;
 	int			room = 0;
@@ -260,9 +289,6 @@ load_zones(Topic *topic, uint64 changes)
 			Int32GetDatum(topic->topic_id));
 	while (scan_next(&s))
 	{
-		Datum	   *values = s.values;
-		Zone	   *zone;
-
 		if (topic->nzones == room)
 		{
 			room = room == 0 ? 4 : room * 2;
@@ -270,16 +296,9 @@ load_zones(Topic *topic, uint64 changes)
 				MemoryContextAlloc(context, room * sizeof(Zone)) :
 				repalloc(topic->zones, room * sizeof(Zone));
 		}
-		zone = &topic->zones[topic->nzones++];
-		read_zone(zone, values);
-		zone->changes = changes;
+		read_zone(&topic->zones[topic->nzones++], s.values);
 	}
 	scan_end(&s);
-	for (int i = 0; i < topic->nzones; i++)
-	{
-		load_segments(&topic->zones[i]);
-		load_gaps(&topic->zones[i]);
-	}
 }
 
 /* Reads one zone with its segments; false: there is none with that id. */
@@ -372,7 +391,7 @@ load_gaps(Zone *zone)
 }
 
 static void
-load_groups(Topic *topic, uint64 changes)
+load_groups(Topic *topic)
 {
 	CatalogScan s;
 	int			room = 0;
@@ -392,10 +411,7 @@ load_groups(Topic *topic, uint64 changes)
 	}
 	scan_end(&s);
 	for (int i = 0; i < topic->ngroups; i++)
-	{
-		topic->groups[i].changes = changes;
 		load_grantees(&topic->groups[i]);
-	}
 }
 
 /* Reads the settings of one group; false: there is none with that id. */
@@ -465,34 +481,4 @@ load_group(ConsumerGroup *group, const Datum *values, const bool *isnull)
 	group->durable_acks = DatumGetBool(values[Anum_group_durable_acks - 1]);
 	group->paused = DatumGetBool(values[Anum_group_paused - 1]);
 	MemoryContextSwitchTo(old);
-}
-
-/* Tells each group its cursors. */
-static void
-load_cursors(Topic *topic)
-{
-	for (int g = 0; g < topic->ngroups; g++)
-		topic->groups[g].cursors = MemoryContextAllocZero(context, sizeof(int32) * topic->nzones);
-
-	for (int z = 0; z < topic->nzones; z++)
-	{
-		CatalogScan s;
-
-		scan_by(&s, CATALOG_CURSOR, INDEX_CURSOR_ZONE, Anum_cursor_zone_id,
-				F_INT4EQ, Int32GetDatum(topic->zones[z].zone_id));
-		/* the index begins with zone_id, so that is its first key */
-		while (scan_next(&s))
-		{
-			Datum	   *values = s.values;
-
-			for (int g = 0; g < topic->ngroups; g++)
-			{
-				ConsumerGroup *group = &topic->groups[g];
-
-				if (group->group_id == DatumGetInt32(values[Anum_cursor_group_id - 1]))
-					group->cursors[z] = DatumGetInt32(values[Anum_cursor_id - 1]);
-			}
-		}
-		scan_end(&s);
-	}
 }

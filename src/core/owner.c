@@ -13,7 +13,11 @@
 #include "catalog/pg_proc.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/syscache.h"
+
+static Datum call(FunctionCallInfo fcinfo, const char *name, const Oid *types, int nmore,
+				  const NullableDatum *more);
 
 /* The extension's owner. */
 Oid
@@ -81,7 +85,22 @@ iotmq_owner_value(const char *command, int nargs, Oid *types, Datum *values, boo
 Datum
 iotmq_owner_call(FunctionCallInfo fcinfo, const char *name)
 {
-	FunctionCallInfo inner = palloc(SizeForFunctionCallInfo(fcinfo->nargs));
+	return call(fcinfo, name, NULL, 0, NULL);
+}
+
+/* The same of one that has another argument of that type behind them. */
+Datum
+iotmq_owner_call_with(FunctionCallInfo fcinfo, const char *name, Oid type, NullableDatum more)
+{
+	return call(fcinfo, name, &type, 1, &more);
+}
+
+static Datum
+call(FunctionCallInfo fcinfo, const char *name, const Oid *types, int nmore, const NullableDatum *more)
+{
+	int			nargs = fcinfo->nargs + nmore;
+	FunctionCallInfo inner = palloc(SizeForFunctionCallInfo(nargs));
+	Oid			all_types[FUNC_MAX_ARGS];
 	FmgrInfo	flinfo;
 	HeapTuple	tuple;
 	Form_pg_proc outer;
@@ -92,11 +111,18 @@ iotmq_owner_call(FunctionCallInfo fcinfo, const char *name)
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "function %u vanished", fcinfo->flinfo->fn_oid);
 	outer = (Form_pg_proc) GETSTRUCT(tuple);
-	fmgr_info(GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum(name),
-							  PointerGetDatum(&outer->proargtypes),
-							  ObjectIdGetDatum(iotmq_relation_schema())), &flinfo);
+	memcpy(all_types, outer->proargtypes.values, sizeof(Oid) * fcinfo->nargs);
 	ReleaseSysCache(tuple);
 	memcpy(inner, fcinfo, SizeForFunctionCallInfo(fcinfo->nargs));
+	inner->nargs = nargs;
+	for (int i = 0; i < nmore; i++)
+	{
+		all_types[fcinfo->nargs + i] = types[i];
+		inner->args[fcinfo->nargs + i] = more[i];
+	}
+	fmgr_info(GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum(name),
+							  PointerGetDatum(buildoidvector(all_types, nargs)),
+							  ObjectIdGetDatum(iotmq_relation_schema())), &flinfo);
 	inner->flinfo = &flinfo;
 	inner->context = NULL;
 	inner->isnull = false;

@@ -55,6 +55,13 @@
 #define pg_noreturn pg_attribute_noreturn()
 #endif
 
+/* How many transactions with an id have ended, in any way, since the server started. */
+#if PG_VERSION_NUM >= 170000
+#define TRANSACTIONS_ENDED (TransamVariables->xactCompletionCount)
+#else
+#define TRANSACTIONS_ENDED (ShmemVariableCache->xactCompletionCount)
+#endif
+
 /* The path of a relation's main fork, allocated; 16 renamed the field, 18 returns a struct. */
 #if PG_VERSION_NUM >= 180000
 #define RELATION_PATH(rel) \

@@ -39,6 +39,7 @@ static const char *const index_names[CATALOG_INDEXES] = {
 	[INDEX_GROUP_TOPIC] = "consumer_group_topic_id_consumer_group_key",
 	[INDEX_CURSOR] = "cursor_pkey",
 	[INDEX_CURSOR_ZONE] = "cursor_zone_id_group_id_key",
+	[INDEX_CURSOR_GROUP] = "cursor_group_id",
 	[INDEX_CONSUME_GRANT] = "consume_grant_pkey",
 	[INDEX_ZONE_GAP] = "zone_gap_pkey",
 	[INDEX_CURSOR_STATE] = "cursor_state_cursor_id",
@@ -81,18 +82,6 @@ iotmq_relation_index(CatalogIndex index)
 {
 	look_up();
 	return indexes[index];
-}
-
-/* Is it one of the tables that catalog.c keeps in memory? Invalid: all relations. */
-bool
-iotmq_relation_is_cached(Oid relid)
-{
-	if (relid == InvalidOid)
-		return true;
-	for (int i = 0; i <= CATALOG_CACHED; i++)
-		if (relid == tables[i])
-			return true;
-	return false;
 }
 
 /* The sequence that numbers dead letters. */

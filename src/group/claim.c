@@ -67,11 +67,13 @@ iotmq_claim_lease(const Cursor *cursor, ClaimRequest *request, DeliverySet *set)
 	TimestampTz now = GetCurrentTimestamp();
 	Hint	   *hint = iotmq_hint(cursor);
 	Lookahead	ahead = {0};
+	IdleLook	idle = request->idle;
 	ClaimResult result;
 	CursorState state;
 	bool		is_due;
 	bool		new_first;
 
+	iotmq_idle_not(&request->idle);
 	if (request->waits && now < hint->quiet_until &&
 		iotmq_sequence_last(cursor->zone->sequence) == hint->quiet_last)
 		return CLAIM_EMPTY;
@@ -86,6 +88,11 @@ iotmq_claim_lease(const Cursor *cursor, ClaimRequest *request, DeliverySet *set)
 		iotmq_look_ahead(cursor, request, &state, hint, &ahead);
 	if (!is_due && !ahead.is_worth_it)
 	{
+		if (ahead.at_end)
+		{
+			iotmq_idle_zone(&idle, &state);
+			request->idle = idle;
+		}
 		if (ahead.blocked > 0)
 			be_quiet(cursor, hint, now);
 		return ahead.otherwise;

@@ -5,7 +5,8 @@
  * something is as likely to be the first of them, until a claim delivers. Where every
  * zone that has messages is busy with another consumer of the group, it tries again for
  * a moment before it reports that there is nothing. With wait it polls, about every
- * millisecond.
+ * millisecond. Where there was nothing and nobody has committed since, a look is spared
+ * (idle.c).
  *
  * Where messages that nobody wants lie between, the looks share a budget; then what they
  * have learnt is kept: by the commit of this call, which returns without a row, or in a
@@ -62,8 +63,7 @@ static void ack_lease(const ConsumeCall *call);
 static void prepare_look(ConsumeCall *call, TimestampTz now);
 static bool is_over(const ConsumeCall *call, ClaimResult result, TimestampTz now);
 static ClaimResult claim_any(ConsumeCall *call, DeliverySet *set);
-static ClaimResult claim_zone(ConsumeCall *call, Topic *topic, ConsumerGroup *group, int z,
-							  DeliverySet *set);
+static ClaimResult claim_zone(ConsumeCall *call, ConsumerGroup *group, Zone *zone, DeliverySet *set);
 static void keep(ConsumeCall *call);
 static int *shuffled(int n);
 static void sleep_until_next_look(void);
@@ -240,32 +240,38 @@ claim_any(ConsumeCall *call, DeliverySet *set)
 	iotmq_access_require_consume(topic, group);
 	call->request.slice = Min(MAX_SLICE_US, Max(MIN_SLICE_US, call->request.look_us / Max(nzones, 1)));
 	if (call->zone != NULL)
-		return claim_zone(call, topic, group, iotmq_catalog_zone(topic, call->zone) - topic->zones, set);
+		return claim_zone(call, group, iotmq_catalog_zone(topic, call->zone), set);
 
+	if (iotmq_idle_is(group, GetCurrentTimestamp(), &call->request.idle))
+		return CLAIM_EMPTY;
 	order = shuffled(nzones);
 	for (int i = 0; i < nzones && result != CLAIM_DELIVERED; i++)
 	{
-		ClaimResult one = claim_zone(call, topic, group, order[i], set);
+		ClaimResult one = claim_zone(call, group, iotmq_catalog_zone_at(topic, order[i]), set);
 
 		result = Max(result, one);
 		if (result == CLAIM_MORE && !call->request.waits &&
 			GetCurrentTimestamp() >= call->look_until)
 			break;
 	}
+	if (result == CLAIM_EMPTY)
+		iotmq_idle_remember(group, &call->request.idle);
 	return result;
 }
 
-/* One look at zone z. After a delivery the topic may not be used any more. */
+/* One look at a zone. After a delivery its topic may not be used any more. */
 static ClaimResult
-claim_zone(ConsumeCall *call, Topic *topic, ConsumerGroup *group, int z, DeliverySet *set)
+claim_zone(ConsumeCall *call, ConsumerGroup *group, Zone *zone, DeliverySet *set)
 {
-	Cursor		cursor = {group->cursors[z], topic, group, &topic->zones[z]};
+	Cursor		cursor = {iotmq_catalog_cursor(group, zone), group->topic, group, zone};
 	int32		zone_id = cursor.zone->zone_id;
 	ClaimResult result;
 	TimestampTz now;
 
 	if (cursor.cursor_id == 0 || group->paused)
 		return CLAIM_EMPTY;
+	/* known before the look: whoever makes one just now has it locked for another moment */
+	iotmq_catalog_segments(zone);
 	result = iotmq_claim_lease(&cursor, &call->request, set);
 	if (result == CLAIM_DELIVERED && iotmq_catalog_zone_by_id(zone_id, &cursor.topic, &cursor.zone))
 	{
@@ -286,7 +292,8 @@ keep(ConsumeCall *call)
 
 	for (int z = 0; z < topic->nzones; z++)
 	{
-		Cursor		cursor = {group->cursors[z], topic, group, &topic->zones[z]};
+		Zone	   *zone = iotmq_catalog_zone_at(topic, z);
+		Cursor		cursor = {iotmq_catalog_cursor(group, zone), topic, group, zone};
 
 		if (cursor.cursor_id != 0)
 			(void) iotmq_claim_keep(&cursor);

@@ -174,7 +174,7 @@ iotmq_cursor_teach(const Topic *topic, const Zone *zone)
 	{
 		CursorState state;
 
-		if (iotmq_cursor_peek(topic->groups[g].cursors[zone - topic->zones], &state))
+		if (iotmq_cursor_peek(iotmq_catalog_cursor(&topic->groups[g], zone), &state))
 			iotmq_stable_merge(&iotmq_stable_memory(zone)->stable, &state.stable);
 	}
 }

@@ -238,7 +238,7 @@ iotmq_deadletter_own(PG_FUNCTION_ARGS)
 
 		for (int g = 0; topic != NULL && g < topic->ngroups; g++)
 			for (int z = 0; z < topic->nzones && iotmq_access_may_consume(&topic->groups[g]); z++)
-				put_letters((ReturnSetInfo *) fcinfo->resultinfo, topic->groups[g].cursors[z],
+				put_letters((ReturnSetInfo *) fcinfo->resultinfo, iotmq_catalog_cursor(&topic->groups[g], &topic->zones[z]),
 							topic->name, topic->groups[g].name);
 	}
 	return (Datum) 0;

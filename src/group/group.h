@@ -5,6 +5,7 @@
  *   claim         one lease of one zone
  *   look          new messages that a group wants, looked for without a lock
  *   hint          what was learnt of cursors without moving them
+ *   idle          groups that had nothing, while nobody commits
  *   settle        ack, nack, reject, settle, extend
  *   redrive       dead letters that are delivered again, or deleted
  *   place         where a redriven message waits for its delivery
@@ -251,6 +252,19 @@ extern Hint *iotmq_hint(const Cursor *cursor);
 extern int64 iotmq_hint_begin(const Hint *hint, const CursorState *state);
 extern void iotmq_hint_learn(Hint *hint, int64 from, int64 to);
 
+/* ---- idle.c ---- */
+
+typedef struct IdleLook			/* at all zones of a group */
+{
+	uint64		ended;			/* transactions, before it */
+	TimestampTz until;			/* nothing is due earlier; DT_NOBEGIN: a zone is not at its end */
+} IdleLook;
+
+extern bool iotmq_idle_is(const ConsumerGroup *group, TimestampTz now, IdleLook *look);
+extern void iotmq_idle_remember(const ConsumerGroup *group, const IdleLook *look);
+extern void iotmq_idle_zone(IdleLook *look, const CursorState *state);
+extern void iotmq_idle_not(IdleLook *look);
+
 /* ---- filter.c ---- */
 
 extern bool iotmq_filter_accepts(const ConsumerGroup *group, TupleTableSlot *slot);
@@ -352,6 +366,7 @@ typedef struct ClaimRequest
 	int64		passed;			/* unwanted messages that the looks of this call have passed */
 	int64		deferred;		/* messages that its claims have put aside */
 	bool		has_news;		/* its looks have learnt something that can be kept */
+	IdleLook	idle;			/* of the present look */
 } ClaimRequest;
 
 typedef enum ClaimResult		/* of several zones the highest counts */
@@ -372,6 +387,7 @@ typedef struct Lookahead		/* new messages, looked for without a lock */
 	int			blocked;		/* wanted ones whose device is blocked */
 	bool		is_known;		/* behind these there is one to deliver */
 	bool		is_worth_it;	/* to hold the cursor */
+	bool		at_end;			/* the cursor stands behind all that is drawn */
 	ClaimResult otherwise;		/* what to say if it isn't */
 } Lookahead;
 

@@ -31,7 +31,10 @@ iotmq_look_ahead(const Cursor *cursor, ClaimRequest *request, const CursorState 
 
 	ahead->otherwise = last < 0 ? CLAIM_STALE : CLAIM_EMPTY;	/* dropped meanwhile? */
 	if (state->next_offset > last)
+	{
+		ahead->at_end = last >= 0;
 		return;
+	}
 	iotmq_stable_merge(&iotmq_stable_memory(cursor->zone)->stable, &state->stable);
 	ahead->next_offset = state->next_offset;
 	ahead->scan = scan = iotmq_scan_begin(cursor->zone, from, last);

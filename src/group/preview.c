@@ -59,8 +59,8 @@ iotmq_preview_group(PG_FUNCTION_ARGS)
 	TupleTableSlot *slot;
 
 	iotmq_call_require_primary("preview_group()");
-	if (!iotmq_access_may_read(topic))
-		iotmq_access_require_consume(topic, group);
+	if (!iotmq_access_may_consume(group))
+		iotmq_access_require_read(topic, NULL);
 	InitMaterializedSRF(fcinfo, 0);
 	wishes = read_wishes(fcinfo);
 	scan = begin_scan(topic_name);

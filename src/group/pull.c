@@ -6,6 +6,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/timestamp.h"
@@ -17,12 +18,13 @@ static void go_back(HeldCursor *held, int64 next_offset);
 static void require_given_out(const Topic *topic, const Zone *zone, int64 from_offset);
 static bool read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages,
 					  DeliverySet *set);
+static NullableDatum readable_zones(const Topic *topic);
 
 /*
  * fetch(topic text, zone text, from_offset bigint, max_messages int) RETURNS
  * SETOF delivery: the messages from that offset on (from the earliest, if that
  * is higher) up to the stable offset, with lease_id NULL and attempt 0. Who may
- * consume but not read the topic begins at the position of the group at earliest.
+ * consume but not read the zone begins at the position of the group at earliest.
  * Errors: 22004 an argument NULL; 22023 bad max_messages; 42704 unknown topic or
  * zone; 42501 not allowed; 25006 on a standby, which can't know what is stable.
  */
@@ -41,7 +43,7 @@ iotmq_fetch(PG_FUNCTION_ARGS)
 	iotmq_call_require(fcinfo, 2, "from_offset");
 	lowest = iotmq_pull_lowest(topic, iotmq_catalog_zone(topic, zone_name));
 	if (lowest == PG_INT64_MAX)
-		iotmq_access_require_read(topic);
+		iotmq_access_require_read(topic, iotmq_catalog_zone(topic, zone_name));
 	require_given_out(topic, iotmq_catalog_zone(topic, zone_name), PG_GETARG_INT64(2));
 	max_messages = iotmq_call_max_messages(fcinfo, 3);
 	set = iotmq_delivery_begin(fcinfo);
@@ -63,14 +65,14 @@ iotmq_pull_lowest(const Topic *topic, const Zone *zone)
 {
 	int64		lowest = PG_INT64_MAX;
 
-	if (iotmq_access_may_read(topic))
+	if (iotmq_access_may_read(topic, zone))
 		return 0;
 	for (int g = 0; g < topic->ngroups; g++)
 	{
 		CursorState state;
 
 		if (iotmq_access_may_consume(&topic->groups[g]) &&
-			iotmq_cursor_peek(topic->groups[g].cursors[zone - topic->zones], &state))
+			iotmq_cursor_peek(iotmq_catalog_cursor(&topic->groups[g], zone), &state))
 			lowest = Min(lowest, state.next_offset);
 	}
 	return lowest;
@@ -131,7 +133,7 @@ read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages, Deliver
 
 /*
  * commit_offset(topic text, consumer_group text, zone text, next_offset bigint)
- * RETURNS void: the group goes on there; back only for who may read the topic, and as a
+ * RETURNS void: the group goes on there; back only for who may read the zone, and as a
  * seek does it: leases and what waits are void. What was redriven and is passed over is a
  * dead letter again.
  * Errors: 22004 an argument NULL; 22023 outside of earliest..end; 42704 unknown
@@ -145,7 +147,7 @@ iotmq_commit_offset(PG_FUNCTION_ARGS)
 	ConsumerGroup *group = iotmq_catalog_group(topic, iotmq_call_name(fcinfo, 1, "consumer_group"));
 	Zone	   *zone = iotmq_catalog_zone(topic, iotmq_call_name(fcinfo, 2, "zone"));
 	int64		next_offset;
-	Cursor		cursor = {group->cursors[zone - topic->zones], topic, group, zone};
+	Cursor		cursor = {iotmq_catalog_cursor(group, zone), topic, group, zone};
 	int32		zone_id = zone->zone_id;
 	CursorState state;
 	HeldCursor	held;
@@ -182,7 +184,7 @@ iotmq_commit_offset(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("consumer group \"%s\" of topic \"%s\" was dropped",
 						group->name, topic->name)));
-	if (next_offset < held.state.next_offset && !iotmq_access_may_read(topic))
+	if (next_offset < held.state.next_offset && !iotmq_access_may_read(topic, zone))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to go back from offset " INT64_FORMAT " to " INT64_FORMAT,
@@ -229,9 +231,27 @@ iotmq_committed_offset(PG_FUNCTION_ARGS)
 	CursorState state;
 
 	iotmq_access_require_consume(topic, group);
-	if (!iotmq_cursor_peek(group->cursors[zone - topic->zones], &state))
+	if (!iotmq_cursor_peek(iotmq_catalog_cursor(group, zone), &state))
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(state.next_offset);
+}
+
+/*
+ * messages_of_device: a SQL function that runs as the extension's owner, once the caller's
+ * right is checked, over the zones that he may read. Arguments, result and errors are its;
+ * 42501 not allowed.
+ */
+PG_FUNCTION_INFO_V1(iotmq_messages_of_device);
+Datum
+iotmq_messages_of_device(PG_FUNCTION_ARGS)
+{
+	Topic	   *topic = iotmq_catalog_topic(iotmq_call_name(fcinfo, 0, "topic"));
+	Zone	   *zone = PG_ARGISNULL(5) ? NULL :
+		iotmq_catalog_zone(topic, text_to_cstring(PG_GETARG_TEXT_PP(5)));
+
+	iotmq_access_require_read(topic, zone);
+	return iotmq_owner_call_with(fcinfo, "pull_device_as_owner", TEXTARRAYOID,
+								 readable_zones(topic));
 }
 
 /* message_by_key: likewise. */
@@ -239,18 +259,29 @@ PG_FUNCTION_INFO_V1(iotmq_message_by_key);
 Datum
 iotmq_message_by_key(PG_FUNCTION_ARGS)
 {
-	iotmq_access_require_read(iotmq_catalog_topic(iotmq_call_name(fcinfo, 0, "topic")));
-	return iotmq_owner_call(fcinfo, "pull_key_as_owner");
+	Topic	   *topic = iotmq_catalog_topic(iotmq_call_name(fcinfo, 0, "topic"));
+	Zone	   *zone = PG_ARGISNULL(3) ? NULL :
+		iotmq_catalog_zone(topic, text_to_cstring(PG_GETARG_TEXT_PP(3)));
+
+	iotmq_access_require_read(topic, zone);
+	return iotmq_owner_call_with(fcinfo, "pull_key_as_owner", TEXTARRAYOID,
+								 readable_zones(topic));
 }
 
-/*
- * messages_of_device: a SQL function that runs as the extension's owner, once the caller's
- * right is checked. Arguments, result and errors are its; 42501 not allowed.
- */
-PG_FUNCTION_INFO_V1(iotmq_messages_of_device);
-Datum
-iotmq_messages_of_device(PG_FUNCTION_ARGS)
+/* The names of the zones that the current user may read; NULL: all. */
+static NullableDatum
+readable_zones(const Topic *topic)
 {
-	iotmq_access_require_read(iotmq_catalog_topic(iotmq_call_name(fcinfo, 0, "topic")));
-	return iotmq_owner_call(fcinfo, "pull_device_as_owner");
+	Datum	   *names;
+	int			n = 0;
+
+	if (iotmq_access_may_read(topic, NULL))
+		return (NullableDatum) {.isnull = true};
+	names = palloc(sizeof(Datum) * topic->nzones);
+	for (int z = 0; z < topic->nzones; z++)
+		if (iotmq_access_may_read(topic, &topic->zones[z]))
+			names[n++] = CStringGetTextDatum(topic->zones[z].name);
+	return (NullableDatum) {
+		.value = PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT))
+	};
 }

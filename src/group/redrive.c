@@ -171,10 +171,14 @@ begin(FunctionCallInfo fcinfo)
 	iotmq_access_require_consume(topic, group);
 	letters.moved = palloc0(sizeof(Moved) * Max(topic->nzones, 1));
 	for (int z = 0; z < topic->nzones; z++)
-		if (group->cursors[z] != 0)
+	{
+		int32		cursor_id = iotmq_catalog_cursor(group, &topic->zones[z]);
+
+		if (cursor_id != 0)
 			letters.moved[letters.ncursors++] = (Moved) {
-				.cursor_id = group->cursors[z], .lowest = PG_INT64_MAX
+				.cursor_id = cursor_id, .lowest = PG_INT64_MAX
 			};
+	}
 	qsort(letters.moved, letters.ncursors, sizeof(Moved), compare_moved);
 	return letters;
 }

@@ -114,7 +114,7 @@ begin(FunctionCallInfo fcinfo, Cursor *cursor, HeldCursor *held)
 	iotmq_access_require_consume(topic, group);
 	zone = iotmq_catalog_zone_or_only(topic, PG_ARGISNULL(3) ? NULL : PG_GETARG_TEXT_PP(3));
 	named = named_offsets(fcinfo, 2);
-	*cursor = (Cursor) {group->cursors[zone - topic->zones], topic, group, zone};
+	*cursor = (Cursor) {iotmq_catalog_cursor(group, zone), topic, group, zone};
 	if (iotmq_cursor_hold(cursor, true, held) != ROW_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),

@@ -30,6 +30,7 @@
 
 static int32 current_epoch(void);
 static int32 highest_epoch(void);
+static int32 noted_epoch(const Zone *zone);
 static void check_sequence(const Topic *topic, const Zone *zone);
 static int64 highest_known(const Zone *zone);
 static void move_sequence(Oid sequence, int64 last);
@@ -165,6 +166,18 @@ iotmq_epoch_gaps_found(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* epoch_is_open(zone_id int) RETURNS boolean: may it have gaps that are not noted? */
+PG_FUNCTION_INFO_V1(iotmq_epoch_is_open);
+Datum
+iotmq_epoch_is_open(PG_FUNCTION_ARGS)
+{
+	Topic	   *topic;
+	Zone	   *zone;
+
+	PG_RETURN_BOOL(iotmq_catalog_zone_by_id(PG_GETARG_INT32(0), &topic, &zone) &&
+				   EPOCH_OF(iotmq_sequence_last(zone->sequence)) > noted_epoch(zone));
+}
+
 /* The epoch that offsets are given out in now. It changes with a recovery only. */
 static int32
 current_epoch(void)
@@ -245,6 +258,7 @@ highest_known(const Zone *zone)
 	int64		highest = iotmq_scan_last_below(zone, PG_INT64_MAX);
 
 	highest = Max(highest, Max(zone->earliest_offset, next) - 1);
+	iotmq_catalog_segments(zone);
 	for (int i = 0; i < zone->nsegments; i++)
 		if (zone->segments[i].sealed)
 			highest = Max(highest, zone->segments[i].last_offset);
@@ -261,12 +275,20 @@ move_sequence(Oid sequence, int64 last)
 	iotmq_owner_restore(saved);
 }
 
+/* The epoch up to which all gaps are noted. */
+static int32
+noted_epoch(const Zone *zone)
+{
+	iotmq_catalog_segments(zone);
+	return Max(EPOCH_OF(zone->earliest_offset), zone->ngaps == 0 ? 0 :
+			   EPOCH_OF(zone->gaps[zone->ngaps - 1].first_offset));
+}
+
 /* The gaps up to that offset that are not noted, in order. */
 static Gap *
 find_gaps(const Zone *zone, int64 last, int *n)
 {
-	int32		noted = Max(EPOCH_OF(zone->earliest_offset), zone->ngaps == 0 ? 0 :
-							EPOCH_OF(zone->gaps[zone->ngaps - 1].first_offset));
+	int32		noted = noted_epoch(zone);
 	int32		epoch = EPOCH_OF(last);
 	int			room = 4;
 	Gap		   *gaps = palloc(sizeof(Gap) * room);

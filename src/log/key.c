@@ -216,6 +216,7 @@ look(Key *keys, int n)
 		earliest = Min(earliest, keys[i].published_at);
 		latest = Max(latest, keys[i].published_at);
 	}
+	iotmq_catalog_segments(zone);
 	for (int i = 0; i < zone->nsegments; i++)
 	{
 		const Segment *segment = &zone->segments[i];

@@ -46,6 +46,7 @@ iotmq_newest_add(NewestScan *scan, const Zone *zone, int64 from, int64 to)
 
 	tail->from = Max(from, zone->earliest_offset);
 	tail->to = to;
+	iotmq_catalog_segments(zone);
 	tail->nsegments = zone->nsegments;
 	tail->segments = palloc(sizeof(Segment) * Max(zone->nsegments, 1));
 	memcpy(tail->segments, zone->segments, sizeof(Segment) * zone->nsegments);

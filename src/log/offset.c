@@ -40,6 +40,31 @@ iotmq_offset_at(PG_FUNCTION_ARGS)
 }
 
 /*
+ * offset_is_gone(zone_id int) RETURNS boolean: has the zone given out its earliest offset, and
+ * no message with it? False of a zone that was dropped.
+ */
+PG_FUNCTION_INFO_V1(iotmq_offset_is_gone);
+Datum
+iotmq_offset_is_gone(PG_FUNCTION_ARGS)
+{
+	Topic	   *topic;
+	Zone	   *zone;
+	ZoneScan   *scan;
+	bool		is_there;
+
+	if (!iotmq_catalog_zone_by_id(PG_GETARG_INT32(0), &topic, &zone))
+		PG_RETURN_BOOL(false);
+	/* what is decided now helps whoever looks later, while others publish */
+	(void) iotmq_stable_refresh(iotmq_stable_memory(zone));
+	if (iotmq_sequence_last(zone->sequence) < zone->earliest_offset)
+		PG_RETURN_BOOL(false);
+	scan = iotmq_scan_begin(zone, zone->earliest_offset, zone->earliest_offset);
+	is_there = iotmq_scan_one(scan, zone->earliest_offset) != NULL;
+	iotmq_scan_end(scan);
+	PG_RETURN_BOOL(!is_there);
+}
+
+/*
  * offset_lowest(zone_id int, stable bigint) RETURNS bigint: no message of the log, committed or
  * not, nor one that may still come of an offset drawn already, has a lower offset. All below
  * stable is known to be decided.

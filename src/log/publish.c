@@ -141,11 +141,8 @@ iotmq_publish_batch(PG_FUNCTION_ARGS)
 static Zone *
 find_zone(Topic *topic, text *name, bool may_be_tag)
 {
-	Zone	   *zone = name == NULL ? NULL : iotmq_catalog_find_zone(topic, text_to_cstring(name));
-
-	if (zone != NULL)
-		return zone;
-	if (name != NULL && may_be_tag && is_like_tag(topic, name))
+	if (name != NULL && iotmq_catalog_find_zone(topic, text_to_cstring(name)) == NULL &&
+		may_be_tag && is_like_tag(topic, name))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("zone \"%s\" of topic \"%s\" does not exist",

@@ -50,6 +50,7 @@ iotmq_scan_begin(const Zone *zone, int64 from, int64 last)
 {
 	ZoneScan   *scan = palloc0(sizeof(ZoneScan));
 
+	iotmq_catalog_segments(zone);
 	scan->zone = zone;
 	scan->memory = iotmq_stable_memory(zone);
 	scan->position = from < 0 ? from : Max(from, zone->earliest_offset);

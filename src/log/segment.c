@@ -54,8 +54,10 @@ const Segment *
 iotmq_segment_at(const Zone *zone, TimestampTz at)
 {
 	int			low = 0;
-	int			high = zone->nsegments;
+	int			high;
 
+	iotmq_catalog_segments(zone);
+	high = zone->nsegments;
 	while (low < high)
 	{
 		int			middle = (low + high) / 2;
@@ -229,6 +231,7 @@ iotmq_segment_seal(const Topic *topic, const Zone *zone, TimestampTz at)
 	static TimestampTz last_try = 0;
 	int			unsealed = 0;
 
+	iotmq_catalog_segments(zone);
 	for (int i = 0; i < zone->nsegments; i++)
 		if (!zone->segments[i].sealed && zone->segments[i].to_time <= at)
 			unsealed++;
@@ -370,6 +373,7 @@ make_one(const Topic *topic, const Zone *zone, TimestampTz at)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				 errmsg("no segment can be made for %s", timestamptz_to_str(at))));
+	iotmq_catalog_segments(zone);
 	for (int i = 0; i < zone->nsegments; i++)
 	{
 		const Segment *other = &zone->segments[i];

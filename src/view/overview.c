@@ -17,7 +17,7 @@
 #define PROBE_ROWS 1000			/* of a zone, to look along for the first undecided offset */
 
 static void fill_zone(OverviewZone *entry, const Zone *zone);
-static void add_topic(Overview *overview, const Topic *topic, bool sees_all);
+static void add_topic(Overview *overview, Topic *topic, bool sees_all);
 static int	visible_groups(const Topic *topic, bool sees_all, int *groups);
 static void probe(OverviewZone *zone);
 
@@ -121,7 +121,7 @@ fill_zone(OverviewZone *entry, const Zone *zone)
 }
 
 static void
-add_topic(Overview *overview, const Topic *topic, bool sees_all)
+add_topic(Overview *overview, Topic *topic, bool sees_all)
 {
 	text	   *name = cstring_to_text(topic->name);
 	text	   *orderly = cstring_to_text("orderly");
@@ -158,14 +158,14 @@ add_topic(Overview *overview, const Topic *topic, bool sees_all)
 	{
 		OverviewZone *zone = &overview->zones[overview->nzones++];
 
-		fill_zone(zone, &topic->zones[z]);
+		fill_zone(zone, iotmq_catalog_zone_at(topic, z));
 		zone->topic = name;
 		zone->name = cstring_to_text(topic->zones[z].name);
 		zone->first_group = first_group;
 		zone->ngroups = ngroups;
 		zone->cursors = palloc(sizeof(int32) * ngroups);
 		for (int g = 0; g < ngroups; g++)
-			zone->cursors[g] = topic->groups[groups[g]].cursors[z];
+			zone->cursors[g] = iotmq_catalog_cursor(&topic->groups[groups[g]], &topic->zones[z]);
 	}
 }
 

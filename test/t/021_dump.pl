@@ -34,7 +34,7 @@ cron.use_background_workers = on
 CONF
 	$node->start;
 	$node->safe_psql('postgres', <<SQL);
-CREATE ROLE device; CREATE ROLE service; CREATE ROLE stranger;
+CREATE ROLE device; CREATE ROLE service; CREATE ROLE analyst; CREATE ROLE stranger;
 SET synchronous_commit = off;
 DO \$\$
 BEGIN
@@ -68,6 +68,7 @@ SELECT iotmq.pause_group('s', 'paused');
 SELECT iotmq.publish('s', 'd', '1');
 SELECT iotmq.grant_publish('m', 'device', '{b}');
 SELECT iotmq.grant_consume('m', 'idle', 'service');
+SELECT iotmq.grant_read('m', 'device', '{b}'), iotmq.grant_read('m', 'analyst');
 SELECT iotmq.segment_make_until(zone_id, now() - interval '3 hours', now() - interval '3 hours' + interval '1 us')
 FROM iotmq_internal.zone WHERE zone = 'a';
 DO $$
@@ -242,6 +243,8 @@ foreach my $target ([ 'lower', 0, 'plain' ], [ 'higher', 20000, 'custom' ], [ 'l
 	is($code->(q{SET ROLE device; SELECT iotmq.publish('m', 'e', '1', 'a')}), '42501', "$name: and where not");
 	is($sql->(q{SET ROLE service; SELECT msg_offset FROM iotmq.consume('m', 'idle')}), "1\n2\n3", "$name: who may consume");
 	is($code->(q{SET ROLE service; SELECT msg_offset FROM iotmq.consume('m', 'plain')}), '42501', "$name: and what not");
+	is($sql->(q{SET ROLE device; SELECT iotmq.zones('m'); SELECT count(*) > 0 FROM iotmq.fetch('m', 'b', 1)}), "b\nt", "$name: who may read a zone");
+	is($code->(q{SET ROLE device; SELECT iotmq.fetch('m', 'a', 1)}), '42501', "$name: and not another");
 	is($code->(q{SET ROLE stranger; SELECT iotmq.publish('m', 'e', '1', 'b')}), '42501', "$name: and who nothing");
 
 	# Administration: nothing is given a name or a number that is taken, or that was.
@@ -260,6 +263,7 @@ DO $$ BEGIN EXECUTE format('COPY %s (device_id, payload) FROM PROGRAM ''printf "
 SQL
 	is($sql->(q{SELECT drain('new', 'a')}), join(' ', map { "$_/1" } 1 .. 16, 19 .. 21), "$name: a new group, after a COPY");
 	is($sql->(q{SELECT drain('new', 'c')}), '1/1', "$name: a new zone");
+	is($sql->(q{SET ROLE analyst; SELECT count(*) FROM iotmq.fetch('m', 'c', 1)}), '1', "$name: which belongs to all that a role may read");
 
 	# Maintenance: the sample that sealing waited with does not matter here, and retention drops.
 	$sql->('CALL iotmq.run_maintenance()') foreach (1, 2);
