@@ -159,6 +159,9 @@ CREATE TABLE iotmq_internal.cursor_state (
 	next_redriven bigint NOT NULL DEFAULT 9223372036854775807
 ) WITH (fillfactor = 20);
 CREATE INDEX cursor_state_cursor_id ON iotmq_internal.cursor_state (cursor_id);
+-- Without an identity a publication FOR ALL TABLES would refuse every change. There is no
+-- unique index to be one; all of the row is logged, at wal_level = logical only.
+ALTER TABLE iotmq_internal.cursor_state REPLICA IDENTITY FULL;
 COMMENT ON TABLE iotmq_internal.cursor_state IS 'where each cursor stands';
 COMMENT ON COLUMN iotmq_internal.cursor_state.sample_offset IS 'with sample_xid, a sample that may settle: see stable.c; 0: none';
 COMMENT ON COLUMN iotmq_internal.cursor_state.oldest_lease IS 'no open lease of this cursor has a smaller id';
@@ -213,6 +216,7 @@ CREATE TABLE iotmq_internal.redelivery (
 ) WITH (fillfactor = 80);
 CREATE INDEX redelivery_due ON iotmq_internal.redelivery (cursor_id, due_at, msg_offset);
 CREATE INDEX redelivery_device ON iotmq_internal.redelivery (cursor_id, device_id, msg_offset);
+ALTER TABLE iotmq_internal.redelivery REPLICA IDENTITY FULL;	-- as cursor_state
 COMMENT ON TABLE iotmq_internal.redelivery IS 'one row per message that waits for its next attempt';
 COMMENT ON COLUMN iotmq_internal.redelivery.attempt IS 'the number that its next delivery will have';
 COMMENT ON COLUMN iotmq_internal.redelivery.due_at IS 'when it may be delivered; infinity: after another one of its device';
