@@ -12,7 +12,7 @@ BEGIN
 			USING ERRCODE = 'invalid_parameter_value', HINT = 'Use ''concurrent'' or ''orderly''.';
 	END IF;
 	-- a variable is a $ before a string; all else is strings and what stands between
-	IF filter::text !~ '^("(\\.|[^"\\])*"|[^"$]|\$(?!"))*$' THEN
+	IF filter::text !~ E'^("(\\\\.|[^"\\\\])*"|[^"$]|\\$(?!"))*$' THEN
 		RAISE EXCEPTION 'filter must not contain variables'
 			USING ERRCODE = 'invalid_parameter_value',
 				HINT = 'Write the value itself, such as ''$.celsius > 90''.';

@@ -9,7 +9,7 @@
 SET client_min_messages = warning;
 
 \echo -- topics, zones and groups
-SELECT iotmq.create_topic('scenario', '{a,b}', retention => '3 hours', segment_interval => '10 min',
+SELECT iotmq.create_topic('scenario', '{a,b}', retention => '3 hours', segment_interval => '1 hour',
 	retention_policy => 'consumed', max_retention => '6 hours');
 SELECT iotmq.add_zone('scenario', 'c');
 SELECT iotmq.create_group('scenario', 'all', start_from => '-infinity', backoff => '{0}', max_retries => 1);
@@ -38,7 +38,7 @@ INSERT INTO :zone_b (device_id, payload)
 SELECT 'inserted', to_jsonb(n) FROM generate_series(1, 3) AS n;
 SELECT zone, msg_offset, device_id, tag, payload, encode(body, 'hex'), properties
 FROM iotmq_topic.scenario ORDER BY zone, msg_offset;
-SELECT count(*) > 5, bool_and(to_time - from_time = interval '10 min'), bool_and(extract(epoch FROM from_time)::bigint % 600 = 0)
+SELECT count(*) > 5, bool_and(to_time - from_time = interval '1 hour'), bool_and(extract(epoch FROM from_time)::bigint % 3600 = 0)
 FROM iotmq.segment AS s JOIN iotmq.zone AS z USING (zone_id) JOIN iotmq.topic AS t USING (topic_id) WHERE t.topic = 'scenario';
 SELECT count(*) = (SELECT count(*) FROM iotmq.segment AS s JOIN iotmq.zone AS z USING (zone_id)
 	JOIN iotmq.topic AS t USING (topic_id) WHERE t.topic = 'scenario')
@@ -87,7 +87,7 @@ SELECT count(*) FROM iotmq_topic.scenario;
 SELECT consumer_group, lag_messages, ready_messages, inflight_messages, retry_messages, dead_letters FROM iotmq.group_lag ORDER BY consumer_group;
 SELECT zone, end_offset FROM iotmq.topic_stats ORDER BY zone;
 SELECT alert, consumer_group FROM iotmq.alerts WHERE topic = 'scenario' ORDER BY 1, 2;
-SELECT name, sum(value) FROM iotmq.metrics
+SELECT name, sum(value)::bigint FROM iotmq.metrics
 WHERE labels ->> 'topic' = 'scenario' AND name !~ 'seconds|time|latency|bytes|size|segments' GROUP BY name ORDER BY name;
 RESET ROLE;
 SELECT iotmq.revoke_publish('scenario', 'scenario_user'), iotmq.revoke_consume('scenario', 'all', 'scenario_user'),
