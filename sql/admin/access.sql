@@ -136,7 +136,7 @@ BEGIN
 		RAISE EXCEPTION 'role % still has the right to %', role, action
 			USING ERRCODE = 'dependent_objects_still_exist',
 				DETAIL = 'It was granted by a role other than the owner of iotmq, with GRANT.',
-				HINT = 'Revoke it as that role; \dp shows which it is.';
+				HINT = E'Revoke it as that role; \\dp shows which it is.';
 	END IF;
 END
 $$;
@@ -319,7 +319,7 @@ AS $$
 		run_maintenance,call_check_transaction,maintenance_plan,maintenance_step,maintenance_prepare,
 		maintenance_add,maintenance_note,
 		segment_seal,expire_leases,claim_pass,retention_drop,retention_move_earliest,maintenance_note_failure,maintenance_note_run,
-		schedule_maintenance,unschedule_maintenance,schedule_job,schedule_require_cron}'::text[]) AS routine
+		schedule_maintenance,unschedule_maintenance}'::text[]) AS routine
 $$;
 COMMENT ON FUNCTION iotmq.access_admin_rights IS 'internal: the privileges to administer';
 
@@ -361,7 +361,7 @@ JOIN pg_catalog.pg_class AS c ON c.oid = t.table_name
 CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS a
 WHERE a.privilege_type = 'SELECT' AND a.grantee <> c.relowner
 UNION ALL
-SELECT t.topic, g.consumer_group, NULL, c.role, 'consume'
+SELECT t.topic, g.consumer_group, NULL, c.role::oid::regrole, 'consume'
 FROM iotmq_internal.consume_grant AS c
 JOIN iotmq_internal.consumer_group AS g USING (group_id)
 JOIN iotmq_internal.topic AS t USING (topic_id)

@@ -226,14 +226,6 @@ COMMENT ON COLUMN iotmq_internal.redelivery.batch_limit IS 'the largest lease it
 COMMENT ON COLUMN iotmq_internal.redelivery.device_id IS 'its device, in an orderly group; else NULL';
 COMMENT ON COLUMN iotmq_internal.redelivery.deferred IS 'it was put aside and never delivered: today''s tags and filter decide when its turn comes';
 
--- Who may consume as which group, see admin/access.sql.
-CREATE TABLE iotmq_internal.consume_grant (
-	group_id int NOT NULL,
-	role regrole NOT NULL,
-	PRIMARY KEY (group_id, role)
-);
-COMMENT ON TABLE iotmq_internal.consume_grant IS 'which roles may consume as which group';
-
 -- Dead letters: messages that a group gave up, with a copy of their content.
 CREATE TABLE iotmq_internal.dead_message (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -302,7 +294,7 @@ SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.zone_zone_id_seq', ''
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.zone_gap', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.segment', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.consumer_group', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.consumer_group_group_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.consumer_group_group_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.cursor', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.cursor_number', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.past_cursor', '');
@@ -312,6 +304,4 @@ SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.cursor_state', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.lease', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.redelivery', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.dead_message', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.dead_message_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.consume_grant',
-	'WHERE role::pg_catalog.oid IN (SELECT r.oid FROM pg_catalog.pg_roles AS r)');
+SELECT pg_catalog.pg_extension_config_dump('iotmq.dead_message_id_seq', '');
