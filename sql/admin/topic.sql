@@ -48,13 +48,13 @@ BEGIN
 	-- an old snapshot knows nothing of topics that others have made since
 	IF current_setting('transaction_isolation') <> 'read committed'
 		OR NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = to_regclass(name) AND c.relkind = 'p')
-		OR EXISTS (SELECT FROM iotmq.topic AS t WHERE t.topic = topic_drop_remains.topic)
+		OR EXISTS (SELECT FROM iotmq_internal.topic AS t WHERE t.topic = topic_drop_remains.topic)
 	THEN
 		RETURN false;
 	END IF;
 	-- now it stays what it is
 	EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', name);
-	IF EXISTS (SELECT FROM iotmq.topic AS t WHERE t.topic = topic_drop_remains.topic) THEN
+	IF EXISTS (SELECT FROM iotmq_internal.topic AS t WHERE t.topic = topic_drop_remains.topic) THEN
 		RETURN false;
 	END IF;
 	EXECUTE format('SELECT EXISTS (SELECT FROM %s)', name) INTO messages;

@@ -19,10 +19,10 @@ CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON iotmq_int
 	FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
 
 -- also where session_replication_role is replica: else other sessions go by what was
-ALTER TABLE iotmq.topic ENABLE ALWAYS TRIGGER changed;
-ALTER TABLE iotmq.zone ENABLE ALWAYS TRIGGER changed;
-ALTER TABLE iotmq.zone_gap ENABLE ALWAYS TRIGGER changed;
-ALTER TABLE iotmq.segment ENABLE ALWAYS TRIGGER changed;
-ALTER TABLE iotmq.consumer_group ENABLE ALWAYS TRIGGER changed;
-ALTER TABLE iotmq.cursor ENABLE ALWAYS TRIGGER changed;
-ALTER TABLE iotmq.consume_grant ENABLE ALWAYS TRIGGER changed;
+ALTER TABLE iotmq_internal.topic ENABLE ALWAYS TRIGGER changed;
+ALTER TABLE iotmq_internal.zone ENABLE ALWAYS TRIGGER changed;
+ALTER TABLE iotmq_internal.zone_gap ENABLE ALWAYS TRIGGER changed;
+ALTER TABLE iotmq_internal.segment ENABLE ALWAYS TRIGGER changed;
+ALTER TABLE iotmq_internal.consumer_group ENABLE ALWAYS TRIGGER changed;
+ALTER TABLE iotmq_internal.cursor ENABLE ALWAYS TRIGGER changed;
+ALTER TABLE iotmq_internal.consume_grant ENABLE ALWAYS TRIGGER changed;

@@ -294,7 +294,7 @@ SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.zone_zone_id_seq', ''
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.zone_gap', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.segment', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.consumer_group', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.consumer_group_group_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.consumer_group_group_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.cursor', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.cursor_number', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.past_cursor', '');
@@ -304,4 +304,4 @@ SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.cursor_state', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.lease', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.redelivery', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.dead_message', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq.dead_message_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.dead_message_id_seq', '');

@@ -19,10 +19,10 @@ SELECT iotmq.create_group('scenario', 'some', start_from => '-infinity', tags =>
 SELECT iotmq.alter_topic('scenario', retention => '2 hours', max_retention => '1 day -2:30');
 SELECT iotmq.alter_group('scenario', 'some', invisible_for => '1 day 12:00', backoff => '{0.5 s,1 day -2 h}');
 SELECT extract(epoch FROM retention), extract(epoch FROM segment_interval), extract(epoch FROM max_retention)
-FROM iotmq.topic WHERE topic = 'scenario';
+FROM iotmq_internal.topic WHERE topic = 'scenario';
 SELECT consumer_group, tags = ARRAY[$$it's$$, $$x\y$$], md5(filter::text), extract(epoch FROM invisible_for),
 	extract(epoch FROM backoff[1]), extract(epoch FROM backoff[2]), extract(epoch FROM max_delay), max_lag
-FROM iotmq.consumer_group ORDER BY consumer_group;
+FROM iotmq_internal.consumer_group ORDER BY consumer_group;
 
 \echo -- publishing
 SELECT iotmq.publish('scenario', $$d\1 'q' "Q"$$, $$"a\\b"$$, zone => 'a', tag => $$x\y$$,
@@ -39,9 +39,9 @@ SELECT 'inserted', to_jsonb(n) FROM generate_series(1, 3) AS n;
 SELECT zone, msg_offset, device_id, tag, payload, encode(body, 'hex'), properties
 FROM iotmq_topic.scenario ORDER BY zone, msg_offset;
 SELECT count(*) > 5, bool_and(to_time - from_time = interval '1 hour'), bool_and(extract(epoch FROM from_time)::bigint % 3600 = 0)
-FROM iotmq.segment AS s JOIN iotmq.zone AS z USING (zone_id) JOIN iotmq.topic AS t USING (topic_id) WHERE t.topic = 'scenario';
-SELECT count(*) = (SELECT count(*) FROM iotmq.segment AS s JOIN iotmq.zone AS z USING (zone_id)
-	JOIN iotmq.topic AS t USING (topic_id) WHERE t.topic = 'scenario')
+FROM iotmq_internal.segment AS s JOIN iotmq_internal.zone AS z USING (zone_id) JOIN iotmq_internal.topic AS t USING (topic_id) WHERE t.topic = 'scenario';
+SELECT count(*) = (SELECT count(*) FROM iotmq_internal.segment AS s JOIN iotmq_internal.zone AS z USING (zone_id)
+	JOIN iotmq_internal.topic AS t USING (topic_id) WHERE t.topic = 'scenario')
 FROM pg_partition_tree('iotmq_topic.scenario') WHERE isleaf;
 
 \echo -- consuming
@@ -49,7 +49,7 @@ SELECT lease_id AS lease, msg_offset, device_id, payload, encode(body, 'hex') AS
 FROM iotmq.consume('scenario', 'some', zone => 'a') ORDER BY msg_offset LIMIT 1 \gset some_
 SELECT :'some_msg_offset', :'some_device_id', :'some_attempt';
 SELECT iotmq.nack(:some_lease, '{2}', delay => '1 day 02:00', reason => $$it's a \ "failure"$$), iotmq.ack(:some_lease);
-SELECT reason, attempt, extract(epoch FROM date_trunc('hour', due_at - now() + interval '1 min')) FROM iotmq.redelivery;
+SELECT reason, attempt, extract(epoch FROM date_trunc('hour', due_at - now() + interval '1 min')) FROM iotmq_internal.redelivery;
 SELECT iotmq.retry_now('scenario', 'some', '{2}', 'a');
 SELECT lease_id AS lease, msg_offset, attempt FROM iotmq.consume('scenario', 'some', zone => 'a') \gset some_
 SELECT :some_msg_offset, :some_attempt, iotmq.extend(:some_lease, '3 hours') > now() + interval '2 hours';
@@ -109,6 +109,6 @@ SELECT iotmq.drop_zone('scenario', 'b', force => true);
 SELECT iotmq.drop_group('scenario', 'devices', force => true);
 SELECT iotmq.drop_group('scenario', 'some', force => true);
 SELECT iotmq.drop_topic('scenario', force => true);
-SELECT (SELECT count(*) FROM iotmq.zone), (SELECT count(*) FROM iotmq.segment), (SELECT count(*) FROM iotmq.consumer_group),
-	(SELECT count(*) FROM iotmq.cursor), (SELECT count(*) FROM iotmq.cursor_state), (SELECT count(*) FROM iotmq.lease),
-	(SELECT count(*) FROM iotmq.redelivery), (SELECT count(*) FROM iotmq.dead_message), (SELECT count(*) FROM iotmq.consume_grant);
+SELECT (SELECT count(*) FROM iotmq_internal.zone), (SELECT count(*) FROM iotmq_internal.segment), (SELECT count(*) FROM iotmq_internal.consumer_group),
+	(SELECT count(*) FROM iotmq_internal.cursor), (SELECT count(*) FROM iotmq_internal.cursor_state), (SELECT count(*) FROM iotmq_internal.lease),
+	(SELECT count(*) FROM iotmq_internal.redelivery), (SELECT count(*) FROM iotmq_internal.dead_message), (SELECT count(*) FROM iotmq_internal.consume_grant);

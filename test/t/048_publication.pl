@@ -64,7 +64,7 @@ $node->safe_psql('postgres', q(SELECT iotmq.drop_topic('identity')));
 
 my @publications = (
 	'FOR ALL TABLES',
-	q(FOR TABLES IN SCHEMA iotmq, iotmq_topic),
+	q(FOR TABLES IN SCHEMA iotmq_internal, iotmq_segment, iotmq_topic),
 	q(FOR ALL TABLES WITH (publish_via_partition_root = true)));
 foreach my $publication (@publications)
 {

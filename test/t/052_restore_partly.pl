@@ -57,7 +57,7 @@ foreach my $db ('plain', 'custom')
 			'1', "$db: $role does");
 		is($node->safe_psql($db, "SET ROLE $role; SELECT count(*) FROM iotmq.dead_letter"), '0', "$db: $role sees its dead letters");
 	}
-	is($node->safe_psql($db, 'SELECT count(*) FROM iotmq.consume_grant'), 2, "$db: nothing is kept of who is not there");
+	is($node->safe_psql($db, 'SELECT count(*) FROM iotmq_internal.consume_grant'), 2, "$db: nothing is kept of who is not there");
 }
 is($node->safe_psql('plain', q(SET ROLE kept; SELECT iotmq.publish('t', 'd', '2', 'b'))), '1', 'psql restores all other rights');
 
@@ -68,7 +68,7 @@ is($node->safe_psql('plain', $consumers), qq{"kept, ""too"""\nkept}, 'a role of 
 # Without data
 
 run_command([ 'psql', '-Xq', '-d', $node->connstr('schema'), '-f', "$dir/schema" ]);
-is($node->safe_psql('schema', 'SELECT count(*) FROM iotmq.topic'), 0, 'no topic');
+is($node->safe_psql('schema', 'SELECT count(*) FROM iotmq_internal.topic'), 0, 'no topic');
 is($node->safe_psql('schema', q(SELECT iotmq.create_topic('new'); SELECT iotmq.publish('new', 'd', '1'))), "\n1",
 	'another topic can be made');
 is($node->safe_psql('schema', q(SELECT iotmq.create_topic('t'); SELECT iotmq.create_group('t', 'g'); SELECT iotmq.publish('t', 'd', '"m"'))),
