@@ -8,6 +8,4 @@ GRANT EXECUTE ON FUNCTION iotmq.topic_table, iotmq.zone_table, iotmq.publish, io
 	iotmq.redrive, iotmq.purge_dead_letters, iotmq.retry_now, iotmq.give_up,
 	iotmq.copy_in_time, iotmq.message_is_valid, iotmq.copy_in_place, iotmq.access_may_administer, iotmq.deadletter_own,
 	iotmq.lease_cursor, iotmq.lag, iotmq.open_leases, iotmq.open_waiting, iotmq.count_lag, iotmq.message_status TO PUBLIC;
-	iotmq.copy_in_time, iotmq.message_is_valid, iotmq.copy_in_place, iotmq.access_may_consume_as,
-	iotmq.lease_first, iotmq.lease_cursor TO PUBLIC;
 GRANT USAGE ON TYPE iotmq.delivery, iotmq.seek_result TO PUBLIC;	-- where default privileges don't
