@@ -450,7 +450,7 @@ COMMENT ON COLUMN iotmq.privileges.action IS 'publish, consume, read, monitor or
 -- A new row: left out if its role is missing; else the role has what goes along with it.
 -- pg_restore gives the privileges of an object to all their roles by one command, which
 -- fails for all if one is missing.
-CREATE FUNCTION iotmq.consume_grant_add() RETURNS trigger
+CREATE FUNCTION iotmq.access_complete() RETURNS trigger
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -458,20 +458,11 @@ BEGIN
 	IF new.role::oid = 0 THEN
 		RETURN NULL;
 	END IF;
-	IF NOT EXISTS (SELECT FROM pg_namespace AS n, aclexplode(n.nspacl) AS a
-		WHERE n.nspname = 'iotmq' AND a.grantee = new.role::oid AND a.privilege_type = 'USAGE')
-	THEN
-		EXECUTE format('GRANT USAGE ON SCHEMA iotmq TO %s', new.role::oid::regrole);
-	END IF;
-	IF NOT EXISTS (SELECT FROM pg_class AS c, aclexplode(c.relacl) AS a
-		WHERE c.oid = 'iotmq.dead_letter'::regclass AND a.grantee = new.role::oid AND a.privilege_type = 'SELECT')
-	THEN
-		EXECUTE format('GRANT SELECT ON iotmq.dead_letter TO %s', new.role::oid::regrole);
-	END IF;
+	PERFORM iotmq.access_grant(iotmq.access_consumer_views(), new.role::oid::regrole);
 	RETURN new;
 END
 $$;
-COMMENT ON FUNCTION iotmq.consume_grant_add IS 'internal: completes the right to consume of a restored dump';
+COMMENT ON FUNCTION iotmq.access_complete IS 'internal: completes the right to consume of a restored dump';
 CREATE TRIGGER complete BEFORE INSERT ON iotmq_internal.consume_grant
-	FOR EACH ROW EXECUTE FUNCTION iotmq.consume_grant_add();
+	FOR EACH ROW EXECUTE FUNCTION iotmq.access_complete();
 ALTER TABLE iotmq_internal.consume_grant ENABLE ALWAYS TRIGGER complete;

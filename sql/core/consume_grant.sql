@@ -2,17 +2,17 @@
 
 -- A role, or 0 for one that a dump names and this server doesn't have: see consume_grant.c.
 CREATE TYPE iotmq_internal.grantee;
-CREATE FUNCTION iotmq.grantee_in(cstring) RETURNS iotmq_internal.grantee
+CREATE FUNCTION iotmq.consume_grant_in(cstring) RETURNS iotmq_internal.grantee
 	LANGUAGE C STABLE STRICT PARALLEL SAFE
-	AS 'MODULE_PATHNAME', 'iotmq_grantee_in';
-COMMENT ON FUNCTION iotmq.grantee_in IS 'internal: reads a role that may be missing';
-CREATE FUNCTION iotmq.grantee_out(iotmq_internal.grantee) RETURNS cstring
+	AS 'MODULE_PATHNAME', 'iotmq_consume_grant_in';
+COMMENT ON FUNCTION iotmq.consume_grant_in IS 'internal: reads a role that may be missing';
+CREATE FUNCTION iotmq.consume_grant_out(iotmq_internal.grantee) RETURNS cstring
 	LANGUAGE internal STABLE STRICT PARALLEL SAFE
 	AS 'regroleout';
-COMMENT ON FUNCTION iotmq.grantee_out IS 'internal: writes a role';
+COMMENT ON FUNCTION iotmq.consume_grant_out IS 'internal: writes a role';
 CREATE TYPE iotmq_internal.grantee (
-	INPUT = iotmq.grantee_in,
-	OUTPUT = iotmq.grantee_out,
+	INPUT = iotmq.consume_grant_in,
+	OUTPUT = iotmq.consume_grant_out,
 	LIKE = pg_catalog.oid
 );
 COMMENT ON TYPE iotmq_internal.grantee IS 'internal: a role, missing or not';

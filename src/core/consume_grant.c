@@ -12,12 +12,12 @@
 #include "utils/varlena.h"
 
 /*
- * grantee_in(cstring) RETURNS grantee: as regrole's, but 0 and a warning for a role that
+ * consume_grant_in(cstring) RETURNS grantee: as regrole's, but 0 and a warning for a role that
  * isn't there. Errors: 42602 not a name.
  */
-PG_FUNCTION_INFO_V1(iotmq_grantee_in);
+PG_FUNCTION_INFO_V1(iotmq_consume_grant_in);
 Datum
-iotmq_grantee_in(PG_FUNCTION_ARGS)
+iotmq_consume_grant_in(PG_FUNCTION_ARGS)
 {
 	char	   *input = PG_GETARG_CSTRING(0);
 	List	   *names;
