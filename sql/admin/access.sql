@@ -36,28 +36,53 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.access_check_role IS 'internal: raises an error unless the role exists';
 
--- Who changes rights takes turns, since GRANT and REVOKE fail when they meet at an
--- object: by a lock on iotmq_internal.consume_grant, after that of the topic's row where there
--- is one. Consumers and publishers don't take it.
+-- Who changes rights holds the topic's row and the role (access_lock.c). Consumers and
+-- publishers take neither.
 
--- access_tidy(): takes back what only goes along with a right, from roles that have
+-- access_hold_topic(topic): its id; nobody else changes rights on the topic, or makes or drops
+-- its zones and groups, until the end of the transaction. Errors: 22004, 42704.
+CREATE FUNCTION iotmq.access_hold_topic(topic text) RETURNS int
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id int;
+BEGIN
+	LOOP
+		id := iotmq.call_topic_id(topic);	-- again: unless it was made anew meanwhile
+		PERFORM FROM iotmq_internal.topic AS t WHERE t.topic_id = id FOR NO KEY UPDATE;
+		IF FOUND THEN
+			RETURN id;
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION iotmq.access_hold_topic IS 'internal: locks a topic against other changes of rights';
+
+-- access_tidy(wait): takes back what only goes along with a right, from roles that have
 -- none any more: USAGE of the schemas (iotmq_topic is for those who publish or read),
--- SELECT on the settings and the views of consumers. So a role without a grant can't even name
--- a table, and DROP
--- ROLE has nothing left to complain about. Forgets what dropped roles had.
-CREATE FUNCTION iotmq.access_tidy() RETURNS void
+-- SELECT on the settings and the views of consumers. So a role without a grant can't even name a table, and DROP
+-- ROLE has nothing left to complain about. Forgets what dropped roles had. What somebody
+-- else is changing is left to the next call, with wait only if it is the same role.
+CREATE FUNCTION iotmq.access_tidy(wait boolean DEFAULT false) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	idle record;
 BEGIN
-	LOCK TABLE iotmq_internal.consume_grant IN SHARE ROW EXCLUSIVE MODE;
 	IF EXISTS (SELECT FROM iotmq_internal.consume_grant AS c WHERE c.role NOT IN (SELECT r.oid FROM pg_roles AS r)) THEN
-		DELETE FROM iotmq_internal.consume_grant AS c WHERE c.role NOT IN (SELECT r.oid FROM pg_roles AS r);
+		DELETE FROM iotmq_internal.consume_grant AS c
+		USING (
+			SELECT c.group_id, c.role
+			FROM iotmq_internal.consume_grant AS c
+			WHERE c.role NOT IN (SELECT r.oid FROM pg_roles AS r)
+			FOR UPDATE SKIP LOCKED
+		) AS gone
+		WHERE c.group_id = gone.group_id AND c.role::oid = gone.role::oid;
 	END IF;
 	FOR idle IN
-		SELECT o.object, a.grantee::regrole AS role
+		SELECT o.object, o.actions, a.grantee AS role
 		FROM (
 			SELECT 'USAGE ON SCHEMA ' || n.nspname AS object, n.nspacl AS acl, n.nspowner AS owner,
 				CASE n.nspname
@@ -67,27 +92,59 @@ BEGIN
 			FROM pg_namespace AS n
 			WHERE n.nspname IN ('iotmq', 'iotmq_topic')
 			UNION ALL
-			SELECT 'SELECT ON ' || v.oid::regclass, v.relacl, v.relowner, '{publish,consume,read,monitor,admin}'
+			SELECT 'SELECT ON iotmq.' || v.relname, v.relacl, v.relowner, '{publish,consume,read,monitor,admin}'
 			FROM pg_class AS v
 			WHERE v.oid IN ('iotmq.topic_settings'::regclass, 'iotmq.group_settings'::regclass)
 			UNION ALL
-			SELECT 'SELECT ON ' || c.oid::regclass, c.relacl, c.relowner,
+			SELECT 'SELECT ON iotmq.' || c.relname, c.relacl, c.relowner,
 				CASE c.relname WHEN 'dead_letter' THEN '{consume,admin}'::text[] ELSE '{consume,monitor,admin}' END
 			FROM pg_class AS c
-			WHERE 'SELECT ON ' || c.oid::regclass = ANY (iotmq.access_consumer_views())
+			WHERE c.relnamespace = 'iotmq'::regnamespace
+				AND 'SELECT ON iotmq.' || c.relname = ANY (iotmq.access_consumer_views())
 		) AS o
 		CROSS JOIN LATERAL aclexplode(o.acl) AS a
 		WHERE a.grantee NOT IN (0, o.owner)
 			AND NOT EXISTS (SELECT FROM iotmq.privileges AS p
 				WHERE p.role = a.grantee AND p.action = ANY (o.actions))
 	LOOP
-		EXECUTE format('REVOKE %s FROM %s CASCADE', idle.object, idle.role);
+		CONTINUE WHEN NOT iotmq.access_lock_role(idle.role, true);
+		IF NOT iotmq.access_lock_shared(wait) THEN
+			RETURN;
+		END IF;
+		-- as it is now
+		CONTINUE WHEN NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = idle.role)
+			OR EXISTS (SELECT FROM iotmq.privileges AS p
+				WHERE p.role = idle.role AND p.action = ANY (idle.actions));
+		EXECUTE format('REVOKE %s FROM %s CASCADE', idle.object, idle.role::regrole);
 	END LOOP;
 END
 $$;
 COMMENT ON FUNCTION iotmq.access_tidy IS 'internal: takes back what only goes along with a right';
 
--- access_change(command, rights, role): GRANT or REVOKE, for each of these rights.
+-- access_goes_along(right, role): has the role this right, of what goes along with others?
+-- NULL: it is another right. An old snapshot alone does not count.
+CREATE FUNCTION iotmq.access_goes_along(one text, role regrole) RETURNS boolean
+	LANGUAGE sql STABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT EXISTS (SELECT FROM aclexplode(n.nspacl) AS a
+			WHERE a.grantee = access_goes_along.role AND a.grantor = n.nspowner AND a.privilege_type = 'USAGE')
+		AND has_schema_privilege(access_goes_along.role, n.oid, 'USAGE')
+	FROM pg_namespace AS n
+	WHERE one = 'USAGE ON SCHEMA ' || n.nspname
+	UNION ALL
+	SELECT EXISTS (SELECT FROM aclexplode(c.relacl) AS a
+			WHERE a.grantee = access_goes_along.role AND a.grantor = c.relowner AND a.privilege_type = 'SELECT')
+		AND has_table_privilege(access_goes_along.role, c.oid, 'SELECT')
+	FROM pg_class AS c
+	WHERE one = 'SELECT ON iotmq.' || c.relname AND c.relnamespace = 'iotmq'::regnamespace
+		AND (one = ANY (iotmq.access_consumer_views())
+			OR c.relname IN ('topic_settings', 'group_settings'))
+$$;
+COMMENT ON FUNCTION iotmq.access_goes_along IS 'internal: whether a role has what goes along with a right';
+
+-- access_change(command, rights, role): GRANT or REVOKE, for each of these rights. The
+-- caller holds the topic that they are about.
 CREATE FUNCTION iotmq.access_change(command text, rights text[], role regrole) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
@@ -96,8 +153,12 @@ DECLARE
 	one text;
 BEGIN
 	PERFORM iotmq.access_check_role(role);
-	LOCK TABLE iotmq_internal.consume_grant IN SHARE ROW EXCLUSIVE MODE;
+	PERFORM iotmq.access_lock_role(role, false);
 	FOREACH one IN ARRAY rights LOOP
+		CONTINUE WHEN command LIKE 'GRANT%' AND iotmq.access_goes_along(one, role);
+		IF replace(one, '"', '') NOT LIKE '% iotmq_topic.%' THEN
+			PERFORM iotmq.access_lock_shared(true);
+		END IF;
 		EXECUTE format(command, one, role);
 	END LOOP;
 END
@@ -124,7 +185,7 @@ BEGIN
 				DETAIL = 'Its rights can''t be revoked.';
 	END IF;
 	PERFORM iotmq.access_change('REVOKE %s FROM %s CASCADE', rights, role);
-	PERFORM iotmq.access_tidy();
+	PERFORM iotmq.access_tidy(true);
 END
 $$;
 COMMENT ON FUNCTION iotmq.access_revoke IS 'internal: revokes privileges';
@@ -144,7 +205,7 @@ BEGIN
 		RAISE EXCEPTION 'role % still has the right to %', role, action
 			USING ERRCODE = 'dependent_objects_still_exist',
 				DETAIL = 'It was granted by a role other than the owner of iotmq, with GRANT.',
-				HINT = 'Revoke it as that role; \dp shows which it is.';
+				HINT = E'Revoke it as that role; \\dp shows which it is.';
 	END IF;
 END
 $$;
@@ -159,12 +220,10 @@ CREATE FUNCTION iotmq.access_zone_rights(on_table text, on_sequence text, topic 
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id int := iotmq.call_topic_id(topic);
+	id int := iotmq.access_hold_topic(topic);
 	rights text[];
 BEGIN
 	PERFORM iotmq.call_zone_id(topic, zone) FROM unnest(zones) AS zone;
-	-- zones must not come meanwhile
-	PERFORM FROM iotmq_internal.topic AS t WHERE t.topic_id = id FOR SHARE;
 	SELECT array_agg(r.one ORDER BY z.zone_id) INTO rights
 	FROM iotmq_internal.zone AS z
 	CROSS JOIN LATERAL (VALUES
@@ -223,10 +282,11 @@ CREATE FUNCTION iotmq.grant_consume(topic text, consumer_group text, role regrol
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id int := iotmq.call_group_id(topic, consumer_group);
+	id int;
 BEGIN
+	PERFORM iotmq.access_hold_topic(topic);
+	id := iotmq.call_group_id(topic, consumer_group);
 	PERFORM iotmq.access_grant(iotmq.access_consumer_views(), role);
-	id := iotmq.call_group_id(topic, consumer_group);	-- unless it was dropped meanwhile
 	PERFORM FROM iotmq_internal.consumer_group AS g WHERE g.group_id = id FOR KEY SHARE;	-- 40001 if an old snapshot still shows it
 	INSERT INTO iotmq_internal.consume_grant (group_id, role) VALUES (id, role) ON CONFLICT DO NOTHING;
 END
@@ -238,11 +298,13 @@ CREATE FUNCTION iotmq.revoke_consume(topic text, consumer_group text, role regro
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id int := iotmq.call_group_id(topic, consumer_group);
+	id int;
 BEGIN
-	PERFORM iotmq.access_change('', '{}', role);	-- takes its turn
+	PERFORM iotmq.access_hold_topic(topic);
+	id := iotmq.call_group_id(topic, consumer_group);
+	PERFORM iotmq.access_change('', '{}', role);
 	DELETE FROM iotmq_internal.consume_grant AS c WHERE c.group_id = id AND c.role = revoke_consume.role;
-	PERFORM iotmq.access_tidy();
+	PERFORM iotmq.access_tidy(true);
 END
 $$;
 COMMENT ON FUNCTION iotmq.revoke_consume IS 'takes the right to consume as a group back';
@@ -336,7 +398,7 @@ AS $$
 		run_maintenance,call_check_transaction,call_plain_message,maintenance_plan,maintenance_step,maintenance_prepare,
 		maintenance_add,maintenance_note,
 		segment_seal,expire_leases,claim_pass,retention_let_go,retention_free,retention_drop,retention_tidy,retention_move_earliest,maintenance_note_failure,maintenance_note_run,
-		schedule_maintenance,unschedule_maintenance,schedule_job,schedule_require_cron}'::text[]) AS routine
+		schedule_maintenance,unschedule_maintenance}'::text[]) AS routine
 $$;
 COMMENT ON FUNCTION iotmq.access_admin_rights IS 'internal: the privileges to administer';
 
@@ -388,7 +450,7 @@ WHERE a.privilege_type = 'SELECT' AND a.grantee <> c.relowner
 	AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(k.relacl) AS w
 		WHERE w.grantee = a.grantee AND w.privilege_type = 'SELECT')
 UNION ALL
-SELECT t.topic, g.consumer_group, NULL, c.role, 'consume'
+SELECT t.topic, g.consumer_group, NULL, c.role::oid::regrole, 'consume'
 FROM iotmq_internal.consume_grant AS c
 JOIN iotmq_internal.consumer_group AS g USING (group_id)
 JOIN iotmq_internal.topic AS t USING (topic_id)
@@ -405,3 +467,23 @@ COMMENT ON COLUMN iotmq.privileges.consumer_group IS 'as that group; NULL: not a
 COMMENT ON COLUMN iotmq.privileges.zone IS 'to or of that zone; NULL: all, or not about zones';
 COMMENT ON COLUMN iotmq.privileges.role IS 'the role';
 COMMENT ON COLUMN iotmq.privileges.action IS 'publish, consume, read, monitor or admin';
+
+-- A new row: left out if its role is missing; else the role has what goes along with it.
+-- pg_restore gives the privileges of an object to all their roles by one command, which
+-- fails for all if one is missing.
+CREATE FUNCTION iotmq.access_complete() RETURNS trigger
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF new.role::oid = 0 THEN
+		RETURN NULL;
+	END IF;
+	PERFORM iotmq.access_grant(iotmq.access_consumer_views(), new.role::oid::regrole);
+	RETURN new;
+END
+$$;
+COMMENT ON FUNCTION iotmq.access_complete IS 'internal: completes the right to consume of a restored dump';
+CREATE TRIGGER complete BEFORE INSERT ON iotmq_internal.consume_grant
+	FOR EACH ROW EXECUTE FUNCTION iotmq.access_complete();
+ALTER TABLE iotmq_internal.consume_grant ENABLE ALWAYS TRIGGER complete;

@@ -260,8 +260,6 @@ BEGIN
 				HINT = format('Drop them too: SELECT iotmq.drop_group(%L, %L, force => true);', topic, consumer_group);
 	END IF;
 	PERFORM iotmq.group_lock_change(id_of_group);
-	-- as access_tidy will; now that nobody is waited for any more
-	LOCK TABLE iotmq_internal.consume_grant IN SHARE ROW EXCLUSIVE MODE;
 	PERFORM iotmq.cursor_drop(c.cursor_id) FROM iotmq_internal.cursor AS c WHERE c.group_id = id_of_group;
 	DELETE FROM iotmq_internal.consume_grant AS r WHERE r.group_id = id_of_group;
 	DELETE FROM iotmq_internal.consumer_group AS g WHERE g.group_id = id_of_group;

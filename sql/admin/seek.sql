@@ -38,6 +38,10 @@ BEGIN
 	JOIN iotmq_internal.zone AS z USING (zone_id)
 	CROSS JOIN LATERAL iotmq.overview_zone_offsets(z.zone_id) AS o
 	WHERE c.cursor_id = seek_cursor.cursor_id;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'the consumer group or zone does not exist any more'
+			USING ERRCODE = 'undefined_object', DETAIL = 'It was dropped meanwhile.';
+	END IF;
 	result.new_offset := target;
 	result.messages := iotmq.count_between(cursor_id, target, result.old_offset)
 		- iotmq.count_between(cursor_id, result.old_offset, target);
@@ -65,13 +69,14 @@ BEGIN
 	WHERE c.group_id = id AND (one IS NULL OR c.zone_id = one);
 	IF NOT dry_run THEN
 		PERFORM iotmq.cursor_lock_exclude(cursors);
-		IF NOT EXISTS (SELECT FROM iotmq_internal.consumer_group AS g WHERE g.group_id = id)
-			OR NOT EXISTS (SELECT FROM iotmq_internal.zone AS z WHERE z.zone_id = one) AND one IS NOT NULL
-		THEN
-			RAISE EXCEPTION 'consumer group "%" of topic "%" was dropped%', consumer_group, topic,
-					CASE WHEN one IS NOT NULL THEN format(' in zone "%s"', zone) END
-				USING ERRCODE = 'undefined_object';
-		END IF;
+	END IF;
+	IF NOT EXISTS (SELECT FROM iotmq_internal.consumer_group AS g WHERE g.group_id = id)
+		OR NOT EXISTS (SELECT FROM iotmq_internal.zone AS z WHERE z.zone_id = one) AND one IS NOT NULL
+		OR cursors IS NULL AND one IS NOT NULL
+	THEN
+		RAISE EXCEPTION 'consumer group "%" of topic "%" was dropped%', consumer_group, topic,
+				CASE WHEN one IS NOT NULL THEN format(' in zone "%s"', zone) ELSE '' END
+			USING ERRCODE = 'undefined_object';
 	END IF;
 	RETURN cursors;
 END

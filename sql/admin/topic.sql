@@ -71,6 +71,42 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.topic_index_keys IS 'internal: makes the indexes on keys that a topic lacks';
 
+-- topic_drop_remains(topic, force): drops the table of a topic that is not known otherwise, as
+-- a dump without data leaves it; whether there was one. Errors: 55006 it has messages, or
+-- somebody made something of it, without force.
+CREATE FUNCTION iotmq.topic_drop_remains(topic text, force boolean) RETURNS boolean
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	name text := format('iotmq_topic.%I', topic);
+	messages boolean;
+BEGIN
+	-- an old snapshot knows nothing of topics that others have made since
+	IF current_setting('transaction_isolation') <> 'read committed'
+		OR NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = to_regclass(name) AND c.relkind = 'p')
+		OR EXISTS (SELECT FROM iotmq_internal.topic AS t WHERE t.topic = topic_drop_remains.topic)
+	THEN
+		RETURN false;
+	END IF;
+	-- now it stays what it is
+	EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', name);
+	IF EXISTS (SELECT FROM iotmq_internal.topic AS t WHERE t.topic = topic_drop_remains.topic) THEN
+		RETURN false;
+	END IF;
+	EXECUTE format('SELECT EXISTS (SELECT FROM %s)', name) INTO messages;
+	IF messages AND NOT force THEN
+		RAISE EXCEPTION 'table % has messages', name
+			USING ERRCODE = 'object_in_use',
+				DETAIL = 'Nothing else of the topic is there, as in a dump without data.',
+				HINT = format('Drop it nevertheless: SELECT iotmq.drop_topic(%L, force => true);', topic);
+	END IF;
+	PERFORM iotmq.zone_drop_table(name, force);
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION iotmq.topic_drop_remains IS 'internal: drops the table of a topic that is not known';
+
 -- create_topic: a topic with its zones, and their segments for the next time.
 -- Errors: 22004 topic, zones or an element of zones NULL; 42602 bad name; 42710
 -- the topic exists, or a zone is named twice; 22023 bad value. The new tables are
@@ -94,6 +130,7 @@ BEGIN
 	segment_interval := coalesce(segment_interval, iotmq.topic_segment_interval(retention));
 
 	BEGIN
+		PERFORM iotmq.topic_drop_remains(topic, false);
 		EXECUTE format('CREATE TABLE iotmq_topic.%1$I (
 			zone text COLLATE "C" NOT NULL DEFAULT iotmq.copy_in_elsewhere(%2$L),
 			msg_offset bigint NOT NULL DEFAULT iotmq.copy_in_elsewhere(%2$L)::bigint,
@@ -219,6 +256,9 @@ DECLARE
 	groups text;
 	zone text;
 BEGIN
+	IF topic IS NOT NULL AND force IS NOT NULL AND iotmq.topic_drop_remains(topic, force) THEN
+		RETURN;
+	END IF;
 	PERFORM iotmq.call_topic_id(topic);
 	IF force IS NULL THEN
 		RAISE EXCEPTION 'force must not be NULL' USING ERRCODE = 'null_value_not_allowed';

@@ -49,8 +49,12 @@ BEGIN
 		SELECT p.last_offset
 		FROM iotmq_internal.past_zone AS p
 		WHERE p.topic = add_zone.topic AND p.zone = add_zone.zone), 0);
-	new_zone := nextval('iotmq_internal.zone_zone_id_seq');
-	name := format('iotmq_topic._zone_%s', new_zone);
+	-- a dump without data leaves the tables of zones that are not known
+	LOOP
+		new_zone := nextval('iotmq_internal.zone_zone_id_seq');
+		name := format('iotmq_topic._zone_%s', new_zone);
+		EXIT WHEN to_regclass(name) IS NULL AND to_regclass(name || '_offset') IS NULL;
+	END LOOP;
 	EXECUTE format('CREATE SEQUENCE %s_offset START %s', name, first);
 	EXECUTE format('CREATE TABLE %s (LIKE %s) PARTITION BY RANGE (published_at)', name, root);
 	EXECUTE format('ALTER TABLE %1$s

@@ -178,6 +178,9 @@ CREATE TABLE iotmq_internal.cursor_state (
 	next_redriven bigint NOT NULL DEFAULT 9223372036854775807
 ) WITH (fillfactor = 20);
 CREATE INDEX cursor_state_cursor_id ON iotmq_internal.cursor_state (cursor_id);
+-- Without an identity a publication FOR ALL TABLES would refuse every change. There is no
+-- unique index to be one; all of the row is logged, at wal_level = logical only.
+ALTER TABLE iotmq_internal.cursor_state REPLICA IDENTITY FULL;
 COMMENT ON TABLE iotmq_internal.cursor_state IS 'where each cursor stands';
 COMMENT ON COLUMN iotmq_internal.cursor_state.sample_offset IS 'with sample_xid, a sample that may settle: see stable.c; 0: none';
 COMMENT ON COLUMN iotmq_internal.cursor_state.oldest_lease IS 'no open lease of this cursor has a smaller id';
@@ -232,6 +235,7 @@ CREATE TABLE iotmq_internal.redelivery (
 ) WITH (fillfactor = 80);
 CREATE INDEX redelivery_due ON iotmq_internal.redelivery (cursor_id, due_at, msg_offset);
 CREATE INDEX redelivery_device ON iotmq_internal.redelivery (cursor_id, device_id, msg_offset);
+ALTER TABLE iotmq_internal.redelivery REPLICA IDENTITY FULL;	-- as cursor_state
 COMMENT ON TABLE iotmq_internal.redelivery IS 'one row per message that waits for its next attempt';
 COMMENT ON COLUMN iotmq_internal.redelivery.attempt IS 'the number that its next delivery will have';
 COMMENT ON COLUMN iotmq_internal.redelivery.due_at IS 'when it may be delivered; infinity: after another one of its device';
@@ -240,14 +244,6 @@ COMMENT ON COLUMN iotmq_internal.redelivery.redriven IS 'it was a dead letter: i
 COMMENT ON COLUMN iotmq_internal.redelivery.batch_limit IS 'the largest lease it may come in; NULL: any';
 COMMENT ON COLUMN iotmq_internal.redelivery.device_id IS 'its device, in an orderly group; else NULL';
 COMMENT ON COLUMN iotmq_internal.redelivery.deferred IS 'it was put aside and never delivered: today''s tags and filter decide when its turn comes';
-
--- Who may consume as which group, see admin/access.sql.
-CREATE TABLE iotmq_internal.consume_grant (
-	group_id int NOT NULL,
-	role regrole NOT NULL,
-	PRIMARY KEY (group_id, role)
-);
-COMMENT ON TABLE iotmq_internal.consume_grant IS 'which roles may consume as which group';
 
 -- Dead letters: messages that a group gave up, with a copy of their content.
 CREATE TABLE iotmq_internal.dead_message (
@@ -329,5 +325,3 @@ SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.lease', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.redelivery', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.dead_message', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.dead_message_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.consume_grant',
-	'WHERE role::pg_catalog.oid IN (SELECT r.oid FROM pg_catalog.pg_roles AS r)');

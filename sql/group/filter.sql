@@ -17,7 +17,7 @@ BEGIN
 			USING ERRCODE = 'invalid_parameter_value',
 				DETAIL = 'A tag has no comma in it.',
 				HINT = format('Put || between tags: %L.',
-					coalesce((SELECT string_agg(trim(part), ' || ') FROM regexp_split_to_table(tags, ',|\|\|') AS part WHERE trim(part) <> ''), 'alarm || warn'));
+					coalesce((SELECT string_agg(trim(part), ' || ') FROM regexp_split_to_table(tags, E',|\\|\\|') AS part WHERE trim(part) <> ''), 'alarm || warn'));
 	END IF;
 	IF cardinality(parts) > 0 IS NOT TRUE OR parts && '{*,""}'
 		OR EXISTS (SELECT FROM unnest(parts) AS part WHERE octet_length(part) > 255) THEN
@@ -74,7 +74,7 @@ CREATE FUNCTION iotmq.filter_check(filter jsonpath) RETURNS void
 AS $$
 BEGIN
 	-- a variable is a $ before a string; all else is strings and what stands between
-	IF filter::text !~ '^("(\\.|[^"\\])*"|[^"$]|\$(?!"))*$' THEN
+	IF filter::text !~ E'^("(\\\\.|[^"\\\\])*"|[^"$]|\\$(?!"))*$' THEN
 		RAISE EXCEPTION 'filter must not contain variables'
 			USING ERRCODE = 'invalid_parameter_value',
 				HINT = 'Write the value itself, such as ''$.celsius > 90''.';

@@ -19,7 +19,7 @@ COMMENT ON FUNCTION iotmq.commit_offset IS 'notes where a group that reads by fe
 -- Errors: 22004 an argument but zone NULL; 22023 bad max_messages; 42704.
 CREATE FUNCTION iotmq.pull_device_as_owner(topic text, device_id text, since timestamptz,
 		until timestamptz, max_messages int, zone text, readable text[] DEFAULT NULL) RETURNS SETOF iotmq.delivery
-	LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 64
+	LANGUAGE plpgsql STABLE PARALLEL UNSAFE ROWS 64
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -55,6 +55,8 @@ BEGIN
 		FROM (%s) AS message
 		ORDER BY published_at DESC, msg_offset DESC
 		LIMIT $4', zones) USING device_id, since, until, max_messages;
+EXCEPTION WHEN undefined_table OR syntax_error THEN	-- the name of a table that is gone is a number
+	RAISE EXCEPTION 'topic "%" or a zone of it was dropped', topic USING ERRCODE = 'undefined_object';
 END
 $$;
 COMMENT ON FUNCTION iotmq.pull_device_as_owner IS 'internal: messages_of_device, after the check of rights';

@@ -7,6 +7,8 @@
  *   relation     the tables and indexes of the schema iotmq
  *   call         what all entry points share of their arguments
  *   access       what the current user may do
+ *   access_lock  who changes rights
+ *   consume_grant  a role that may be missing
  *   owner        doing something as the extension's owner
  *   row          rows of our tables, found and locked
  *   group_lock   who changes a group, shown until all are told

@@ -14,6 +14,8 @@
 #define LOOKS 5					/* at open publishers, before fetch reports that there is nothing */
 #define PROOF_ROWS 100000		/* to read in order to show that from_offset is stable */
 
+static void require_state(FunctionCallInfo fcinfo, int32 cursor_id, CursorState *state);
+static void report_dropped(FunctionCallInfo fcinfo);
 static void go_back(HeldCursor *held, int64 next_offset);
 static void require_given_out(const Topic *topic, const Zone *zone, int64 from_offset);
 static bool read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages,
@@ -80,7 +82,7 @@ iotmq_pull_lowest(const Topic *topic, const Zone *zone)
 
 /*
  * Raises 22023 if the reader that goes on there has read what never came to be, since a
- * recovery lost it, or somebody else's offsets.
+ * recovery lost it, or somebody else's offsets; 42704 if the zone was dropped meanwhile.
  */
 static void
 require_given_out(const Topic *topic, const Zone *zone, int64 from_offset)
@@ -88,6 +90,10 @@ require_given_out(const Topic *topic, const Zone *zone, int64 from_offset)
 	int64		last = iotmq_sequence_last(zone->sequence);
 	Gap			gap;
 
+	if (last < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("zone \"%s\" of topic \"%s\" was dropped", zone->name, topic->name)));
 	if (from_offset > last + 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -159,16 +165,13 @@ iotmq_commit_offset(PG_FUNCTION_ARGS)
 	next_offset = PG_GETARG_INT64(3);
 	/* as a seek: nobody moves or uses the cursor meanwhile */
 	iotmq_cursor_lock_alone(cursor.cursor_id);
-	if (iotmq_cursor_peek(cursor.cursor_id, &state) && next_offset < state.next_offset)
+	require_state(fcinfo, cursor.cursor_id, &state);
+	if (next_offset < state.next_offset)
 	{
 		/* how far retention has come counts now */
 		AcceptInvalidationMessages();
 		if (!iotmq_catalog_cursor_by_id(cursor.cursor_id, &cursor))
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("consumer group \"%s\" of topic \"%s\" was dropped",
-							iotmq_call_name(fcinfo, 1, "consumer_group"),
-							iotmq_call_name(fcinfo, 0, "topic"))));
+			report_dropped(fcinfo);
 		topic = cursor.topic;
 		group = cursor.group;
 		zone = cursor.zone;
@@ -231,9 +234,27 @@ iotmq_committed_offset(PG_FUNCTION_ARGS)
 	CursorState state;
 
 	iotmq_access_require_consume(topic, group);
-	if (!iotmq_cursor_peek(iotmq_catalog_cursor(group, zone), &state))
-		PG_RETURN_NULL();
+	require_state(fcinfo, iotmq_catalog_cursor(group, zone), &state);
 	PG_RETURN_INT64(state.next_offset);
+}
+
+/* What is stored of the cursor of the group and zone that arguments 0 to 2 name; else 42704. */
+static void
+require_state(FunctionCallInfo fcinfo, int32 cursor_id, CursorState *state)
+{
+	if (!iotmq_cursor_peek(cursor_id, state))
+		report_dropped(fcinfo);
+}
+
+static void
+report_dropped(FunctionCallInfo fcinfo)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("consumer group \"%s\" of topic \"%s\" was dropped",
+					iotmq_call_name(fcinfo, 1, "consumer_group"),
+					iotmq_call_name(fcinfo, 0, "topic")),
+			 errdetail("Or zone \"%s\" was.", iotmq_call_name(fcinfo, 2, "zone"))));
 }
 
 /*

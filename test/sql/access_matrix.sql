@@ -152,8 +152,6 @@ INSERT INTO expected VALUES
 	('maintenance_note_run', NULL, '{}'),
 	('schedule_maintenance', NULL, '{}'),
 	('unschedule_maintenance', NULL, '{}'),
-	('schedule_job', NULL, '{}'),
-	('schedule_require_cron', NULL, '{}'),
 	-- views, and what they call
 	('count_lag', $$SELECT %s('access_matrix', 'mine')$$, '{consumer,monitor}'),
 	('count_lag', $$SELECT %s('access_matrix', 'other')$$, '{monitor}'),

@@ -90,6 +90,21 @@ WHERE c.relnamespace = 'iotmq_internal'::regnamespace AND c.relkind IN ('r', 'S'
   AND c.oid <> ALL (SELECT unnest(e.extconfig) FROM pg_extension e WHERE e.extname = 'iotmq')
 ORDER BY c.relname;
 
+-- Triggers fire whatever session_replication_role is.
+SELECT t.tgrelid::regclass AS relation, t.tgname
+FROM pg_trigger t
+JOIN pg_class c ON c.oid = t.tgrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname LIKE 'iotmq%' AND t.tgenabled <> 'A'
+ORDER BY 1, 2;
+
+-- Nothing relies on foreign keys, which don't.
+SELECT conrelid::regclass AS relation, conname
+FROM pg_constraint
+JOIN pg_namespace n ON n.oid = connamespace
+WHERE n.nspname LIKE 'iotmq%' AND contype = 'f'
+ORDER BY 1, 2;
+
 -- It doesn't move: its functions name their schema.
 ALTER EXTENSION iotmq SET SCHEMA public; \echo :SQLSTATE
 
