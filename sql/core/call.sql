@@ -166,8 +166,8 @@ CREATE FUNCTION iotmq.call_plain_message(message text) RETURNS text
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
 	RETURN regexp_replace(regexp_replace(regexp_replace(regexp_replace(message,
-		'"?(iotmq_\w+\.)?_zone_\d+_p\d+_\w+"?', 'of the segment', 'g'),
-		'"?(iotmq_\w+\.)?_zone_\d+_offset"?', 'of the zone''s offsets', 'g'),
-		'"?(iotmq_\w+\.)?_zone_\d+"?', 'of the zone', 'g'),
-		'\m(zone|cursor) \d+', 'the \1', 'g');
+		E'"?(iotmq_\\w+\\.)?_zone_\\d+_p\\d+_\\w+"?', 'of the segment', 'g'),
+		E'"?(iotmq_\\w+\\.)?_zone_\\d+_offset"?', 'of the zone''s offsets', 'g'),
+		E'"?(iotmq_\\w+\\.)?_zone_\\d+"?', 'of the zone', 'g'),
+		E'\\m(zone|cursor) \\d+', 'the \\1', 'g');
 COMMENT ON FUNCTION iotmq.call_plain_message IS 'internal: a message without names of internal tables';
