@@ -11,7 +11,8 @@
 --            counts as a monitor in src/core/access.c
 --   admin    EXECUTE on the functions of administration; who may execute
 --            grant_admin counts as an administrator in src/core/access.c
--- Each comes with USAGE of the schemas that it needs, which nobody else has.
+-- Each comes with USAGE of the schemas that it needs, which nobody else has: who may name a
+-- table may queue a lock on it. The zones of each topic have a schema of their own.
 -- Only consume has no table of its own: iotmq_internal.consume_grant. A role that was
 -- dropped is no role any more there either: its successor of the same name has
 -- another oid.
@@ -39,8 +40,9 @@ COMMENT ON FUNCTION iotmq.access_check_role IS 'internal: raises an error unless
 -- is one. Consumers and publishers don't take it.
 
 -- access_tidy(): takes back what only goes along with a right, from roles that have
--- none any more: USAGE of the schemas (iotmq_topic is for those who publish or read),
--- SELECT on the views of consumers. So a role without a grant can't even name a table, and DROP
+-- none any more: USAGE of the schemas (iotmq_topic is for those who read a topic,
+-- iotmq_zone_<topic_id> for those with a right to one of its zones), SELECT on the views of
+-- consumers. So a role without a grant can't even name a table, and DROP
 -- ROLE has nothing left to complain about. Forgets what dropped roles had.
 CREATE FUNCTION iotmq.access_tidy() RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -56,23 +58,31 @@ BEGIN
 	FOR idle IN
 		SELECT o.object, a.grantee::regrole AS role
 		FROM (
-			SELECT 'USAGE ON SCHEMA ' || n.nspname AS object, n.nspacl AS acl, n.nspowner AS owner,
-				CASE n.nspname
-					WHEN 'iotmq' THEN '{publish,consume,read,monitor,admin}'::text[]
-					ELSE '{publish,read}'
-				END AS actions
+			SELECT 'USAGE ON SCHEMA iotmq' AS object, n.nspacl AS acl, n.nspowner AS owner,
+				'{publish,consume,read,monitor,admin}'::text[] AS actions, NULL AS topic, NULL::boolean AS of_zone
 			FROM pg_namespace AS n
-			WHERE n.nspname IN ('iotmq', 'iotmq_topic')
+			WHERE n.nspname = 'iotmq'
+			UNION ALL
+			SELECT 'USAGE ON SCHEMA iotmq_topic', n.nspacl, n.nspowner, '{read}', NULL, false
+			FROM pg_namespace AS n
+			WHERE n.nspname = 'iotmq_topic'
+			UNION ALL
+			SELECT 'USAGE ON SCHEMA ' || n.nspname, n.nspacl, n.nspowner, '{publish,read}', t.topic, true
+			FROM iotmq_internal.topic AS t
+			JOIN pg_namespace AS n ON n.nspname = 'iotmq_zone_' || t.topic_id
 			UNION ALL
 			SELECT 'SELECT ON ' || c.oid::regclass, c.relacl, c.relowner,
-				CASE c.relname WHEN 'dead_letter' THEN '{consume,admin}'::text[] ELSE '{consume,monitor,admin}' END
+				CASE c.relname WHEN 'dead_letter' THEN '{consume,admin}'::text[] ELSE '{consume,monitor,admin}' END,
+				NULL, NULL
 			FROM pg_class AS c
 			WHERE 'SELECT ON ' || c.oid::regclass = ANY (iotmq.access_consumer_views())
 		) AS o
 		CROSS JOIN LATERAL aclexplode(o.acl) AS a
 		WHERE a.grantee NOT IN (0, o.owner)
 			AND NOT EXISTS (SELECT FROM iotmq.privileges AS p
-				WHERE p.role = a.grantee AND p.action = ANY (o.actions))
+				WHERE p.role = a.grantee AND p.action = ANY (o.actions)
+					AND (o.topic IS NULL OR p.topic = o.topic)
+					AND (o.of_zone IS NULL OR o.of_zone = (p.zone IS NOT NULL)))
 	LOOP
 		EXECUTE format('REVOKE %s FROM %s CASCADE', idle.object, idle.role);
 	END LOOP;
@@ -178,7 +188,7 @@ CREATE FUNCTION iotmq.grant_publish(topic text, role regrole, zones text[] DEFAU
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM iotmq.access_grant(array_prepend('USAGE ON SCHEMA iotmq_topic',
+	PERFORM iotmq.access_grant(array_prepend('USAGE ON SCHEMA iotmq_zone_' || iotmq.call_topic_id(topic),
 		iotmq.access_publish_rights('INSERT (device_id, tag, payload, body, properties)', topic, zones, zones IS NULL)), role);
 	PERFORM iotmq.access_tidy();	-- no zone, no right
 END

@@ -46,6 +46,7 @@ CREATE FUNCTION iotmq.create_topic(topic text, zones text[] DEFAULT '{default}',
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+	id int;
 	zone text;
 BEGIN
 	PERFORM iotmq.call_check_name('topic', topic);
@@ -73,9 +74,15 @@ BEGIN
 			body bytea,
 			properties jsonb
 		) PARTITION BY LIST (zone)', topic);
-		INSERT INTO iotmq_internal.topic (topic, table_name, retention, segment_interval,
+		LOOP
+			id := nextval('iotmq_internal.topic_topic_id_seq');
+			EXIT WHEN to_regnamespace('iotmq_zone_' || id) IS NULL;	-- left by somebody
+		END LOOP;
+		EXECUTE format('CREATE SCHEMA iotmq_zone_%s', id);
+		INSERT INTO iotmq_internal.topic (topic_id, topic, table_name, retention, segment_interval,
 			retention_policy, max_retention, device_index)
-		VALUES (topic, format('iotmq_topic.%I', topic)::regclass, retention, segment_interval,
+			OVERRIDING SYSTEM VALUE
+		VALUES (id, topic, format('iotmq_topic.%I', topic)::regclass, retention, segment_interval,
 			retention_policy, max_retention, device_index);
 	EXCEPTION WHEN duplicate_table OR unique_violation THEN
 		RAISE EXCEPTION 'topic "%" already exists', topic
@@ -90,7 +97,8 @@ BEGIN
 		COMMENT ON COLUMN iotmq_topic.%1$I.tag IS ''by which groups can choose'';
 		COMMENT ON COLUMN iotmq_topic.%1$I.payload IS ''content'';
 		COMMENT ON COLUMN iotmq_topic.%1$I.body IS ''binary content'';
-		COMMENT ON COLUMN iotmq_topic.%1$I.properties IS ''of the transport''', topic);
+		COMMENT ON COLUMN iotmq_topic.%1$I.properties IS ''of the transport'';
+		COMMENT ON SCHEMA iotmq_zone_%2$s IS %3$L', topic, id, format('iotmq: the zones of topic %s', topic));
 	FOREACH zone IN ARRAY zones LOOP
 		PERFORM iotmq.add_zone(topic, zone);
 	END LOOP;
@@ -168,6 +176,10 @@ BEGIN
 	FROM iotmq_internal.zone AS z
 	WHERE z.topic_id = id;
 	PERFORM iotmq.zone_drop_table(format('iotmq_topic.%I', topic), force);
+	-- it went along, unless pg_upgrade has lost what depend.c noted
+	IF to_regnamespace('iotmq_zone_' || id) IS NOT NULL THEN
+		EXECUTE format('DROP SCHEMA iotmq_zone_%s', id);
+	END IF;
 	DELETE FROM iotmq_internal.topic AS t WHERE t.topic_id = id;
 	PERFORM iotmq.access_tidy();
 END

@@ -1,6 +1,6 @@
 -- Zones.
 
--- zone_drop_table(name, force): drops a table of iotmq_topic; with force also what users
+-- zone_drop_table(name, force): drops a table of messages; with force also what users
 -- made of it, such as views. Errors: 55006 there is some, without force.
 CREATE FUNCTION iotmq.zone_drop_table(name text, force boolean) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -49,7 +49,7 @@ BEGIN
 		FROM iotmq_internal.past_zone AS p
 		WHERE p.topic = add_zone.topic AND p.zone = add_zone.zone), 0);
 	new_zone := nextval('iotmq_internal.zone_zone_id_seq');
-	name := format('iotmq_topic._zone_%s', new_zone);
+	name := format('iotmq_zone_%s._zone_%s', id, new_zone);
 	EXECUTE format('CREATE SEQUENCE %s_offset START %s', name, first);
 	EXECUTE format('CREATE TABLE %s (LIKE %s) PARTITION BY RANGE (published_at)', name, root);
 	EXECUTE format('ALTER TABLE %1$s
