@@ -6,6 +6,8 @@
  *   append         writing messages to the end of a zone
  *   insert         the same, where the owner of the table has changed it
  *   name           topic and zone in PostgreSQL's own errors
+
+ *   bound          what PostgreSQL checks of a row because of its zone
  *   message        what a message may be
  *   segment        the segment for a moment, made and sealed
  *   segment_scan   the rows of one segment, by offset
@@ -145,6 +147,10 @@ extern int64 iotmq_scan_last_below(const Zone *zone, int64 msg_offset);
 
 extern void iotmq_name_remember(const Topic *topic, const Zone *zone);
 extern void iotmq_name_translate(ErrorData *error);
+
+/* ---- bound.c ---- */
+
+extern void iotmq_bound_prepare(Relation zone);
 
 /* ---- message.c ---- */
 

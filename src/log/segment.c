@@ -13,7 +13,8 @@
  * Locks: whoever makes segments takes ShareUpdateExclusiveLock on the zone's
  * table, which ATTACH PARTITION wants anyway, to the end of the transaction. It
  * excludes other makers only, not publishers and readers. Then the zone's change lock:
- * readers pass no gap until they have been told.
+ * readers pass no gap until they have been told. ATTACH PARTITION asks for ACCESS SHARE on the
+ * topic's table, too; who makes segments ahead in passing takes both without waiting.
  */
 #include "log/segment_scan.h"
 
@@ -104,6 +105,8 @@ void
 iotmq_segment_keep_ahead(const Topic *topic, const Zone *zone, TimestampTz at)
 {
 	int32		zone_id = zone->zone_id;
+	Oid			zone_relid = zone->relid;
+	Oid			topic_relid = topic->relid;
 	int64		ahead = AHEAD * topic->segment_interval;
 	Relation	rel;
 	bool		in_use;
@@ -111,14 +114,23 @@ iotmq_segment_keep_ahead(const Topic *topic, const Zone *zone, TimestampTz at)
 	if (IsTransactionBlock() ||
 		iotmq_segment_at(zone, at + ahead) != NULL)
 		return;
-	if (!ConditionalLockRelationOid(zone->relid, ShareUpdateExclusiveLock))
+	if (!ConditionalLockRelationOid(zone_relid, ShareUpdateExclusiveLock))
 		return;
-	rel = RelationIdGetRelation(zone->relid);
+	/* attaching a segment asks for it: somebody who reads may have queued a strong lock there */
+	if (!ConditionalLockRelationOid(topic_relid, AccessShareLock))
+	{
+		UnlockRelationOid(zone_relid, ShareUpdateExclusiveLock);
+		return;
+	}
+	rel = RelationIdGetRelation(zone_relid);
 	in_use = !RelationIsValid(rel) || rel->rd_refcnt > 1;
 	if (RelationIsValid(rel))
 		RelationClose(rel);
 	if (in_use)
-		UnlockRelationOid(zone->relid, ShareUpdateExclusiveLock);
+	{
+		UnlockRelationOid(topic_relid, AccessShareLock);
+		UnlockRelationOid(zone_relid, ShareUpdateExclusiveLock);
+	}
 	else
 		iotmq_segment_make(zone_id, at, at + ahead + 1);
 }
