@@ -12,8 +12,9 @@
 --            counts as a monitor in src/core/access.c
 --   admin    EXECUTE on the functions of administration; who may execute
 --            grant_admin counts as an administrator in src/core/access.c
--- Each comes with USAGE of the schemas that it needs, which nobody else has, and with SELECT
--- on topic_settings and group_settings, which show each role what it has a right on.
+-- Each comes with USAGE of the schemas that it needs, which nobody else has: who may name a
+-- table may queue a lock on it. The zones of each topic have a schema of their own. And with
+-- SELECT on topic_settings and group_settings, which show each role what it has a right on.
 -- Only consume has no table of its own: iotmq_internal.consume_grant. A role that was
 -- dropped is no role any more there either: its successor of the same name has
 -- another oid.
@@ -60,9 +61,9 @@ $$;
 COMMENT ON FUNCTION iotmq.access_hold_topic IS 'internal: locks a topic against other changes of rights';
 
 -- access_tidy(wait): takes back what only goes along with a right, from roles that have
--- none any more: USAGE of the schemas (iotmq_topic is for those who publish or read),
--- SELECT on the settings and the views of consumers. So a role without a grant can't even name a table, and DROP
--- ROLE has nothing left to complain about. Forgets what dropped roles had. What somebody
+-- none any more: USAGE of the schemas (iotmq_topic is for those who read all of a topic,
+-- iotmq_zone_<topic_id> for those with a right to one of its zones), SELECT on the settings and
+-- the views of consumers. So a role without a grant can't even name a table, and DROP ROLE has nothing left to complain about. Forgets what dropped roles had. What somebody
 -- else is changing is left to the next call, with wait only if it is the same role.
 CREATE FUNCTION iotmq.access_tidy(wait boolean DEFAULT false) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -82,22 +83,28 @@ BEGIN
 		WHERE c.group_id = gone.group_id AND c.role::oid = gone.role::oid;
 	END IF;
 	FOR idle IN
-		SELECT o.object, o.actions, a.grantee AS role
+		SELECT o.object, o.actions, o.topic, o.of_zone, a.grantee AS role
 		FROM (
-			SELECT 'USAGE ON SCHEMA ' || n.nspname AS object, n.nspacl AS acl, n.nspowner AS owner,
-				CASE n.nspname
-					WHEN 'iotmq' THEN '{publish,consume,read,monitor,admin}'::text[]
-					ELSE '{publish,read}'
-				END AS actions
+			SELECT 'USAGE ON SCHEMA iotmq' AS object, n.nspacl AS acl, n.nspowner AS owner,
+				'{publish,consume,read,monitor,admin}'::text[] AS actions, NULL AS topic, NULL::boolean AS of_zone
 			FROM pg_namespace AS n
-			WHERE n.nspname IN ('iotmq', 'iotmq_topic')
+			WHERE n.nspname = 'iotmq'
 			UNION ALL
-			SELECT 'SELECT ON iotmq.' || v.relname, v.relacl, v.relowner, '{publish,consume,read,monitor,admin}'
+			SELECT 'USAGE ON SCHEMA iotmq_topic', n.nspacl, n.nspowner, '{read}', NULL, false
+			FROM pg_namespace AS n
+			WHERE n.nspname = 'iotmq_topic'
+			UNION ALL
+			SELECT 'USAGE ON SCHEMA ' || n.nspname, n.nspacl, n.nspowner, '{publish,read}', t.topic, true
+			FROM iotmq_internal.topic AS t
+			JOIN pg_namespace AS n ON n.nspname = 'iotmq_zone_' || t.topic_id
+			UNION ALL
+			SELECT 'SELECT ON iotmq.' || v.relname, v.relacl, v.relowner, '{publish,consume,read,monitor,admin}', NULL, NULL
 			FROM pg_class AS v
 			WHERE v.oid IN ('iotmq.topic_settings'::regclass, 'iotmq.group_settings'::regclass)
 			UNION ALL
 			SELECT 'SELECT ON iotmq.' || c.relname, c.relacl, c.relowner,
-				CASE c.relname WHEN 'dead_letter' THEN '{consume,admin}'::text[] ELSE '{consume,monitor,admin}' END
+				CASE c.relname WHEN 'dead_letter' THEN '{consume,admin}'::text[] ELSE '{consume,monitor,admin}' END,
+				NULL, NULL
 			FROM pg_class AS c
 			WHERE c.relnamespace = 'iotmq'::regnamespace
 				AND 'SELECT ON iotmq.' || c.relname = ANY (iotmq.access_consumer_views())
@@ -105,7 +112,9 @@ BEGIN
 		CROSS JOIN LATERAL aclexplode(o.acl) AS a
 		WHERE a.grantee NOT IN (0, o.owner)
 			AND NOT EXISTS (SELECT FROM iotmq.privileges AS p
-				WHERE p.role = a.grantee AND p.action = ANY (o.actions))
+				WHERE p.role = a.grantee AND p.action = ANY (o.actions)
+					AND (o.topic IS NULL OR p.topic = o.topic)
+					AND (o.of_zone IS NULL OR o.of_zone = (p.zone IS NOT NULL)))
 	LOOP
 		CONTINUE WHEN NOT iotmq.access_lock_role(idle.role, true);
 		IF NOT iotmq.access_lock_shared(wait) THEN
@@ -114,7 +123,9 @@ BEGIN
 		-- as it is now
 		CONTINUE WHEN NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = idle.role)
 			OR EXISTS (SELECT FROM iotmq.privileges AS p
-				WHERE p.role = idle.role AND p.action = ANY (idle.actions));
+				WHERE p.role = idle.role AND p.action = ANY (idle.actions)
+					AND (idle.topic IS NULL OR p.topic = idle.topic)
+					AND (idle.of_zone IS NULL OR idle.of_zone = (p.zone IS NOT NULL)));
 		EXECUTE format('REVOKE %s FROM %s CASCADE', idle.object, idle.role::regrole);
 	END LOOP;
 END
@@ -156,7 +167,7 @@ BEGIN
 	PERFORM iotmq.access_lock_role(role, false);
 	FOREACH one IN ARRAY rights LOOP
 		CONTINUE WHEN command LIKE 'GRANT%' AND iotmq.access_goes_along(one, role);
-		IF replace(one, '"', '') NOT LIKE '% iotmq_topic.%' THEN
+		IF replace(one, '"', '') NOT LIKE ALL ('{% iotmq_topic.%,% iotmq_zone_%.%}') THEN
 			PERFORM iotmq.access_lock_shared(true);
 		END IF;
 		EXECUTE format(command, one, role);
@@ -246,7 +257,7 @@ CREATE FUNCTION iotmq.grant_publish(topic text, role regrole, zones text[] DEFAU
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM iotmq.access_grant(array_prepend('USAGE ON SCHEMA iotmq_topic',
+	PERFORM iotmq.access_grant(array_prepend('USAGE ON SCHEMA iotmq_zone_' || iotmq.call_topic_id(topic),
 		iotmq.access_zone_rights('INSERT (device_id, tag, payload, body, properties, message_key)', 'USAGE',
 			topic, zones, zones IS NULL)), role);
 	PERFORM iotmq.access_tidy();	-- no zone, no right
@@ -317,7 +328,8 @@ CREATE FUNCTION iotmq.grant_read(topic text, role regrole, zones text[] DEFAULT 
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM iotmq.access_grant(array_prepend('USAGE ON SCHEMA iotmq_topic',
+	PERFORM iotmq.access_grant(array_prepend('USAGE ON SCHEMA ' ||
+			CASE WHEN zones IS NULL THEN 'iotmq_topic' ELSE 'iotmq_zone_' || iotmq.call_topic_id(topic) END,
 		iotmq.access_zone_rights('SELECT', NULL, topic, zones, zones IS NULL)), role);
 	PERFORM iotmq.access_tidy();	-- no zone, no right
 END

@@ -119,6 +119,7 @@ CREATE FUNCTION iotmq.create_topic(topic text, zones text[] DEFAULT '{default}',
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+	id int;
 	zone text;
 BEGIN
 	PERFORM iotmq.call_check_name('topic', topic);
@@ -142,9 +143,15 @@ BEGIN
 			properties jsonb,
 			message_key text COLLATE "C"
 		) PARTITION BY LIST (zone)', topic, topic);
-		INSERT INTO iotmq_internal.topic (topic, table_name, retention, segment_interval,
+		LOOP
+			id := nextval('iotmq_internal.topic_topic_id_seq');
+			EXIT WHEN to_regnamespace('iotmq_zone_' || id) IS NULL;	-- left by somebody
+		END LOOP;
+		EXECUTE format('CREATE SCHEMA iotmq_zone_%s', id);
+		INSERT INTO iotmq_internal.topic (topic_id, topic, table_name, retention, segment_interval,
 			retention_policy, max_retention, device_index, dedup_window)
-		VALUES (topic, format('iotmq_topic.%I', topic)::regclass, retention, segment_interval,
+			OVERRIDING SYSTEM VALUE
+		VALUES (id, topic, format('iotmq_topic.%I', topic)::regclass, retention, segment_interval,
 			retention_policy, max_retention, device_index, dedup_window);
 	EXCEPTION WHEN duplicate_table OR unique_violation THEN
 		RAISE EXCEPTION 'topic "%" already exists', topic
@@ -160,7 +167,8 @@ BEGIN
 		COMMENT ON COLUMN iotmq_topic.%1$I.payload IS ''content'';
 		COMMENT ON COLUMN iotmq_topic.%1$I.body IS ''binary content'';
 		COMMENT ON COLUMN iotmq_topic.%1$I.properties IS ''of the transport'';
-		COMMENT ON COLUMN iotmq_topic.%1$I.message_key IS ''by which a publisher sees to it that a message is not there twice''', topic);
+		COMMENT ON COLUMN iotmq_topic.%1$I.message_key IS ''by which a publisher sees to it that a message is not there twice'';
+		COMMENT ON SCHEMA iotmq_zone_%2$s IS %3$L', topic, id, format('iotmq: the zones of topic %s', topic));
 	FOREACH zone IN ARRAY zones LOOP
 		PERFORM iotmq.add_zone(topic, zone);
 	END LOOP;
@@ -289,6 +297,10 @@ BEGIN
 	FROM iotmq_internal.zone AS z
 	WHERE z.topic_id = id;
 	PERFORM iotmq.zone_drop_table(format('iotmq_topic.%I', topic), force);
+	-- it went along, unless pg_upgrade has lost what depend.c noted
+	IF to_regnamespace('iotmq_zone_' || id) IS NOT NULL THEN
+		EXECUTE format('DROP SCHEMA iotmq_zone_%s', id);
+	END IF;
 	DELETE FROM iotmq_internal.topic AS t WHERE t.topic_id = id;
 	PERFORM iotmq.access_tidy();
 END

@@ -1,6 +1,6 @@
 -- Zones.
 
--- zone_drop_table(name, force): drops a table of iotmq_topic; with force also what users
+-- zone_drop_table(name, force): drops a table of messages; with force also what users
 -- made of it, such as views. Errors: 55006 there is some, without force.
 CREATE FUNCTION iotmq.zone_drop_table(name text, force boolean) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -52,7 +52,7 @@ BEGIN
 	-- a dump without data leaves the tables of zones that are not known
 	LOOP
 		new_zone := nextval('iotmq_internal.zone_zone_id_seq');
-		name := format('iotmq_topic._zone_%s', new_zone);
+		name := format('iotmq_zone_%s._zone_%s', id, new_zone);
 		EXIT WHEN to_regclass(name) IS NULL AND to_regclass(name || '_offset') IS NULL;
 	END LOOP;
 	EXECUTE format('CREATE SEQUENCE %s_offset START %s', name, first);

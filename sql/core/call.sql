@@ -169,5 +169,5 @@ CREATE FUNCTION iotmq.call_plain_message(message text) RETURNS text
 		E'"?(iotmq_\\w+\\.)?_zone_\\d+_p\\d+_\\w+"?', 'of the segment', 'g'),
 		E'"?(iotmq_\\w+\\.)?_zone_\\d+_offset"?', 'of the zone''s offsets', 'g'),
 		E'"?(iotmq_\\w+\\.)?_zone_\\d+"?', 'of the zone', 'g'),
-		E'\\m(zone|cursor) \\d+', 'the \\1', 'g');
+		E'\\m(zone|cursor) \\d+', E'the \\1', 'g');
 COMMENT ON FUNCTION iotmq.call_plain_message IS 'internal: a message without names of internal tables';

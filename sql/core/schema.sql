@@ -6,11 +6,12 @@ CREATE SCHEMA iotmq;
 COMMENT ON SCHEMA iotmq IS 'iotmq: functions and views of the message layer';
 
 CREATE SCHEMA iotmq_topic;
-COMMENT ON SCHEMA iotmq_topic IS 'iotmq: one table a topic, with its zones';
+COMMENT ON SCHEMA iotmq_topic IS 'iotmq: one table a topic; its zones are in a schema of their own';
 
 -- Whoever can name a table can queue a strong lock on it, whatever he may do with it: CREATE
 -- RULE waits for its lock before it asks who the owner is. So what publishers and consumers
--- lock is in schemas that no grant opens.
+-- lock is in schemas that no grant opens, and the zones of each topic, which publishers name
+-- for COPY, are in one of that topic's (topic.sql).
 CREATE SCHEMA iotmq_internal;
 COMMENT ON SCHEMA iotmq_internal IS 'iotmq: the catalogs of the message layer; not for users';
 

@@ -102,6 +102,7 @@ iotmq_copy_in_begin(PG_FUNCTION_ARGS)
 						zone->name, topic->name),
 				 errdetail("A statement that writes to the zone's table can't make one."),
 				 errhint("Make one, and schedule maintenance: CALL iotmq.run_maintenance();")));
+	iotmq_bound_prepare(trigger->tg_relation);
 	return PointerGetDatum(NULL);
 }
 

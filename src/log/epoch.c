@@ -246,7 +246,8 @@ check_sequence(const Topic *topic, const Zone *zone)
 				 errmsg("the offset sequence of zone \"%s\" of topic \"%s\" was altered",
 						zone->name, topic->name),
 				 errdetail("With a cache, a cycle or a negative increment messages would be lost."),
-				 errhint("Run: ALTER SEQUENCE iotmq_topic.%s INCREMENT BY 1 CACHE 1 NO CYCLE;",
+				 errhint("Run: ALTER SEQUENCE %s.%s INCREMENT BY 1 CACHE 1 NO CYCLE;",
+						 get_namespace_name(get_rel_namespace(zone->sequence)),
 						 get_rel_name(zone->sequence))));
 }
 

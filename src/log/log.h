@@ -6,6 +6,7 @@
  *   append         writing messages to the end of a zone
  *   insert         the same, where the owner of the table has changed it
  *   name           topic and zone in PostgreSQL's own errors
+ *   bound          what PostgreSQL checks of a row because of its zone
  *   message        what a message may be
  *   key            no message twice: keys that are taken for a while
  *   segment        the segment for a moment, made and sealed
@@ -168,6 +169,10 @@ extern NewestScan *iotmq_newest_begin(int nzones);
 extern void iotmq_newest_add(NewestScan *scan, const Zone *zone, int64 from, int64 to);
 extern TupleTableSlot *iotmq_newest_next(NewestScan *scan);
 extern void iotmq_newest_end(NewestScan *scan);
+
+/* ---- bound.c ---- */
+
+extern void iotmq_bound_prepare(Relation zone);
 
 /* ---- message.c ---- */
 

@@ -13,7 +13,8 @@
  * Locks: whoever makes segments takes ShareUpdateExclusiveLock on the zone's
  * table, which ATTACH PARTITION wants anyway, to the end of the transaction. It
  * excludes other makers only, not publishers and readers. Then the zone's change lock:
- * readers pass no gap until they have been told.
+ * readers pass no gap until they have been told. ATTACH PARTITION asks for ACCESS SHARE on the
+ * topic's table, too; who makes segments ahead in passing takes both without waiting.
  *
  * What is made ahead of time can wait: where it can't be made, or only after a wait, publishing
  * and consuming go on without.
@@ -202,7 +203,8 @@ iotmq_segment_make_present(const Topic *topic, const Zone *zone, TimestampTz at)
 void
 iotmq_segment_keep_ahead(const Topic *topic, const Zone *zone, TimestampTz at)
 {
-	Oid			zone_table = zone->relid;
+	Oid			zone_relid = zone->relid;
+	Oid			topic_relid = topic->relid;
 	int64		ahead = AHEAD * topic->segment_interval;
 	Relation	rel;
 	bool		in_use;
@@ -211,14 +213,23 @@ iotmq_segment_keep_ahead(const Topic *topic, const Zone *zone, TimestampTz at)
 		iotmq_segment_at(zone, at + ahead) != NULL ||
 		(at < ahead_again && at >= ahead_again - AHEAD_AGAIN_US))
 		return;
-	if (!ConditionalLockRelationOid(zone_table, ShareUpdateExclusiveLock))
+	if (!ConditionalLockRelationOid(zone_relid, ShareUpdateExclusiveLock))
 		return;
-	rel = RelationIdGetRelation(zone_table);
+	/* attaching a segment asks for it: somebody who reads may have queued a strong lock there */
+	if (!ConditionalLockRelationOid(topic_relid, AccessShareLock))
+	{
+		UnlockRelationOid(zone_relid, ShareUpdateExclusiveLock);
+		return;
+	}
+	rel = RelationIdGetRelation(zone_relid);
 	in_use = !RelationIsValid(rel) || rel->rd_refcnt > 1;
 	if (RelationIsValid(rel))
 		RelationClose(rel);
 	if (in_use || !try_for_a_moment(make_ahead, topic, zone, at, ahead))
-		UnlockRelationOid(zone_table, ShareUpdateExclusiveLock);
+	{
+		UnlockRelationOid(topic_relid, AccessShareLock);
+		UnlockRelationOid(zone_relid, ShareUpdateExclusiveLock);
+	}
 }
 
 /*

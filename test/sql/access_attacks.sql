@@ -28,6 +28,7 @@ SELECT iotmq.segment_make_until(:zone_id, now() - interval '1 hour', now()) >= 0
 -- A publisher that wants another offset or time: a view has defaults of its own, and
 -- PostgreSQL doesn't ask for the right to set the columns that they are for.
 --
+GRANT USAGE ON SCHEMA iotmq_topic TO regress_iotmq_publisher;	-- as somebody who reads a topic, too
 SET ROLE regress_iotmq_publisher;
 CREATE TEMP VIEW message AS SELECT * FROM :zone_a;
 CREATE TEMP VIEW any_message AS SELECT * FROM iotmq_topic.access_attacks;
@@ -192,7 +193,12 @@ ORDER BY s.from_time
 LIMIT 1 \gset
 SET ROLE regress_iotmq_reader;
 CREATE VIEW access_attacks.of_segment AS SELECT 1 AS one FROM :segment_a;
+\set VERBOSITY sqlstate
 CREATE VIEW access_attacks.of_zone AS SELECT 1 AS one FROM :zone_b;
+\set VERBOSITY default
+SET ROLE regress_iotmq_publisher;
+CREATE VIEW access_attacks.of_zone AS SELECT 1 AS one FROM :zone_b;
+SET ROLE regress_iotmq_reader;
 CREATE VIEW access_attacks.of_topic AS SELECT payload FROM iotmq_topic.access_attacks;
 CREATE TABLE access_attacks.of_type (n int, message iotmq_topic.access_attacks);
 RESET ROLE;

@@ -320,13 +320,14 @@ GROUP BY p.part, k.kind, k.n
 ORDER BY p.part COLLATE "C", k.n;
 
 -- Nor may anyone make objects in the schemas; who may name those that are there.
-SELECT k.kind, n.nspname, string_agg(p.privilege, ', ') AS privileges
+SELECT k.kind, s.name, string_agg(p.privilege, ', ') AS privileges
 FROM kind AS k
 JOIN pg_namespace AS n ON n.nspname LIKE 'iotmq%'
+CROSS JOIN LATERAL regexp_replace(n.nspname, '[0-9]+$', 'N') AS s (name)
 JOIN unnest('{CREATE,USAGE}'::text[]) AS p (privilege) ON has_schema_privilege(k.role, n.oid, p.privilege)
 WHERE k.kind <> 'owner'
-GROUP BY k.kind, k.n, n.nspname
-ORDER BY k.n, n.nspname;
+GROUP BY k.kind, k.n, s.name
+ORDER BY k.n, s.name;
 
 -- What works as the owner is for nobody else or safe with any argument: none takes a
 -- table, a name of one, or SQL, and each has a search_path.

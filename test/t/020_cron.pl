@@ -39,7 +39,7 @@ foreach my $db ('home', 'away', 'bare', $odd)
 CREATE EXTENSION iotmq;
 SELECT iotmq.create_topic('t', retention => '1 hour', segment_interval => '10 min');
 SELECT iotmq.segment_make_until(zone_id, now() - interval '2 hours', now() - interval '2 hours' + interval '1 us') FROM iotmq_internal.zone;
-INSERT INTO iotmq_topic._zone_1 (device_id, payload, published_at) VALUES ('d', '"old"', now() - interval '2 hours');
+INSERT INTO iotmq_zone_1._zone_1 (device_id, payload, published_at) VALUES ('d', '"old"', now() - interval '2 hours');
 SELECT iotmq.publish('t', 'd', '"new"');
 SQL
 }

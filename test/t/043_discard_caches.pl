@@ -47,7 +47,7 @@ sub discarding
 discarding(q(SELECT iotmq.publish('t', 'd', '{"n": 1}')), '1', 'publish');
 discarding(q(SELECT iotmq.publish_batch('t', '{d,e}', array['{"n": 2}', '{"n": 3}']::jsonb[])),
 	'{2,3}', 'publish_batch');
-discarding(q(INSERT INTO iotmq_topic._zone_1 (device_id, payload) VALUES ('f', '{"n": 4}')), '', 'INSERT');
+discarding(q(INSERT INTO iotmq_zone_1._zone_1 (device_id, payload) VALUES ('f', '{"n": 4}')), '', 'INSERT');
 discarding(q(BEGIN; SELECT iotmq.publish('t', 'd', '{"n": 5}'); ROLLBACK), '5', 'publish, rolled back');
 discarding(q(SELECT iotmq.publish('t', 'd', '{"n": 6}')), '6', 'publish after a gap');
 
