@@ -45,7 +45,7 @@ AS $$
 DECLARE
 	-- as people write it: $.celsius, not $."celsius"
 	mode text := CASE WHEN filter::text LIKE 'strict %' THEN 'strict ' ELSE '' END;
-	path text := regexp_replace(substr(filter::text, length(mode) + 1), '\."([A-Za-z_][A-Za-z0-9_]*)"', '.\1', 'g');
+	path text := regexp_replace(substr(filter::text, length(mode) + 1), E'\\."([A-Za-z_][A-Za-z0-9_]*)"', E'.\\1', 'g');
 	-- $.a ? (@.b > 90): the path, what follows @, and the comparison with a value
 	condition text[] := regexp_match(path, E'^(\\$.*)\\?\\(@(\\S*) ((?:==|!=|<|<=|>|>=|starts with|like_regex) (?:-?[0-9.]+|true|false|null|"(?:\\\\.|[^"\\\\])*"(?: flag "[a-z]+")?))\\)$');
 	there text := format('%sexists(%s)', mode, path);
