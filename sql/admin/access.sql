@@ -342,6 +342,11 @@ CREATE FUNCTION iotmq.revoke_read(topic text, role regrole, zones text[] DEFAULT
 AS $$
 BEGIN
 	PERFORM iotmq.access_revoke(iotmq.access_zone_rights('SELECT', NULL, topic, zones, true), role);
+	-- who could read all of the topic reads the others of its zones by their own tables now
+	IF EXISTS (SELECT FROM iotmq.privileges AS p
+			WHERE p.role = revoke_read.role AND p.action = 'read' AND p.topic = revoke_read.topic AND p.zone IS NOT NULL) THEN
+		PERFORM iotmq.access_grant(ARRAY['USAGE ON SCHEMA iotmq_zone_' || iotmq.call_topic_id(topic)], role);
+	END IF;
 	PERFORM iotmq.access_check_revoked(role, 'read', topic, zones);
 END
 $$;

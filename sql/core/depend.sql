@@ -5,3 +5,4 @@ COMMENT ON FUNCTION iotmq.depend_schema() IS 'internal: has the schema of a topi
 
 CREATE TRIGGER depend AFTER INSERT ON iotmq_internal.topic
 	FOR EACH ROW EXECUTE FUNCTION iotmq.depend_schema();
+ALTER TABLE iotmq_internal.topic ENABLE ALWAYS TRIGGER depend;

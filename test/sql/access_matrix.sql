@@ -82,7 +82,6 @@ INSERT INTO expected VALUES
 	('preview_group', $$SELECT %s('access_matrix', 'other')$$, '{reader}'),
 	('messages_of_device', $$SELECT %s('access_matrix', 'd')$$, '{reader}'),
 	('message_by_key', $$SELECT %s('access_matrix', 'd', 'k')$$, '{reader}'),
-	('zones', $$SELECT %s('access_matrix')$$, '{publisher_a,publisher,consumer,reader,monitor}'),
 	-- whoever has a grant: names of tables
 	('topic_table', $$SELECT %s('access_matrix')$$, '{publisher_a,publisher,consumer,reader,monitor}'),
 	('zone_table', $$SELECT %s('access_matrix', 'a')$$, '{publisher_a,publisher,consumer,reader,monitor}'),

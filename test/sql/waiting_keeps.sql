@@ -4,6 +4,7 @@
 SELECT iotmq.create_topic('waiting_keeps', '{a,b}');
 SELECT iotmq.create_group('waiting_keeps', 'g', filter => '$.celsius > 90', max_lag => 2, max_delay => '1 ms');
 SELECT iotmq.publish('waiting_keeps', 'd', '{"celsius": 20}', z) FROM unnest('{a,a,b}'::text[]) AS z;
+SELECT pg_sleep(0.05);
 SELECT alert, value = '3' AS three FROM iotmq.alerts WHERE topic = 'waiting_keeps' ORDER BY alert;
 -- It would wait for five minutes.
 SELECT clock_timestamp() AS began \gset
