@@ -1,9 +1,9 @@
 /*
- * commit.c - a transaction that did nothing but claim needs no WAL flush.
+ * commit.c - a transaction that did nothing but claim and settle needs no WAL flush.
  *
- * A claim that a crash forgets is simply made again, so such a transaction
- * commits asynchronously. As soon as anything else of it reached the WAL, the
- * user's synchronous_commit counts.
+ * A claim that a crash forgets is simply made again, and what was acknowledged comes again,
+ * so such a transaction commits asynchronously. As soon as anything else of it reached the
+ * WAL, the user's synchronous_commit counts.
  */
 #include "core/core.h"
 
@@ -13,8 +13,8 @@
 #include "catalog/pg_control.h"
 #include "utils/guc.h"
 
-static bool only_claims = false;	/* this transaction, so far */
-static XLogRecPtr last_claim;	/* its last WAL record */
+static bool is_light = false;	/* this transaction, so far */
+static XLogRecPtr last_light;	/* the last WAL record of what need not be waited for */
 
 static void at_transaction_end(XactEvent event, void *arg);
 
@@ -24,21 +24,21 @@ iotmq_commit_init(void)
 	RegisterXactCallback(at_transaction_end, NULL);
 }
 
-/* Before a claim. */
+/* Before a claim, or a settlement. */
 void
-iotmq_commit_before_claim(void)
+iotmq_commit_light_begin(void)
 {
 	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()) && XactLastRecEnd == 0)
-		only_claims = true;
-	else if (XactLastRecEnd != last_claim)
-		only_claims = false;
+		is_light = true;
+	else if (XactLastRecEnd != last_light)
+		is_light = false;
 }
 
-/* After a claim that wrote something. */
+/* After it, if a crash may forget what it wrote; where it is left out, the commit waits. */
 void
-iotmq_commit_after_claim(void)
+iotmq_commit_light_end(void)
 {
-	last_claim = XactLastRecEnd;
+	last_light = XactLastRecEnd;
 }
 
 /*
@@ -62,7 +62,7 @@ at_transaction_end(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
-			if (only_claims && XactLastRecEnd == last_claim &&
+			if (is_light && XactLastRecEnd == last_light &&
 				synchronous_commit > SYNCHRONOUS_COMMIT_OFF)
 				(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
 										 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
@@ -70,8 +70,8 @@ at_transaction_end(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			only_claims = false;
-			last_claim = InvalidXLogRecPtr;
+			is_light = false;
+			last_light = InvalidXLogRecPtr;
 			break;
 		default:
 			break;

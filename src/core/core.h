@@ -306,8 +306,8 @@ extern void iotmq_client_require(void);
 /* ---- commit.c ---- */
 
 extern void iotmq_commit_init(void);
-extern void iotmq_commit_before_claim(void);
-extern void iotmq_commit_after_claim(void);
+extern void iotmq_commit_light_begin(void);
+extern void iotmq_commit_light_end(void);
 extern void iotmq_commit_flush(void);
 
 /* ---- interval.c ---- */

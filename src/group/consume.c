@@ -106,7 +106,7 @@ iotmq_consume(PG_FUNCTION_ARGS)
 		TimestampTz now = GetCurrentTimestamp();
 
 		prepare_look(&call, now);
-		iotmq_commit_before_claim();
+		iotmq_commit_light_begin();
 		caller_context = MemoryContextSwitchTo(look_context);
 		result = claim_any(&call, &set);
 		if (is_over(&call, result, now))
@@ -114,12 +114,12 @@ iotmq_consume(PG_FUNCTION_ARGS)
 			if (result != CLAIM_DELIVERED && call.request.has_news && !call.in_block)
 				keep(&call);
 			MemoryContextSwitchTo(caller_context);
-			iotmq_commit_after_claim();
+			iotmq_commit_light_end();
 			break;
 		}
 		MemoryContextSwitchTo(caller_context);
 		MemoryContextReset(look_context);
-		iotmq_commit_after_claim();
+		iotmq_commit_light_end();
 
 		if (result == CLAIM_STALE || result == CLAIM_MORE)
 			CHECK_FOR_INTERRUPTS();

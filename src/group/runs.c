@@ -38,7 +38,7 @@ static uint8 *write_number(uint8 *to, uint64 number);
 static RunReader begin(const bytea *runs, int64 first, int64 last);
 static bool next_run(RunReader *reader);
 static uint64 read_number(RunReader *reader);
-static void malformed(void) pg_attribute_noreturn();
+pg_noreturn static void malformed(void);
 
 /* The runs of n messages in order; NULL: they need none, see above. */
 bytea *

@@ -84,11 +84,12 @@ static int64 read_delay(FunctionCallInfo fcinfo, int argno);
 static Verdict read_rest(FunctionCallInfo fcinfo, int argno);
 static void read_reasons(FunctionCallInfo fcinfo, int argno, Settlement *settlement);
 static int	settle(int64 lease_id, const Settlement *settlement);
+static bool rejects(const Settlement *settlement);
 static void find_cursor(int64 lease_id, const char *call, Cursor *cursor);
 static void lock_lease(const Cursor *cursor, int64 lease_id, const char *call, Lease *lease,
 					   ItemPointer tid);
 static void hold_for_lease(const Cursor *cursor, const Lease *lease, HeldCursor *held);
-static void lease_is_gone(int64 lease_id, const char *call) pg_attribute_noreturn();
+pg_noreturn static void lease_is_gone(int64 lease_id, const char *call);
 static int	settle_messages(Settling *s);
 static bool is_plain_ack(const Settling *s);
 static void name_messages(Settling *s);
@@ -195,6 +196,7 @@ iotmq_extend(PG_FUNCTION_ARGS)
 	iotmq_call_require(fcinfo, 0, "lease_id");
 	iotmq_call_require(fcinfo, 1, "invisible_for");
 	invisible_for = iotmq_call_invisible_for(fcinfo, 1);
+	iotmq_commit_light_begin();
 	find_cursor(PG_GETARG_INT64(0), call, &cursor);
 	lock_lease(&cursor, PG_GETARG_INT64(0), call, &lease, &tid);
 	deadline = GetCurrentTimestamp() + invisible_for;
@@ -206,6 +208,8 @@ iotmq_extend(PG_FUNCTION_ARGS)
 	}
 	lease.deadline = deadline;
 	iotmq_lease_update(&lease, &tid);
+	if (!cursor.group->durable_acks)
+		iotmq_commit_light_end();
 	PG_RETURN_TIMESTAMPTZ(deadline);
 }
 
@@ -342,6 +346,7 @@ settle(int64 lease_id, const Settlement *settlement)
 	int			open;
 	int			n;
 
+	iotmq_commit_light_begin();
 	find_cursor(lease_id, settlement->call, &cursor);
 	lock_lease(&cursor, lease_id, settlement->call, &lease, &tid);
 	open = lease.messages;
@@ -353,7 +358,16 @@ settle(int64 lease_id, const Settlement *settlement)
 		ended_lease = lease_id;
 		ended_in = GetTopFullTransactionId();
 	}
+	if (!cursor.group->durable_acks && !rejects(settlement))
+		iotmq_commit_light_end();
 	return n;
+}
+
+/* Does an administrator have to see the dead letters of it, whatever happens? */
+static bool
+rejects(const Settlement *settlement)
+{
+	return settlement->named[VERDICT_REJECT].n > 0 || settlement->rest == VERDICT_REJECT;
 }
 
 /* The cursor of a lease that the current user may settle. */

@@ -171,6 +171,45 @@ foreach my $what (sort keys %together)
 		"$what is durable");
 }
 
+# What acknowledges alone is not waited for, unless the group says so or something is rejected.
+
+sql(<<'SQL');
+SELECT iotmq.create_topic('k');
+SELECT iotmq.create_group('k', 'plain', start_from => '-infinity', max_retries => 0);
+SELECT iotmq.create_group('k', 'durable', start_from => '-infinity', durable_acks => true);
+SELECT count(iotmq.publish('k', 'd', to_jsonb(n))) FROM generate_series(1, 20) AS n;
+CREATE TABLE held AS
+	SELECT g AS consumer_group, lease_id, array_agg(msg_offset) AS offsets
+	FROM unnest('{plain,durable}'::text[]) AS g, LATERAL iotmq.consume('k', g) GROUP BY 1, 2;
+SQL
+
+# Makes a call of the lease of a group, in which {n} is the nth message; how many of its
+# messages are open after a crash.
+sub open_after_crash
+{
+	my ($group, $call) = @_;
+	my ($lease, $first) = split /\|/, sql("SELECT lease_id, offsets[1] FROM held WHERE consumer_group = '$group'");
+	sql('CHECKPOINT');
+	$call =~ s/\{(\d)\}/'{' . ($first + $1 - 1) . '}'/ge;
+	sql(sprintf($call, $lease));
+	crash();
+	return sql("SELECT coalesce(sum(messages), 0) FROM iotmq.in_flight WHERE topic = 'k' AND consumer_group = '$group'");
+}
+
+my $ack = q(SELECT iotmq.ack(%s, '{1}'));
+is(open_after_crash('plain', $ack), 20, 'an ack alone is forgotten');
+is(open_after_crash('plain', q(SELECT iotmq.settle(%s, acks => '{1}', nacks => '{2}'))), 20, 'a settle without rejects, too');
+is(open_after_crash('plain', q(BEGIN; SELECT iotmq.extend(%1$s, '1 hour'); SELECT iotmq.ack(%1$s, '{1}'); COMMIT)),
+	20, 'several of them in a transaction');
+is(open_after_crash('plain', q(SELECT count(*) FROM iotmq.consume('k', 'plain', ack_lease => %s))), 20, 'ack_lease');
+is(open_after_crash('plain', q(SELECT iotmq.reject(%s, '{3}'))), 19, 'a reject is there');
+is(open_after_crash('plain', q(SELECT iotmq.settle(%s, acks => '{4}', rejects => '{5}'))), 17, 'a settle with one, too');
+is(open_after_crash('plain', q(BEGIN; SELECT iotmq.ack(%s, '{6}'); INSERT INTO effect VALUES ('k'); COMMIT)),
+	16, 'an ack with an effect is there');
+is(open_after_crash('durable', $ack), 19, 'with durable_acks an ack is there');
+is(open_after_crash('durable', q(SELECT count(*) FROM iotmq.consume('k', 'durable', ack_lease => %s))), 0, 'and ack_lease');
+is(sql(q(SELECT count(*) FROM iotmq.dead_letter WHERE topic = 'k')), 2, 'what was rejected is a dead letter');
+
 # Prepared transactions
 
 sql(<<'SQL');
