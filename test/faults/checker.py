@@ -211,7 +211,9 @@ def explain(history, earlier, later, before):
     durable = history.settings(key, "durable_acks", earlier.begin, later.end) == {True}
     if history.forgotten(earlier.claim, durable=False):
         attempts.add(earlier.attempt)
-    for settle in earlier.settled:
+        if before and explain(history, before[-1], later, before[:-1]) is None:
+            return None
+    for settle in earlier.settled + earlier.sent_back:
         if history.forgotten(settle, durable=durable or bool(settle["effects"])):
             attempts |= {earlier.attempt, earlier.attempt + 1}
     if not attempts:
@@ -245,7 +247,8 @@ def late_settlements(history):
         for earlier, later in zip(chain, chain[1:]):
             for settle in earlier.settled:
                 if settle["result"] == "committed" and settle["begin"] > later.end \
-                        and earlier.lease != later.lease and not settle.get("by_effects"):
+                        and earlier.lease != later.lease and not settle.get("by_effects") \
+                        and "back" not in earlier.fates:    # may have been settled by what took it back
                     yield of_delivery("settled too late",
                                       f"was settled in lease {earlier.lease} after lease {later.lease} had it", later)
     for lease, settles in history.settlements.items():
@@ -447,6 +450,10 @@ def missing(history, state, places, m, key, in_log):
             return None
         return f"is not delivered though it lies before position {places.next}"
     last = chain[-1]
+    # a move at the same time may have come after it, and tags since have left it out
+    if history.moved(*key, m.zone, last.begin, last.end) \
+            and history.wanted(m, key, last.begin, state["begin"]) is not True:
+        return None
     purged = any((event["topic"], event["group"]) == key and event["result"] in HAPPENED
                  and event["end"] > last.begin for event in history.by_kind["purge"])
     retries = history.settings(key, "max_retries", last.begin, state["begin"])

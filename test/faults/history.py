@@ -59,6 +59,7 @@ class Delivery:
         self.begin, self.end = claim["begin"], claim["end"]
         self.fates = {"open"}           # "ack", "nack", "dead", "back" or "open": what may be
         self.settled = []               # the settlements that count it
+        self.sent_back = []             # those that may have sent it back with an earlier one
 
 
 class History:
@@ -261,6 +262,7 @@ class History:
                 d.settled.append(settle)
             if d in back:
                 fates.add("back")
+                d.sent_back.append(settle)
             d.fates = (d.fates - {"open"} if certain and (d in touched or d in surely_back) else d.fates) | fates
 
     def fates_by(self, settle, verb, d):
