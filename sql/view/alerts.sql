@@ -138,12 +138,16 @@ FROM iotmq.alerts_maintenance() AS m
 WHERE m.age > m.patience
 UNION ALL
 SELECT t.topic, NULL, 'maintenance', (statement_timestamp() - s.to_time)::text, t.kept_for::text, z.zone,
-	format('SELECT * FROM iotmq.topic_stats WHERE topic = %L AND zone = %L;', t.topic, z.zone)
+	format('SELECT * FROM iotmq.overdue_segment WHERE topic = %L AND zone = %L;', t.topic, z.zone)
 FROM iotmq_internal.topic AS t
 JOIN iotmq_internal.zone AS z USING (topic_id)
 CROSS JOIN iotmq.alerts_maintenance() AS m
 CROSS JOIN LATERAL (
-	SELECT s.to_time FROM iotmq_internal.segment AS s WHERE s.zone_id = z.zone_id ORDER BY s.from_time LIMIT 1
+	SELECT s.to_time
+	FROM iotmq_internal.segment AS s
+	WHERE s.zone_id = z.zone_id AND NOT s.emptied AND (NOT s.sealed OR s.last_offset IS NOT NULL)
+	ORDER BY s.from_time
+	LIMIT 1
 ) AS s
 WHERE s.to_time < statement_timestamp() - t.kept_for - m.patience;
 COMMENT ON VIEW iotmq.alerts IS 'what an operator should look at now';
