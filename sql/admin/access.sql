@@ -63,8 +63,9 @@ COMMENT ON FUNCTION iotmq.access_hold_topic IS 'internal: locks a topic against 
 -- access_tidy(wait): takes back what only goes along with a right, from roles that have
 -- none any more: USAGE of the schemas (iotmq_topic is for those who read all of a topic,
 -- iotmq_zone_<topic_id> for those with a right to one of its zones), SELECT on the settings and
--- the views of consumers. So a role without a grant can't even name a table, and DROP ROLE has nothing left to complain about. Forgets what dropped roles had. What somebody
--- else is changing is left to the next call, with wait only if it is the same role.
+-- the views of consumers. So a role without a grant can't even name a table, and DROP ROLE
+-- has nothing left to complain about. Forgets what dropped roles had. What somebody else is
+-- changing is left to the next call, with wait only if it is the same role.
 CREATE FUNCTION iotmq.access_tidy(wait boolean DEFAULT false) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp

@@ -71,6 +71,20 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.topic_index_keys IS 'internal: makes the indexes on keys that a topic lacks';
 
+-- topic_drop_schema(name): drops the schema of a topic's zones, if it did not go along with the
+-- topic's table: pg_upgrade, and a dump without data, lose what depend.c noted.
+CREATE FUNCTION iotmq.topic_drop_schema(name text) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF to_regnamespace(name) IS NOT NULL THEN
+		EXECUTE format('DROP SCHEMA %s', name);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION iotmq.topic_drop_schema IS 'internal: drops the schema of a topic''s zones';
+
 -- topic_drop_remains(topic, force): drops the table of a topic that is not known otherwise, as
 -- a dump without data leaves it; whether there was one. Errors: 55006 it has messages, or
 -- somebody made something of it, without force.
@@ -80,6 +94,7 @@ CREATE FUNCTION iotmq.topic_drop_remains(topic text, force boolean) RETURNS bool
 AS $$
 DECLARE
 	name text := format('iotmq_topic.%I', topic);
+	schemas text[];
 	messages boolean;
 BEGIN
 	-- an old snapshot knows nothing of topics that others have made since
@@ -101,7 +116,13 @@ BEGIN
 				DETAIL = 'Nothing else of the topic is there, as in a dump without data.',
 				HINT = format('Drop it nevertheless: SELECT iotmq.drop_topic(%L, force => true);', topic);
 	END IF;
+	SELECT array_agg(DISTINCT n.nspname) INTO schemas
+	FROM pg_inherits AS i
+	JOIN pg_class AS c ON c.oid = i.inhrelid
+	JOIN pg_namespace AS n ON n.oid = c.relnamespace
+	WHERE i.inhparent = to_regclass(name) AND n.nspname ~ '^iotmq_zone_[0-9]+$';
 	PERFORM iotmq.zone_drop_table(name, force);
+	PERFORM iotmq.topic_drop_schema(n.nspname) FROM pg_namespace AS n WHERE n.nspname = ANY (schemas);
 	RETURN true;
 END
 $$;
@@ -297,10 +318,7 @@ BEGIN
 	FROM iotmq_internal.zone AS z
 	WHERE z.topic_id = id;
 	PERFORM iotmq.zone_drop_table(format('iotmq_topic.%I', topic), force);
-	-- it went along, unless pg_upgrade has lost what depend.c noted
-	IF to_regnamespace('iotmq_zone_' || id) IS NOT NULL THEN
-		EXECUTE format('DROP SCHEMA iotmq_zone_%s', id);
-	END IF;
+	PERFORM iotmq.topic_drop_schema('iotmq_zone_' || id);
 	DELETE FROM iotmq_internal.topic AS t WHERE t.topic_id = id;
 	PERFORM iotmq.access_tidy();
 END

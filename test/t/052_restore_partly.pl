@@ -76,6 +76,8 @@ is($node->safe_psql('schema', q(SELECT iotmq.create_topic('t'); SELECT iotmq.cre
 is($node->safe_psql('schema', q(SELECT payload FROM iotmq.consume('t', 'g'))), '"m"', 'it works');
 is($node->safe_psql('schema', q(SELECT iotmq.drop_topic('u'))), '', 'the other one can be dropped');
 is($node->safe_psql('schema', q(SELECT to_regclass('iotmq_topic.u') IS NULL)), 't', 'with its table');
+is($node->safe_psql('schema', q(SELECT count(*) FROM pg_namespace AS n WHERE n.nspname LIKE 'iotmq\_zone\_%'
+	AND NOT EXISTS (SELECT FROM pg_class AS c WHERE c.relnamespace = n.oid))), 0, 'and the schema of its zones');
 is($node->safe_psql('schema', q(SELECT iotmq.drop_topic('t', force => true))), '', 'both can');
 my ($rc, $out, $err) = $node->psql('schema', q(SELECT iotmq.drop_topic('u')));
 like($err, qr/ERROR:  topic "u" does not exist/, 'and then they are gone');
