@@ -25,7 +25,7 @@ AS $$
 		t.retention_policy,
 		t.max_retention,
 		t.device_index,
-		NULL::interval,
+		t.dedup_window,
 		s.zones::text[],
 		t.created_at
 	FROM unnest(topic_ids, zones) AS s (topic_id, zones)
