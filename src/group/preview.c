@@ -25,6 +25,7 @@ typedef struct Tally			/* of messages that are wanted, or that are not */
 	Jsonb	   *example;		/* the newest of them; NULL: there is none */
 } Tally;
 
+static void require_right(const Topic *topic, const ConsumerGroup *group);
 static int	read_messages(FunctionCallInfo fcinfo);
 static ConsumerGroup read_wishes(FunctionCallInfo fcinfo);
 static struct varlena *copy_of(const struct varlena *value);
@@ -59,8 +60,7 @@ iotmq_preview_group(PG_FUNCTION_ARGS)
 	TupleTableSlot *slot;
 
 	iotmq_call_require_primary("preview_group()");
-	if (!iotmq_access_may_consume(group))
-		iotmq_access_require_read(topic, NULL);
+	require_right(topic, group);
 	InitMaterializedSRF(fcinfo, 0);
 	wishes = read_wishes(fcinfo);
 	scan = begin_scan(topic_name);
@@ -84,6 +84,18 @@ iotmq_preview_group(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 	}
 	return (Datum) 0;
+}
+
+/* Raises 42501 unless the current user is the group's, or may read some zone of the topic. */
+static void
+require_right(const Topic *topic, const ConsumerGroup *group)
+{
+	if (iotmq_access_may_consume(group))
+		return;
+	for (int z = 0; z < topic->nzones; z++)
+		if (iotmq_access_may_read(topic, &topic->zones[z]))
+			return;
+	iotmq_access_require_read(topic, NULL);
 }
 
 static int

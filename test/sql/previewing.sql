@@ -100,6 +100,13 @@ SELECT sum(messages) FROM iotmq.preview_group('previewing', 'g');
 SET ROLE regress_iotmq_preview_consumer;
 SELECT messages, wanted, example -> 'msg_offset' AS msg_offset FROM iotmq.preview_group('previewing', 'g');
 SELECT iotmq.preview_group('previewing', 'all'); \echo :SQLSTATE
+-- a reader of one zone sees that one
+RESET ROLE;
+SELECT iotmq.grant_read('previewing', 'regress_iotmq_preview_publisher', '{b}');
+SET ROLE regress_iotmq_preview_publisher;
+SELECT messages, wanted, example -> 'zone' AS zone FROM iotmq.preview_group('previewing', 'g');
+RESET ROLE;
+SELECT iotmq.revoke_read('previewing', 'regress_iotmq_preview_publisher', '{b}');
 SET ROLE regress_iotmq_preview_publisher;
 SELECT iotmq.preview_group('previewing', 'g'); \echo :SQLSTATE
 RESET ROLE;
