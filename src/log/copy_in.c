@@ -212,6 +212,7 @@ note_row(Publishing *publishing, FunctionCallInfo fcinfo)
 		check_rows(publishing, false);
 	iotmq_key_init(&row->key, publishing->zone_id, PointerGetDatum(PG_GETARG_TEXT_P_COPY(3)),
 				   PointerGetDatum(PG_GETARG_TEXT_P_COPY(4)));
+	row->key.is_claimed = iotmq_key_is_claimed(&row->key);
 	row->key.own_offset = PG_GETARG_INT64(1);
 	row->key.published_at = PG_GETARG_TIMESTAMPTZ(2);
 	row->subid = GetCurrentSubTransactionId();

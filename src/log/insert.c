@@ -52,15 +52,18 @@ void
 iotmq_insert_messages(Oid zone_table, Batch *batch, Message **messages, int n)
 {
 	MemoryContext context = CurrentMemoryContext;
+	const Key  *around = iotmq_key_writes(NULL);
 
 	PG_TRY();
 	{
 		insert(zone_table, batch, messages, n);
+		(void) iotmq_key_writes(around);
 	}
 	PG_CATCH();
 	{
 		ErrorData  *error;
 
+		(void) iotmq_key_writes(around);
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
@@ -97,11 +100,16 @@ insert(Oid zone_table, Batch *batch, Message **messages, int n)
 		Message    *message = messages[i];
 		char		nulls[NCOLUMNS];
 		bool		is_null;
+		Key			key;
 
 		CHECK_FOR_INTERRUPTS();
 		batch->at_hand = message - batch->messages + 1;
 		for (int c = 0; c < NCOLUMNS; c++)
 			nulls[c] = message->isnull[Anum_device_id - 1 + c] ? 'n' : ' ';
+		if (!message->isnull[Anum_message_key - 1])
+			iotmq_key_init(&key, message->zone_id, message->values[Anum_device_id - 1],
+						   message->values[Anum_message_key - 1]);
+		(void) iotmq_key_writes(message->isnull[Anum_message_key - 1] ? NULL : &key);
 		if (SPI_execute_plan(plan, &message->values[Anum_device_id - 1], nulls, false, 0) !=
 			SPI_OK_INSERT_RETURNING)
 			elog(ERROR, "could not insert: %s", SPI_result_code_string(SPI_result));

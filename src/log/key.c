@@ -17,6 +17,10 @@
  * k1 to k3 at the end of the statement (copy_in.c). Of two, one of which is such, the one
  * that has the bucket later finds the row of the other.
  *
+ * A publish that writes by such a statement, as the owner has changed the table, has claimed its
+ * keys before: what is open of others came later. They wait for its bucket, so the check at the
+ * end of its statement doesn't wait for them.
+ *
  * A segment that an open transaction has made, with a message in it, is not known to others.
  * Its maker holds the zone's change lock until it has told (stable.c): so k2 is certain only
  * where nobody has that lock after k1. Else it is waited for, as for a message.
@@ -46,6 +50,9 @@
 #include "utils/timestamp.h"
 
 #define INDEX_SUFFIX "_message_key"	/* segment_add_key_index() in segment.sql */
+
+/* The key of the message that a publish is writing by a statement; NULL: there is none. */
+static const Key *being_written = NULL;
 
 static int	bucket_of(const Key *key);
 static int	end_of_zone(const Key *keys, int n, int from);
@@ -114,6 +121,7 @@ iotmq_key_claim(Key *keys, int n, KeyWait *wait)
 		look(&keys[from], end - from);
 		for (int i = from; i < end && wait->zone_id == 0; i++)
 			if (keys[i].taken_by == 0 && TransactionIdIsValid(keys[i].writer) &&
+				!keys[i].is_claimed &&
 				(keys[i].own_offset == 0 || keys[i].is_written))
 				*wait = (KeyWait) {.writer = keys[i].writer, .zone_id = keys[i].zone_id};
 	}
@@ -143,6 +151,26 @@ iotmq_key_wait(const KeyWait *wait)
 		iotmq_zone_lock_take(wait->zone_id, ZONE_LOCK_CHANGE, ShareLock);
 		iotmq_zone_lock_give(wait->zone_id, ZONE_LOCK_CHANGE, ShareLock);
 	}
+}
+
+/*
+ * A publish, which keeps the key's lock, is going to write its message by a statement. NULL: it
+ * has no key, or there is no statement any more. Returns what was so before.
+ */
+const Key *
+iotmq_key_writes(const Key *key)
+{
+	const Key  *before = being_written;
+
+	being_written = key;
+	return before;
+}
+
+/* Is it the key of the message that a publish is writing? */
+bool
+iotmq_key_is_claimed(const Key *key)
+{
+	return being_written != NULL && iotmq_key_same(being_written, key);
 }
 
 /* Is it the index on keys that iotmq has made for the segment? */

@@ -209,6 +209,7 @@ typedef struct Key				/* of a message, looked for in its zone */
 	int			place;			/* of several with the same key, the lowest is first */
 	TimestampTz published_at;	/* it is taken for dedup_window before and after */
 	int64		own_offset;		/* of the row that has it; 0: not written yet */
+	bool		is_claimed;		/* that row is of the publish that has claimed the key */
 	bool		is_written;		/* that row was seen */
 	int64		taken_by;		/* the first message that has it, committed or ours; 0: none */
 	TransactionId writer;		/* of one whose transaction is open; invalid: none */
@@ -226,6 +227,8 @@ extern bool iotmq_key_same(const Key *a, const Key *b);
 extern bool iotmq_key_claim(Key *keys, int n, KeyWait *wait);
 extern void iotmq_key_release(const Key *keys, int n);
 extern void iotmq_key_wait(const KeyWait *wait);
+extern const Key *iotmq_key_writes(const Key *key);
+extern bool iotmq_key_is_claimed(const Key *key);
 extern bool iotmq_key_is_index(Relation segment, Relation index);
 extern void iotmq_key_require_window(const Topic *topic);
 
