@@ -95,6 +95,8 @@ BEGIN
 		FROM %s
 		WHERE device_id = $1 AND message_key = $2 AND ($3 IS NULL OR zone = ANY ($3))
 		ORDER BY published_at DESC, msg_offset DESC', messages) USING device_id, message_key, readable;
+EXCEPTION WHEN undefined_table OR syntax_error THEN	-- the name of a table that is gone is a number
+	RAISE EXCEPTION 'topic "%" or a zone of it was dropped', topic USING ERRCODE = 'undefined_object';
 END
 $$;
 COMMENT ON FUNCTION iotmq.pull_key_as_owner IS 'internal: message_by_key, after the check of rights';
