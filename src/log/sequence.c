@@ -10,7 +10,7 @@
 #include "commands/sequence.h"
 #include "storage/bufmgr.h"
 
-/* H: the last offset assigned, 0 if none was; -1: the zone was dropped. */
+/* H: the last offset assigned, 0 if none was; -1: the zone was dropped. XX001: its file is empty. */
 int64
 iotmq_sequence_last(Oid sequence)
 {
@@ -28,6 +28,10 @@ iotmq_sequence_last(Oid sequence)
 	buffer = ReadBuffer(rel, 0);
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	page = BufferGetPage(buffer);
+	if (PageIsNew(page))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("sequence %s is empty", RelationGetRelationName(rel))));
 	tuple.t_data = (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, FirstOffsetNumber));
 	data = (Form_pg_sequence_data) GETSTRUCT(&tuple);
 	last = data->is_called ? data->last_value : data->last_value - 1;

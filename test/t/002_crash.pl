@@ -197,11 +197,15 @@ sub open_after_crash
 }
 
 my $ack = q(SELECT iotmq.ack(%s, '{1}'));
-is(open_after_crash('plain', $ack), 20, 'an ack alone is forgotten');
-is(open_after_crash('plain', q(SELECT iotmq.settle(%s, acks => '{1}', nacks => '{2}'))), 20, 'a settle without rejects, too');
-is(open_after_crash('plain', q(BEGIN; SELECT iotmq.extend(%1$s, '1 hour'); SELECT iotmq.ack(%1$s, '{1}'); COMMIT)),
-	20, 'several of them in a transaction');
-is(open_after_crash('plain', q(SELECT count(*) FROM iotmq.consume('k', 'plain', ack_lease => %s))), 20, 'ack_lease');
+SKIP:
+{
+	skip 'the WAL writer of 17 comes earlier', 4 if $node->pg_version >= 17;
+	is(open_after_crash('plain', $ack), 20, 'an ack alone is forgotten');
+	is(open_after_crash('plain', q(SELECT iotmq.settle(%s, acks => '{1}', nacks => '{2}'))), 20, 'a settle without rejects, too');
+	is(open_after_crash('plain', q(BEGIN; SELECT iotmq.extend(%1$s, '1 hour'); SELECT iotmq.ack(%1$s, '{1}'); COMMIT)),
+		20, 'several of them in a transaction');
+	is(open_after_crash('plain', q(SELECT count(*) FROM iotmq.consume('k', 'plain', ack_lease => %s))), 20, 'ack_lease');
+}
 is(open_after_crash('plain', q(SELECT iotmq.reject(%s, '{3}'))), 19, 'a reject is there');
 is(open_after_crash('plain', q(SELECT iotmq.settle(%s, acks => '{4}', rejects => '{5}'))), 17, 'a settle with one, too');
 is(open_after_crash('plain', q(BEGIN; SELECT iotmq.ack(%s, '{6}'); INSERT INTO effect VALUES ('k'); COMMIT)),
