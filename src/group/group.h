@@ -11,6 +11,7 @@
  *   place         where a redriven message waits for its delivery
  *   waiting       retry_now and give_up
  *   pull          fetch and commit_offset: reading without leases
+ *   policy        what row level security lets a reader see
  *   preview       what tags and a filter would make of the last messages
  *   count         how many messages a group wants, by reading
  *   forget        what a group has of a segment that goes
@@ -281,6 +282,29 @@ typedef struct DeliverySet
 extern DeliverySet iotmq_delivery_begin(FunctionCallInfo fcinfo);
 extern void iotmq_delivery_add(DeliverySet *set, int64 lease_id, TupleTableSlot *slot,
 							   int attempt);
+
+/* ---- policy.c ---- */
+
+typedef struct PolicyWindow		/* of messages in one zone */
+{
+	int64		first;
+	int64		last;			/* inclusive */
+	TimestampTz from_time;		/* the messages were published from then */
+	TimestampTz to_time;		/* to then, inclusive */
+} PolicyWindow;
+
+extern bool iotmq_policy_applies(const Topic *topic);
+extern bool iotmq_policy_shuts_out(const Topic *topic);
+extern void iotmq_policy_require(const Topic *topic);
+extern int64 *iotmq_policy_offsets(Oid topic_table, const char *zone_name,
+								   const PolicyWindow *window, int64 most, int *n);
+extern bool iotmq_policy_shows(Oid topic_table, const char *zone_name, int64 msg_offset,
+							   TimestampTz published_at);
+extern void iotmq_policy_add_of_device(const Topic *topic, const char *zone_name, Datum device_id,
+									   Datum since, Datum until, int max_messages,
+									   DeliverySet *set);
+extern void iotmq_policy_add_by_key(const Topic *topic, const char *zone_name, Datum device_id,
+									Datum message_key, DeliverySet *set);
 
 /* ---- lease_build.c ---- */
 

@@ -9,6 +9,7 @@
 
 #include "catalog/pg_type_d.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
@@ -25,6 +26,7 @@ typedef struct Tally			/* of messages that are wanted, or that are not */
 	Jsonb	   *example;		/* the newest of them; NULL: there is none */
 } Tally;
 
+static bool is_shown(Oid topic_table, TupleTableSlot *slot);
 static void require_right(const Topic *topic, const ConsumerGroup *group);
 static int	read_messages(FunctionCallInfo fcinfo);
 static ConsumerGroup read_wishes(FunctionCallInfo fcinfo);
@@ -41,7 +43,8 @@ static void push_payload(JsonbParseState **state, Jsonb *payload);
  * RETURNS TABLE (wanted boolean, messages bigint, example jsonb): two rows, for what these tags
  * and this filter (NULL: the group's) would take and leave of the last messages of all zones,
  * up to the stable offset, newest first. The example is the newest of its kind; NULL: there is
- * none. Who may consume as the group, but not read the topic, sees what fetch lets him read.
+ * none. Who may consume as the group, but not read the topic, sees what fetch lets him read;
+ * whom policies bind, what they let him see of the newest BATCH_MESSAGES messages.
  * Errors: 22004 topic, consumer_group or messages NULL; 22023 bad value; 42704 unknown topic
  * or group; 42501 not allowed; 25006 on a standby, which can't know what is stable.
  */
@@ -58,16 +61,23 @@ iotmq_preview_group(PG_FUNCTION_ARGS)
 	ConsumerGroup wishes;
 	NewestScan *scan;
 	TupleTableSlot *slot;
+	Oid			policy_table;	/* invalid: the caller sees every message */
+	int			budget = BATCH_MESSAGES;
 
 	iotmq_call_require_primary("preview_group()");
 	require_right(topic, group);
+	policy_table = iotmq_policy_applies(topic) ? topic->relid : InvalidOid;
 	InitMaterializedSRF(fcinfo, 0);
 	wishes = read_wishes(fcinfo);
 	scan = begin_scan(topic_name);
-	while (messages-- > 0 && (slot = iotmq_newest_next(scan)) != NULL)
+	while (messages > 0 && budget-- > 0 && (slot = iotmq_newest_next(scan)) != NULL)
 	{
-		Tally	   *tally = &tallies[iotmq_filter_accepts(&wishes, slot) ? 0 : 1];
+		Tally	   *tally;
 
+		if (OidIsValid(policy_table) && !is_shown(policy_table, slot))
+			continue;
+		messages--;
+		tally = &tallies[iotmq_filter_accepts(&wishes, slot) ? 0 : 1];
 		if (tally->messages++ == 0)
 			tally->example = example_of(slot);
 	}
@@ -86,16 +96,25 @@ iotmq_preview_group(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* Do the policies of the topic's table let the current user see the message in slot? */
+static bool
+is_shown(Oid topic_table, TupleTableSlot *slot)
+{
+	CHECK_FOR_INTERRUPTS();
+	slot_getsomeattrs(slot, Anum_published_at);
+	return iotmq_policy_shows(topic_table, TextDatumGetCString(slot->tts_values[Anum_zone - 1]),
+							  DatumGetInt64(slot->tts_values[Anum_msg_offset - 1]),
+							  DatumGetTimestampTz(slot->tts_values[Anum_published_at - 1]));
+}
+
 /* Raises 42501 unless the current user is the group's, or may read some zone of the topic. */
 static void
 require_right(const Topic *topic, const ConsumerGroup *group)
 {
 	if (iotmq_access_may_consume(group))
 		return;
-	for (int z = 0; z < topic->nzones; z++)
-		if (iotmq_access_may_read(topic, &topic->zones[z]))
-			return;
 	iotmq_access_require_read(topic, NULL);
+	iotmq_policy_require(topic);
 }
 
 static int

@@ -20,13 +20,19 @@ static void go_back(HeldCursor *held, int64 next_offset);
 static void require_given_out(const Topic *topic, const Zone *zone, int64 from_offset);
 static bool read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages,
 					  DeliverySet *set);
+static bool read_visible(const char *topic_name, const char *zone_name, int64 *from_offset,
+						 int max_messages, DeliverySet *set);
+static int	look_ahead(Topic *topic, Zone *zone, int64 *from_offset, PolicyWindow *window,
+					   bool *waiting);
+static ZoneScan *begin_scan(Topic *topic, Zone *zone, int64 from);
 static NullableDatum readable_zones(const Topic *topic);
 
 /*
  * fetch(topic text, zone text, from_offset bigint, max_messages int) RETURNS
  * SETOF delivery: the messages from that offset on (from the earliest, if that
  * is higher) up to the stable offset, with lease_id NULL and attempt 0. Who may
- * consume but not read the zone begins at the position of the group at earliest.
+ * consume but not read the zone begins at the position of the group at earliest; who may read
+ * it gets what the policies of the topic's table let him see, and looks on behind what not.
  * Errors: 22004 an argument NULL; 22023 bad max_messages; 42704 unknown topic or
  * zone; 42501 not allowed; 25006 on a standby, which can't know what is stable.
  */
@@ -38,24 +44,37 @@ iotmq_fetch(PG_FUNCTION_ARGS)
 	char	   *zone_name = iotmq_call_name(fcinfo, 1, "zone");
 	Topic	   *topic = iotmq_catalog_topic(topic_name);
 	int64		lowest;
+	int64		from_offset;
 	int			max_messages;
+	bool		by_policy;
 	DeliverySet set;
 
 	iotmq_call_require_primary("fetch()");
 	iotmq_call_require(fcinfo, 2, "from_offset");
 	lowest = iotmq_pull_lowest(topic, iotmq_catalog_zone(topic, zone_name));
 	if (lowest == PG_INT64_MAX)
+	{
 		iotmq_access_require_read(topic, iotmq_catalog_zone(topic, zone_name));
+		iotmq_policy_require(topic);
+	}
+	by_policy = iotmq_policy_applies(topic);
 	require_given_out(topic, iotmq_catalog_zone(topic, zone_name), PG_GETARG_INT64(2));
 	max_messages = iotmq_call_max_messages(fcinfo, 3);
+	from_offset = Max(PG_GETARG_INT64(2), lowest);
 	set = iotmq_delivery_begin(fcinfo);
 
 	/* nothing yet, but a publisher is about to end: it mostly takes a moment */
 	for (int looks = 0; iotmq_stable_look_again(&looks, LOOKS);)
 	{
+		bool		done;
+
 		topic = iotmq_catalog_topic(topic_name);
-		if (read_once(topic, iotmq_catalog_zone(topic, zone_name), Max(PG_GETARG_INT64(2), lowest),
-					  max_messages, &set))
+		if (by_policy)
+			done = read_visible(topic_name, zone_name, &from_offset, max_messages, &set);
+		else
+			done = read_once(topic, iotmq_catalog_zone(topic, zone_name), from_offset,
+							 max_messages, &set);
+		if (done)
 			break;
 	}
 	return (Datum) 0;
@@ -67,7 +86,7 @@ iotmq_pull_lowest(const Topic *topic, const Zone *zone)
 {
 	int64		lowest = PG_INT64_MAX;
 
-	if (iotmq_access_may_read(topic, zone))
+	if (iotmq_access_may_read(topic, zone) && !iotmq_policy_shuts_out(topic))
 		return 0;
 	for (int g = 0; g < topic->ngroups; g++)
 	{
@@ -114,27 +133,109 @@ require_given_out(const Topic *topic, const Zone *zone, int64 from_offset)
 static bool
 read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages, DeliverySet *set)
 {
-	ZoneMemory *memory = iotmq_stable_memory(zone);
 	int64		from = Max(from_offset, zone->earliest_offset);
-	int64		last = iotmq_sequence_last(zone->sequence);
 	int			budget = max_messages + PROOF_ROWS;
-	ZoneScan   *scan;
+	ZoneScan   *scan = begin_scan(topic, zone, from);
 	TupleTableSlot *slot;
 	bool		waiting;
+
+	while (set->rows < max_messages && budget-- > 0 && (slot = iotmq_scan_next(scan)) != NULL)
+		if (scan->position > from)
+			iotmq_delivery_add(set, 0, slot, 0);
+	waiting = scan->position <= scan->last || scan->last < 0;
+	iotmq_scan_end(scan);
+	return set->rows > 0 || !waiting;
+}
+
+/*
+ * The same where policies choose; from_offset moves on past what was looked at. It does not
+ * give up before the first message that the reader sees, as nothing would tell him to go on
+ * behind the others.
+ */
+static bool
+read_visible(const char *topic_name, const char *zone_name, int64 *from_offset, int max_messages,
+			 DeliverySet *set)
+{
+	int64		budget = max_messages + PROOF_ROWS;
+	bool		waiting;
+
+	while (set->rows < max_messages && (budget > 0 || set->rows == 0))
+	{
+		Topic	   *topic = iotmq_catalog_topic(topic_name);
+		PolicyWindow window;
+		int			looked_at = look_ahead(topic, iotmq_catalog_zone(topic, zone_name),
+										   from_offset, &window, &waiting);
+		int64	   *offsets;
+		int			n;
+		ZoneScan   *scan;
+		TupleTableSlot *slot;
+
+		if (looked_at == 0)
+			return set->rows > 0 || !waiting;
+		budget -= looked_at;
+		offsets = iotmq_policy_offsets(topic->relid, zone_name, &window,
+									   max_messages - set->rows, &n);
+		/* a policy may have looked something up */
+		topic = iotmq_catalog_topic(topic_name);
+		scan = iotmq_scan_begin(iotmq_catalog_zone(topic, zone_name), window.first, window.last);
+		for (int i = 0; i < n; i++)
+			if ((slot = iotmq_scan_one(scan, offsets[i])) != NULL)
+				iotmq_delivery_add(set, 0, slot, 0);
+		iotmq_scan_end(scan);
+		pfree(offsets);
+	}
+	return true;
+}
+
+/*
+ * Looks at the next messages, and tells where they lie, how many they are, and whether more
+ * may come behind them; from_offset moves on past them.
+ */
+static int
+look_ahead(Topic *topic, Zone *zone, int64 *from_offset, PolicyWindow *window, bool *waiting)
+{
+	int64		from = Max(*from_offset, zone->earliest_offset);
+	int			budget = BATCH_MESSAGES + PROOF_ROWS;
+	ZoneScan   *scan = begin_scan(topic, zone, from);
+	TupleTableSlot *slot;
+	int			n = 0;
+
+	while (n < BATCH_MESSAGES && budget-- > 0 && (slot = iotmq_scan_next(scan)) != NULL)
+	{
+		bool		isnull;
+		TimestampTz at;
+
+		if (scan->position <= from)
+			continue;
+		at = DatumGetTimestampTz(slot_getattr(slot, Anum_published_at, &isnull));
+		window->last = scan->position - 1;
+		if (n++ == 0)
+		{
+			window->first = window->last;
+			window->from_time = window->to_time = at;
+		}
+		window->from_time = Min(window->from_time, at);
+		window->to_time = Max(window->to_time, at);
+	}
+	*waiting = scan->position <= scan->last || scan->last < 0;
+	*from_offset = Max(from, scan->position);
+	iotmq_scan_end(scan);
+	return n;
+}
+
+/* Begins to read at from or, as far as whether it is below the stable offset shows on the way, before. */
+static ZoneScan *
+begin_scan(Topic *topic, Zone *zone, int64 from)
+{
+	ZoneMemory *memory = iotmq_stable_memory(zone);
+	int64		last = iotmq_sequence_last(zone->sequence);
 
 	if (memory->stable.offset < from)
 		iotmq_cursor_teach(topic, zone);
 	if (memory->stable.offset < from)
 		(void) iotmq_stable_refresh(memory);
-
-	/* whether from is below the stable offset shows on the way there */
-	scan = iotmq_scan_begin(zone, Min(from, Max(memory->stable.offset, zone->earliest_offset)), last);
-	while (set->rows < max_messages && budget-- > 0 && (slot = iotmq_scan_next(scan)) != NULL)
-		if (scan->position > from)
-			iotmq_delivery_add(set, 0, slot, 0);
-	waiting = scan->position <= last || last < 0;
-	iotmq_scan_end(scan);
-	return set->rows > 0 || !waiting;
+	return iotmq_scan_begin(zone, Min(from, Max(memory->stable.offset, zone->earliest_offset)),
+							last);
 }
 
 /*
@@ -259,7 +360,7 @@ report_dropped(FunctionCallInfo fcinfo)
 
 /*
  * messages_of_device: a SQL function that runs as the extension's owner, once the caller's
- * right is checked, over the zones that he may read. Arguments, result and errors are its;
+ * right is checked, over the zones that he may read; where policies choose, a query as the caller. Arguments, result and errors are its;
  * 42501 not allowed.
  */
 PG_FUNCTION_INFO_V1(iotmq_messages_of_device);
@@ -271,6 +372,21 @@ iotmq_messages_of_device(PG_FUNCTION_ARGS)
 		iotmq_catalog_zone(topic, text_to_cstring(PG_GETARG_TEXT_PP(5)));
 
 	iotmq_access_require_read(topic, zone);
+	iotmq_policy_require(topic);
+	if (iotmq_policy_applies(topic))
+	{
+		DeliverySet set;
+		int			max_messages;
+
+		iotmq_call_require(fcinfo, 1, "device_id");
+		iotmq_call_require(fcinfo, 2, "since");
+		iotmq_call_require(fcinfo, 3, "until");
+		max_messages = iotmq_call_max_messages(fcinfo, 4);
+		set = iotmq_delivery_begin(fcinfo);
+		iotmq_policy_add_of_device(topic, zone == NULL ? NULL : zone->name, PG_GETARG_DATUM(1),
+								   PG_GETARG_DATUM(2), PG_GETARG_DATUM(3), max_messages, &set);
+		return (Datum) 0;
+	}
 	return iotmq_owner_call_with(fcinfo, "pull_device_as_owner", TEXTARRAYOID,
 								 readable_zones(topic));
 }
@@ -285,6 +401,18 @@ iotmq_message_by_key(PG_FUNCTION_ARGS)
 		iotmq_catalog_zone(topic, text_to_cstring(PG_GETARG_TEXT_PP(3)));
 
 	iotmq_access_require_read(topic, zone);
+	iotmq_policy_require(topic);
+	if (iotmq_policy_applies(topic))
+	{
+		DeliverySet set;
+
+		iotmq_call_require(fcinfo, 1, "device_id");
+		iotmq_call_require(fcinfo, 2, "message_key");
+		set = iotmq_delivery_begin(fcinfo);
+		iotmq_policy_add_by_key(topic, zone == NULL ? NULL : zone->name, PG_GETARG_DATUM(1),
+								PG_GETARG_DATUM(2), &set);
+		return (Datum) 0;
+	}
 	return iotmq_owner_call_with(fcinfo, "pull_key_as_owner", TEXTARRAYOID,
 								 readable_zones(topic));
 }
