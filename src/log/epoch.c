@@ -196,6 +196,7 @@ current_epoch(void)
 		value = iotmq_sequence_last(sequence);
 		if (value == 0)
 		{
+			iotmq_sequence_mend(sequence);
 			value = highest_epoch() + 1 + 1;
 			move_sequence(sequence, value);
 		}

@@ -91,6 +91,7 @@ extern VirtualTransactionId *iotmq_zone_lock_holders(int32 zone_id, ZoneLock whi
 /* ---- sequence.c ---- */
 
 extern int64 iotmq_sequence_last(Oid sequence);
+extern void iotmq_sequence_mend(Oid sequence);
 
 /* ---- stable.c ---- */
 
