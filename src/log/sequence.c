@@ -17,7 +17,10 @@
 
 #define MAGIC 0x1717			/* at the end of a sequence's page, as in PostgreSQL's sequence.c */
 
-/* H: the last offset assigned, 0 if none was or its page is not there; -1: the zone was dropped. */
+/*
+ * H: the last offset assigned, 0 if none was, or an unlogged sequence has no page; -1: the zone
+ * was dropped. XX001: another one has none.
+ */
 int64
 iotmq_sequence_last(Oid sequence)
 {
@@ -37,6 +40,10 @@ iotmq_sequence_last(Oid sequence)
 	page = BufferGetPage(buffer);
 	if (PageIsNew(page))
 	{
+		if (rel->rd_rel->relpersistence != RELPERSISTENCE_UNLOGGED)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("sequence %s is empty", RelationGetRelationName(rel))));
 		UnlockReleaseBuffer(buffer);
 		relation_close(rel, AccessShareLock);
 		return 0;
