@@ -450,8 +450,9 @@ def missing(history, state, places, m, key, in_log):
             return None
         return f"is not delivered though it lies before position {places.next}"
     last = chain[-1]
-    # a move at the same time may have come after it, and tags since have left it out
-    if history.moved(*key, m.zone, last.begin, last.end) \
+    # a move at the same time may have come after it, or a crash have forgotten it, and tags since
+    # have left it out
+    if (history.moved(*key, m.zone, last.begin, last.end) or history.forgotten(last.claim, durable=False)) \
             and history.wanted(m, key, last.begin, state["begin"]) is not True:
         return None
     purged = any((event["topic"], event["group"]) == key and event["result"] in HAPPENED

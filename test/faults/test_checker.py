@@ -63,6 +63,9 @@ class Run:
         self.events.append({**self.settle(lease), "begin": claim["begin"], "end": claim["end"]})
         del self.events[-2]
 
+    def alter(self, **settings):
+        return self.add("group", topic="t", group="g", action="alter", settings=settings, result="committed")
+
     def seek(self, to, result="committed"):
         return self.add("move", topic="t", group="g", how="seek", zones={"z": to}, to=None, result=result)
 
@@ -175,6 +178,15 @@ class Good(unittest.TestCase):
         run.add("crash", forgets="async", since=0)
         run.claim(2, (a, 1))
         run.settle(2, count=1)
+        run.state()
+        self.good(run)
+
+    def test_claim_forgotten_and_no_more_wanted(self):
+        run = Run()
+        a, = run.publish((1, "d"))
+        run.claim(1, (a, 1))
+        run.add("crash", forgets="async", since=0)
+        run.alter(tags=["alarm"])
         run.state()
         self.good(run)
 
@@ -394,6 +406,13 @@ class Bad(unittest.TestCase):
         run.add("extend", lease=LEASE + 1, invisible_for=60, result="committed")
         run.claim(2, (a, 1, "d", 2))
         self.bad(run, "repeat")
+
+    def test_out_and_no_more_wanted(self):
+        run, a = self.one_message()
+        run.claim(1, (a, 1))
+        run.alter(tags=["alarm"])
+        run.state()
+        self.bad(run, "lost")
 
     def test_durable_ack_forgotten(self):
         run, a = self.one_message(durable_acks=True)
