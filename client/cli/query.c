@@ -1,0 +1,137 @@
+/*
+ * One statement and its result, as a table or as lines of JSON.
+ */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "verb.h"
+
+IotmqLink *
+query_open(const Call *call)
+{
+	return iotmq_link_open(call->keywords, call->values);
+}
+
+/*
+ * NULL if it failed, which was complained about; "status" is the program's then.
+ */
+PGresult *
+query_run(IotmqLink *link, const char *sql, int count, const char *const *values, int *status)
+{
+	IotmqTrouble trouble;
+	PGresult   *result = iotmq_link_query(link, sql, count, values, &trouble);
+
+	if (!result)
+	{
+		complain("%s", iotmq_link_error(link));
+		*status = iotmq_link_current(link) ? FAILED : UNREACHABLE;
+	}
+	return result;
+}
+
+/* Whether all values of a column are numbers, which are printed to the right. */
+static bool
+has_numbers(const PGresult *result, int column)
+{
+	for (int row = 0; row < PQntuples(result); row++)
+	{
+		const char *value = PQgetvalue(result, row, column);
+
+		if (value[strspn(value, "0123456789.-")])
+			return false;
+	}
+	return true;
+}
+
+/* How many columns of a terminal a text takes; a control character is a blank there. */
+static int
+width_of(const char *text)
+{
+	static int	utf8 = -1;
+	int			width = 0;
+
+	if (utf8 < 0)
+		utf8 = pg_char_to_encoding("UTF8");
+	for (; *text; text += PQmblenBounded(text, utf8))
+	{
+		int			columns = PQdsplen(text, utf8);
+
+		width += columns >= 0 ? columns : 1;
+	}
+	return width;
+}
+
+static void
+print_cell(const char *value, int width, bool right, bool last)
+{
+	int			blanks = width - width_of(value);
+
+	if (right)
+		printf("%*s", blanks, "");
+	for (; *value; value++)
+		putchar((unsigned char) *value < ' ' || *value == 0x7f ? ' ' : *value);
+	if (!right && !last)
+		printf("%*s", blanks, "");
+}
+
+/*
+ * Columns with a title each, two blanks between them.
+ */
+void
+table_print(const PGresult *result)
+{
+	int			columns = PQnfields(result);
+	int		   *widths = calloc((size_t) columns, sizeof(int));
+
+	if (!widths)
+		abort();
+	for (int column = 0; column < columns; column++)
+	{
+		widths[column] = width_of(PQfname(result, column));
+		for (int row = 0; row < PQntuples(result); row++)
+		{
+			int			width = width_of(PQgetvalue(result, row, column));
+
+			if (width > widths[column])
+				widths[column] = width;
+		}
+	}
+	for (int row = -1; row < PQntuples(result); row++)
+	{
+		for (int column = 0; column < columns; column++)
+		{
+			print_cell(row < 0 ? PQfname(result, column) : PQgetvalue(result, row, column), widths[column],
+					   has_numbers(result, column), column == columns - 1);
+			fputs(column < columns - 1 ? "  " : "\n", stdout);
+		}
+	}
+	free(widths);
+}
+
+/*
+ * Runs it and prints what it returns.  Columns that are lease ids or offsets are to be text
+ * in it, so that JSON has them as strings.
+ */
+int
+query_show(const Call *call, const char *sql, int count, const char *const *values)
+{
+	IotmqLink  *link = query_open(call);
+	int			status = DONE;
+	char	   *whole = NULL;
+	PGresult   *result;
+
+	if (call->json && asprintf(&whole, "SELECT row_to_json(x) FROM (%s) AS x", sql) < 0)
+		abort();
+	result = query_run(link, whole ? whole : sql, count, values, &status);
+	if (result && !call->json)
+		table_print(result);
+	else if (result)
+		for (int row = 0; row < PQntuples(result); row++)
+			puts(PQgetvalue(result, row, 0));
+	PQclear(result);
+	free(whole);
+	iotmq_link_close(link);
+	return status;
+}
