@@ -31,6 +31,25 @@ query_run(IotmqLink *link, const char *sql, int count, const char *const *values
 	return result;
 }
 
+/*
+ * Whether a group has nothing more to do, in one zone or (NULL) in all; false if that can't
+ * be seen now.  The first two arguments of the call name it.
+ */
+bool
+group_is_empty(const Call *call, IotmqLink *link, const char *zone)
+{
+	const char *values[] = {call->arguments[0], call->arguments[1], zone};
+	IotmqTrouble trouble;
+	PGresult   *result = iotmq_link_query(link,
+										  "SELECT coalesce(sum(lag_messages), 0) = 0 FROM iotmq.consumer_lag"
+										  " WHERE topic = $1 AND consumer_group = $2 AND ($3::text IS NULL OR zone = $3)",
+										  3, values, &trouble);
+	bool		empty = result && PQgetvalue(result, 0, 0)[0] == 't';
+
+	PQclear(result);
+	return empty;
+}
+
 /* Whether all values of a column are numbers, which are printed to the right. */
 static bool
 has_numbers(const PGresult *result, int column)

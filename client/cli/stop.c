@@ -1,61 +1,77 @@
 /*
  * SIGTERM and SIGINT end a verb after what it has begun; a second one ends it at once.
  *
- * The signals are blocked but while the program polls, so that none comes between a look
- * at the flag and the poll.
+ * The signals are blocked and read from a descriptor, so that none comes between a look and
+ * the poll, and other loops can poll it, too.
  */
 
 #include <math.h>
 #include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
 
 #include "verb.h"
 
-static volatile sig_atomic_t stop;
-static sigset_t outside;		/* the signals that are blocked while polling */
+#define MOST_FDS 8
 
-static void
-handle(int signal)
-{
-	(void) signal;
-	stop = 1;
-}
+static int	signals = -1;
+static sigset_t outside;		/* what was blocked before */
+static bool stop;
 
 void
 stop_on_signals(void)
 {
-	struct sigaction action = {.sa_handler = handle,.sa_flags = (int) SA_RESETHAND};
 	sigset_t	ours;
 
 	sigemptyset(&ours);
 	sigaddset(&ours, SIGTERM);
 	sigaddset(&ours, SIGINT);
-	sigemptyset(&action.sa_mask);
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGINT, &action, NULL);
 	sigprocmask(SIG_BLOCK, &ours, &outside);
+	signals = signalfd(-1, &ours, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
+/* Can be read from when a signal has come; -1: there is no more to come */
+int
+stop_fd(void)
+{
+	return stop ? -1 : signals;
+}
+
+/* The second signal does what it does in other programs. */
 bool
 stop_wanted(void)
 {
+	struct signalfd_siginfo info;
+
+	if (!stop && signals >= 0 && read(signals, &info, sizeof(info)) > 0)
+	{
+		stop = true;
+		sigprocmask(SIG_SETMASK, &outside, NULL);
+	}
 	return stop;
 }
 
 /*
  * Like poll, until that moment of iotmq_now; INFINITY: as long as it takes.  Returns at a
- * signal, too.
+ * signal, too.  At most seven descriptors.
  */
-int
+void
 stop_poll(struct pollfd *fds, int count, double until)
 {
-	double		left = fmax(until - iotmq_now(), 0);
-	struct timespec timeout;
+	struct pollfd all[MOST_FDS];
+	double		left = fmin(fmax(until - iotmq_now(), 0), 86400);
 
-	if (isinf(left))
-		return ppoll(fds, (nfds_t) count, NULL, &outside);
-	timeout.tv_sec = (time_t) fmin(left, 86400);
-	timeout.tv_nsec = (long) ((left - floor(left)) * 1e9);
-	return ppoll(fds, (nfds_t) count, &timeout, &outside);
+	if (count > 0)
+		memcpy(all, fds, sizeof(*fds) * (size_t) count);
+	all[count] = (struct pollfd)
+	{
+		.fd = stop_fd(),.events = POLLIN
+	};
+	if (poll(all, (nfds_t) count + 1, (int) ceil(left * 1000)) < 0)
+		return;
+	if (count > 0)
+		memcpy(fds, all, sizeof(*fds) * (size_t) count);
 }
 
 /* What a child that runs another program inherits is as if nothing had been blocked. */

@@ -51,7 +51,8 @@ extern const Verb verb_consume,
 			verb_redrive,
 			verb_seek,
 			verb_tail,
-			verb_trace;
+			verb_trace,
+			verb_webhook;
 
 /* options.c */
 int			verb_call(const Verb *verb, int argc, char **argv);
@@ -62,13 +63,15 @@ void		complain(const char *format,...) __attribute__((format(printf, 1, 2)));
 /* stop.c */
 void		stop_on_signals(void);
 bool		stop_wanted(void);
-int			stop_poll(struct pollfd *fds, int count, double until);
+int			stop_fd(void);
+void		stop_poll(struct pollfd *fds, int count, double until);
 void		stop_not_in_child(void);
 
 /* query.c */
 IotmqLink  *query_open(const Call *call);
 PGresult   *query_run(IotmqLink *link, const char *sql, int count, const char *const *values, int *status);
 int			query_show(const Call *call, const char *sql, int count, const char *const *values);
+bool		group_is_empty(const Call *call, IotmqLink *link, const char *zone);
 void		table_print(const PGresult *result);
 
 /* show.c */

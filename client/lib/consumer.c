@@ -3,7 +3,8 @@
  * messages, and settles and extends them on another.
  *
  * A lease is extended when half of its time is over, by iotmq_consumer_beat, which the
- * caller's loop calls.  Who settles a lease that is over (55000: it expired, a seek ended it,
+ * caller's loop calls.  In an orderly group a nack takes the later messages of its device back
+ * with it: these count as settled, too.  Who settles a lease that is over (55000: it expired, a seek ended it,
  * or the group is gone) learns it, and the messages come again.  What was to be settled when
  * the connection broke may or may not have been: it is settled again, which then counts
  * nothing.
@@ -116,7 +117,8 @@ IotmqTrouble
 iotmq_consumer_ask(IotmqConsumer *consumer)
 {
 	static const char sql[] =
-	"SELECT lease_id, zone, msg_offset, device_id, tag, payload, body, properties, message_key, published_at, attempt"
+	"SELECT lease_id, zone, msg_offset, device_id, tag, payload, body, properties, message_key, published_at, attempt,"
+	" (SELECT mode = 'orderly' FROM iotmq.group_settings WHERE topic = $1 AND consumer_group = $2)"
 	" FROM iotmq.consume($1, $2, max_messages => $3::int, invisible_for => make_interval(secs => $4::float8),"
 	" zone => $5, wait => make_interval(secs => $6::float8), consumer => $7)";
 	char		max_messages[16];
@@ -172,6 +174,7 @@ make_batch(IotmqConsumer *consumer, PGresult *result)
 	batch->messages = iotmq_allocate(sizeof(IotmqMessage) * (size_t) batch->count);
 	batch->lease_id = PQgetvalue(result, 0, 0);
 	batch->zone = PQgetvalue(result, 0, 1);
+	batch->orderly = PQgetvalue(result, 0, 11)[0] == 't';
 	for (int i = 0; i < batch->count; i++)
 		batch->messages[i] = (IotmqMessage)
 	{
@@ -271,13 +274,16 @@ iotmq_consumer_cancel(IotmqConsumer *consumer)
 	PQfreeCancel(cancel);
 }
 
-/* When there is something to do without the socket; INFINITY: never */
+/*
+ * When there is something to do without the socket; INFINITY: never.  wants: whether the
+ * caller would ask if it could.
+ */
 double
-iotmq_consumer_next_step(const IotmqConsumer *consumer)
+iotmq_consumer_next_step(const IotmqConsumer *consumer, bool wants)
 {
 	double		next = INFINITY;
 
-	if (!consumer->asking)
+	if (wants && !consumer->asking)
 		next = fmax(fmax(consumer->resume_at, iotmq_link_retry_at(consumer->taker)),
 					consumer->invisible_for > 0 ? 0 : iotmq_link_retry_at(consumer->settler));
 	for (const IotmqBatch *batch = consumer->batches; batch; batch = batch->next)
@@ -445,6 +451,15 @@ mark_settled(IotmqBatch *batch, IotmqMessage *message)
 {
 	message->settled = true;
 	batch->open--;
+	if (!batch->orderly || message->fate != IOTMQ_NACK)
+		return;
+	for (IotmqMessage *later = message + 1; later < batch->messages + batch->count; later++)
+	{
+		if (later->settled || strcmp(later->device_id, message->device_id) != 0)
+			continue;
+		later->settled = true;
+		batch->open--;
+	}
 }
 
 /*

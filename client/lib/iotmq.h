@@ -74,7 +74,7 @@ typedef struct IotmqMessage
 	const char *published_at;
 	int			attempt;		/* from 1 */
 	IotmqFate	fate;			/* what is to become of it, or did if settled is true */
-	bool		settled;
+	bool		settled;		/* or taken back, which leaves its fate open */
 	double		delay;			/* of a nack, in seconds; below 0: the group's backoff */
 	char	   *reason;			/* of a nack or reject; NULL: none */
 } IotmqMessage;
@@ -85,6 +85,7 @@ typedef struct IotmqBatch
 	const char *zone;
 	int			count;
 	IotmqMessage *messages;
+	bool		orderly;		/* of an orderly group: a nack takes back what follows of its device */
 	bool		lost;			/* the lease is over: the messages come again, here or elsewhere */
 	int			open;			/* how many are not settled */
 	double		extend_at;		/* when the lease is to be extended */
@@ -112,7 +113,7 @@ void		iotmq_consumer_close(IotmqConsumer *consumer);
 IotmqTrouble iotmq_consumer_ask(IotmqConsumer *consumer);
 IotmqTrouble iotmq_consumer_take(IotmqConsumer *consumer, IotmqBatch **batch);
 int			iotmq_consumer_socket(const IotmqConsumer *consumer);
-double		iotmq_consumer_next_step(const IotmqConsumer *consumer);
+double		iotmq_consumer_next_step(const IotmqConsumer *consumer, bool wants);
 void		iotmq_consumer_limit(IotmqConsumer *consumer, int max_messages);
 void		iotmq_consumer_cancel(IotmqConsumer *consumer);
 bool		iotmq_consumer_asking(const IotmqConsumer *consumer);

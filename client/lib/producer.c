@@ -7,6 +7,9 @@
  * With one transaction in flight, or one message in each, messages are stored in the order
  * in which they came; else such halves come after what was sent behind them.
  *
+ * A result comes before the transaction commits: that is at the end of a pipeline's part, so
+ * a callback is called when this end, PGRES_PIPELINE_SYNC, is there.
+ *
  * When the connection is lost, what was not answered is sent again: nothing is lost, and
  * what the server had committed is there twice, unless the messages have keys.
  */
@@ -46,7 +49,7 @@ typedef struct Queue
 typedef struct Flight
 {
 	Queue		items;
-	bool		answered;		/* and only the end of its answer is to come */
+	PGresult   *result;			/* its answer; NULL: not there yet */
 	struct Flight *next;
 } Flight;
 
@@ -156,6 +159,7 @@ iotmq_producer_close(IotmqProducer *producer)
 	{
 		producer->flights = flight->next;
 		queue_prepend(&producer->queue, &flight->items);
+		PQclear(flight->result);
 		free(flight);
 	}
 	while (producer->queue.first)
@@ -353,6 +357,7 @@ take_back_flights(IotmqProducer *producer)
 		producer->flights = flight->next;
 		while (flight->items.first)
 			queue_append(&back, queue_take(&flight->items));
+		PQclear(flight->result);
 		free(flight);
 	}
 	producer->flying = 0;
@@ -435,12 +440,14 @@ answer_all(IotmqProducer *producer, Queue *items, const PGresult *result)
 	}
 }
 
+/* The transaction has ended: by its commit, if there was no error. */
 static void
-take_result(IotmqProducer *producer, Flight *flight, const PGresult *result)
+end_flight(IotmqProducer *producer, Flight *flight)
 {
-	IotmqTrouble trouble = iotmq_trouble(producer->piped, result);
+	IotmqTrouble trouble = iotmq_trouble(producer->piped, flight->result);
 
-	flight->answered = true;
+	producer->flights = flight->next;
+	producer->flying--;
 	if (trouble == IOTMQ_AGAIN)
 	{
 		queue_prepend(&producer->queue, &flight->items);
@@ -449,7 +456,9 @@ take_result(IotmqProducer *producer, Flight *flight, const PGresult *result)
 	else if (trouble != IOTMQ_FINE && flight->items.count > 1)
 		split(producer, &flight->items);
 	else
-		answer_all(producer, &flight->items, result);
+		answer_all(producer, &flight->items, flight->result);
+	PQclear(flight->result);
+	free(flight);
 }
 
 static void
@@ -463,16 +472,21 @@ receive(IotmqProducer *producer)
 		if (!result)
 			continue;			/* the end of one statement's results */
 		if (PQstatus(producer->piped) != CONNECTION_OK)
+		{
 			lose(producer);
+			PQclear(result);
+		}
 		else if (PQresultStatus(result) == PGRES_PIPELINE_SYNC)
 		{
-			producer->flights = flight->next;
-			producer->flying--;
-			free(flight);
+			PQclear(result);
+			end_flight(producer, flight);
 		}
-		else if (!flight->answered)
-			take_result(producer, flight, result);
-		PQclear(result);
+		else
+		{
+			/* A commit that fails, by a deferred constraint, is a second result: the error counts. */
+			PQclear(flight->result);
+			flight->result = result;
+		}
 	}
 }
 

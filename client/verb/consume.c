@@ -108,6 +108,8 @@ execute_batch(const Call *call, IotmqConsumer *consumer, IotmqBatch *batch)
 		char	   *reason = NULL;
 		IotmqFate	fate;
 
+		if (message->settled)
+			continue;			/* taken back: an earlier one of its device has failed */
 		if (!command_start(command, call->arguments[0], batch, message))
 			return FAILED;
 		while (!command_ended(&fate, &reason))
@@ -115,7 +117,7 @@ execute_batch(const Call *call, IotmqConsumer *consumer, IotmqBatch *batch)
 			struct pollfd fd = {command_fd(), POLLIN, 0};
 
 			iotmq_consumer_beat(consumer);
-			stop_poll(&fd, 1, iotmq_consumer_next_step(consumer));
+			stop_poll(&fd, 1, iotmq_consumer_next_step(consumer, false));
 		}
 		iotmq_message_settle(message, fate, -1, reason);
 		free(reason);
@@ -123,22 +125,6 @@ execute_batch(const Call *call, IotmqConsumer *consumer, IotmqBatch *batch)
 			return FAILED;
 	}
 	return DONE;
-}
-
-/* Whether the group has nothing more to do; says no if that can't be seen now. */
-static bool
-is_empty(const Call *call, IotmqLink *link)
-{
-	const char *values[] = {call->arguments[0], call->arguments[1], zone};
-	IotmqTrouble trouble;
-	PGresult   *result = iotmq_link_query(link,
-										  "SELECT coalesce(sum(lag_messages), 0) = 0 FROM iotmq.consumer_lag"
-										  " WHERE topic = $1 AND consumer_group = $2 AND ($3::text IS NULL OR zone = $3)",
-										  3, values, &trouble);
-	bool		empty = result && PQgetvalue(result, 0, 0)[0] == 't';
-
-	PQclear(result);
-	return empty;
 }
 
 /* Waits for a batch, or an answer without one. */
@@ -189,11 +175,11 @@ consume(const Call *call, IotmqConsumer *consumer, IotmqLink *link)
 			return trouble == IOTMQ_REFUSED ? FAILED : UNREACHABLE;
 		}
 		if (trouble == IOTMQ_AGAIN)
-			stop_poll(NULL, 0, iotmq_consumer_next_step(consumer));
+			stop_poll(NULL, 0, iotmq_consumer_next_step(consumer, true));
 		reached = reached || trouble == IOTMQ_FINE;
 		if (!batch)
 		{
-			if (until_empty && trouble == IOTMQ_FINE && is_empty(call, link))
+			if (until_empty && trouble == IOTMQ_FINE && group_is_empty(call, link, zone))
 				break;
 			continue;
 		}
