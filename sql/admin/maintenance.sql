@@ -6,19 +6,20 @@
 -- it for longer than that. What fails is skipped likewise, with a warning.
 
 -- maintenance_prepare(zone_id, at): makes the segments ahead of the clock and of at, that of
--- the present first, and notes gaps in the offsets. made: how many; busy: what could not
--- be made, and why. A time further away than ten years gets none.
+-- the present first, and notes gaps in the offsets and what a pg_upgrade has lost. made: how
+-- many segments; busy: what could not be made, and why. A time further away than ten years gets none.
 CREATE FUNCTION iotmq.maintenance_prepare(zone_id int, at timestamptz, OUT made int, OUT busy text[])
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 	SET lock_timeout = '100ms'
 AS $$
 DECLARE
+	id int;
 	ahead interval;
 	from_time timestamptz;
 	until timestamptz;
 BEGIN
-	SELECT iotmq.segment_ahead(t.segment_interval) INTO ahead
+	SELECT t.topic_id, iotmq.segment_ahead(t.segment_interval) INTO id, ahead
 	FROM iotmq_internal.zone AS z
 	JOIN iotmq_internal.topic AS t USING (topic_id)
 	WHERE z.zone_id = maintenance_prepare.zone_id;
@@ -43,6 +44,7 @@ BEGIN
 	EXCEPTION WHEN lock_not_available THEN
 		busy := array_append(busy, ': offsets are in use');
 	END;
+	PERFORM iotmq.depend_restore(id);
 END
 $$;
 COMMENT ON FUNCTION iotmq.maintenance_prepare IS 'internal: makes the segments ahead of time';
@@ -139,7 +141,8 @@ BEGIN
 	FROM iotmq_internal.zone AS z
 	JOIN iotmq_internal.topic AS t USING (topic_id)
 	WHERE z.zone_id = maintenance_needs.zone_id;
-	segments := segments OR iotmq.epoch_is_open(zone_id);
+	segments := segments OR iotmq.epoch_is_open(zone_id)
+		OR (SELECT iotmq.depend_is_lost(z.topic_id) FROM iotmq_internal.zone AS z WHERE z.zone_id = maintenance_needs.zone_id);
 	empty := empty OR retention;
 	earliest := earliest OR retention OR iotmq.offset_is_gone(zone_id);
 EXCEPTION WHEN OTHERS THEN

@@ -56,7 +56,9 @@ BEGIN
 		EXIT WHEN to_regclass(name) IS NULL AND to_regclass(name || '_offset') IS NULL;
 	END LOOP;
 	EXECUTE format('CREATE SEQUENCE %s_offset START %s', name, first);
-	EXECUTE format('CREATE TABLE %s (LIKE %s) PARTITION BY RANGE (published_at)', name, root);
+	-- with what the owner has added
+	EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING COMPRESSION
+		INCLUDING STORAGE INCLUDING GENERATED) PARTITION BY RANGE (published_at)', name, root);
 	EXECUTE format('ALTER TABLE %1$s
 			ADD CONSTRAINT message CHECK (iotmq.message_is_valid(device_id, tag, payload, body, properties, message_key)),
 			ADD CONSTRAINT place CHECK (iotmq.copy_in_place(%3$s, msg_offset, published_at, device_id, message_key)),

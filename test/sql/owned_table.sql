@@ -95,6 +95,18 @@ SELECT payload FROM iotmq_topic.owned WHERE properties ->> 'key' = 'k';
 SELECT payload FROM iotmq_topic.owned WHERE device_id = 'd' AND tag = 'alarm';
 RESET enable_seqscan;
 
+-- A zone that comes later has all of it.
+ALTER TABLE iotmq_topic.owned ADD COLUMN n int DEFAULT 7, ADD COLUMN twice int GENERATED ALWAYS AS (length(device_id) * 2) STORED,
+	ADD CONSTRAINT hot CHECK (payload IS NULL OR (payload ->> 'celsius')::int < 100) NOT VALID;
+SELECT iotmq.add_zone('owned', 'c');
+SELECT iotmq.zone_table('owned', 'c') AS later \gset
+SELECT iotmq.publish('owned', 'd', '{"celsius": 100}', 'c');
+INSERT INTO :later (device_id, payload) VALUES ('d', '{"celsius": 100}');
+SELECT iotmq.publish('owned', 'd', '{"celsius": 98}', 'c') IS NOT NULL AS published;
+INSERT INTO :later (device_id, payload) VALUES ('dd', '{"celsius": 99}');
+SELECT payload, n, twice FROM iotmq_topic.owned WHERE zone = 'c' ORDER BY msg_offset;
+ALTER TABLE iotmq_topic.owned DROP COLUMN n, DROP COLUMN twice, DROP CONSTRAINT hot;
+
 -- What is needed is missing: an error, not a crash.
 ALTER TABLE iotmq_topic.owned DROP COLUMN tag CASCADE;
 SELECT iotmq.publish('owned', 'd', '16', 'a');
