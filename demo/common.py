@@ -10,6 +10,7 @@ URGENT = ("alarm", "battery")  # the tags that the threshold group asks for
 
 DATA = os.environ.get("DATA")
 KEEP = os.environ.get("KEEP")
+PLOT = os.environ["PLOT"]
 SEGMENT = os.environ.get("SEGMENT") or "10 s"
 ARCHIVE = os.environ["ARCHIVE"]
 

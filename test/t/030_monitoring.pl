@@ -109,7 +109,7 @@ command_ok([ $promtool, 'check', 'rules', $rules ], 'the expressions of the dash
 # an axis, and a legend's label that isn't there leaves its place empty.
 start_prometheus();
 my %missing = map { ($_ => 1) } 0 .. $#targets;
-foreach (1 .. 600)
+foreach (1 .. 240)
 {
 	work();
 	delete @missing{ grep { shows_something($targets[$_]) } keys %missing };
@@ -256,8 +256,8 @@ rule_files:
   - $folder/alerts.yml
 scrape_configs:
   - job_name: iotmq
-    scrape_interval: 2s
-    scrape_timeout: 2s
+    scrape_interval: 5s
+    scrape_timeout: 5s
     static_configs:
       - targets: ['127.0.0.1:$port']
 YAML
