@@ -10,7 +10,7 @@ import sys
 import time
 
 import report
-from common import ARCHIVE, KEEP, PLOT, SEGMENT, SETTINGS, TOPIC, connect, run, setting
+from common import ARCHIVE, KEEP, PLOT, RETENTION, SEGMENT, SETTINGS, TOPIC, connect, run, setting
 from program import SOURCE
 from recorder import Recorder
 
@@ -59,8 +59,8 @@ def prepare(cur, zones):
     with open(os.path.join(HERE, "schema.sql"), encoding="utf-8") as file:
         cur.execute("CREATE EXTENSION iotmq;" + file.read())
     cur.execute(
-        "SELECT iotmq.create_topic(%s, zones => %s, retention => '1 day', segment_interval => %s)",
-        [TOPIC, zones, SEGMENT],
+        "SELECT iotmq.create_topic(%s, zones => %s, retention => %s, segment_interval => %s)",
+        [TOPIC, zones, RETENTION, SEGMENT],
     )
     for group, tags in (("analytics", "*"), ("threshold", "alarm || battery"), ("archive", "*")):
         cur.execute(

@@ -4,11 +4,7 @@ Lag is looked at from time to time while the demo runs. All else is in the table
 writes anyway, with the time of each transaction.
 """
 
-import os
-import sys
 import time
-
-sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools"))
 
 from common import TOPIC
 from plot import Line, Mark, Panel, draw

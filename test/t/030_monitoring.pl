@@ -81,6 +81,10 @@ my %asked = map { ($_ => 1) }
   map { slurp_file("$folder/$_") =~ /\biotmq_[a-z_]+/g } qw(alerts.yml alerts_test.yml dashboard.json);
 is(join(' ', sort grep { !exists $types->{$_} } keys %asked), '', 'rules and dashboard use no other figures');
 
+# What began in this very moment may have begun after the statement that looks.
+my @ages = grep { /statement_timestamp\(\) - / } split /\n/, slurp_file("$folder/queries.yaml");
+is(join("\n", grep { !/greatest\(/ } @ages), '', 'no age is below 0');
+
 my $readme = slurp_file("$folder/README.md");
 is(join(' ', sort grep { $readme !~ /`$_`/ } keys %$types), '', 'the README tells of each');
 
@@ -93,6 +97,11 @@ my @variables = grep { $_->{type} eq 'query' } @{ $dashboard->{templating}{list}
 is(scalar(grep { $_->{datasource}{uid} ne '${datasource}' } @panels, @targets, @variables),
 	0, 'of the data source that is chosen');
 is(join(' ', grep { /\$/ } map { expression($_->{expr}, 'a', 'a') } @targets), '', 'there are no other variables');
+
+# Each is in a picture of the documentation: after a change, demo/pictures draws them anew.
+my $pictures = join '', map { slurp_file($_) } glob "$folder/../docs/pictures/dashboard-*.svg";
+is(join(', ', grep { index($pictures, ">$_</text>") < 0 } map { $_->{title} } @panels), '', 'the pictures have every panel');
+unlike($pictures, qr/>no data</, 'with something in it');
 
 # Its expressions can be parsed: promtool takes rules only, so they are made some.
 my $rules = PostgreSQL::Test::Utils::tempdir() . '/dashboard.yml';

@@ -17,7 +17,7 @@ $node->start;
 
 my $folder = PostgreSQL::Test::Utils::tempdir();
 my $plot = "$folder/plot & <run>.svg";
-delete @ENV{qw(DATA KEEP SEGMENT ZONES ROLLBACKS BATCH WINDOW)};
+delete @ENV{qw(DATA KEEP RETENTION SEGMENT ZONES ROLLBACKS BATCH WINDOW)};
 local @ENV{qw(PGHOST PGPORT PGDATABASE)} = ($node->host, $node->port, 'postgres');
 local @ENV{qw(ARCHIVE PLOT PYTHONDONTWRITEBYTECODE)} = ("$folder/archive", $plot, 1);
 local @ENV{qw(SECONDS_TO_RUN RATE DEVICES PUBLISHERS FAULTS)} = (4, 100, 40, 2, 1);
