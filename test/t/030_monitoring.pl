@@ -52,7 +52,7 @@ SELECT count(iotmq.reject(lease_id, ARRAY[msg_offset]))
 FROM iotmq.consume('t', 'g', 5, zone => 'b')
 WHERE msg_offset < 3;
 SELECT count(iotmq.nack(lease_id, ARRAY[msg_offset], '1 hour'))
-FROM iotmq.consume('Topic-2.x', 'orderly', 4)
+FROM iotmq.consume('Topic-2.x', 'orderly', 4, invisible_for => '12 hours')
 WHERE msg_offset = 1;
 SQL
 my $publisher = $node->background_psql('postgres');
