@@ -5,11 +5,15 @@ import sys
 
 import psycopg2
 
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools"))  # plot
+
 TOPIC = "telemetry"
 URGENT = ("alarm", "battery")  # the tags that the threshold group asks for
 
 DATA = os.environ.get("DATA")
 KEEP = os.environ.get("KEEP")
+PLOT = os.environ["PLOT"]
+RETENTION = os.environ.get("RETENTION") or "1 day"
 SEGMENT = os.environ.get("SEGMENT") or "10 s"
 ARCHIVE = os.environ["ARCHIVE"]
 

@@ -10,8 +10,9 @@ import sys
 import time
 
 import report
-from common import ARCHIVE, KEEP, SEGMENT, SETTINGS, TOPIC, connect, run, setting
+from common import ARCHIVE, KEEP, PLOT, RETENTION, SEGMENT, SETTINGS, TOPIC, connect, run, setting
 from program import SOURCE
+from recorder import Recorder
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TICK = 2.0  # seconds between two lines of progress
@@ -58,8 +59,8 @@ def prepare(cur, zones):
     with open(os.path.join(HERE, "schema.sql"), encoding="utf-8") as file:
         cur.execute("CREATE EXTENSION iotmq;" + file.read())
     cur.execute(
-        "SELECT iotmq.create_topic(%s, zones => %s, retention => '1 day', segment_interval => %s)",
-        [TOPIC, zones, SEGMENT],
+        "SELECT iotmq.create_topic(%s, zones => %s, retention => %s, segment_interval => %s)",
+        [TOPIC, zones, RETENTION, SEGMENT],
     )
     for group, tags in (("analytics", "*"), ("threshold", "alarm || battery"), ("archive", "*")):
         cur.execute(
@@ -76,8 +77,8 @@ def faults(cur, programs):
     cur.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'demo publisher 1'")
 
 
-def watch(cur, programs):
-    """Report until the publishers are through and every group has caught up, or does not get on any more."""
+def watch(cur, programs, recorder):
+    """Report and record until the publishers are through and every group has caught up, or does not get on any more."""
     progress = report.Progress(cur)
     start = last_change = time.monotonic()
     fault_at = setting("FAULTS") or None
@@ -85,6 +86,7 @@ def watch(cur, programs):
     while True:
         elapsed = time.monotonic() - start
         delivered, lag = progress.line(elapsed)
+        recorder.sample()
         if not publishing and not any(lag.values()):
             return
         if publishing or delivered != before:
@@ -98,11 +100,13 @@ def watch(cur, programs):
             report.lag_table(cur)
             progress.header()
         if fault_at and elapsed >= fault_at:
+            recorder.mark("killed, cut off")
             faults(cur, programs)
             fault_at = None
         next_line = time.monotonic() + TICK
         while time.monotonic() < next_line and (programs.alive("publisher") or not publishing):
             time.sleep(0.1)
+            recorder.sample()
         publishing = programs.alive("publisher")
 
 
@@ -117,12 +121,17 @@ def main():
         prepare(cur, zones)
         for name in CONSUMERS:
             programs.start(name)
-        print(f"{publishers} publishers ({SOURCE.__name__}.py), {len(zones)} zones, 3 groups")
+        parts = f"{publishers} publishers ({SOURCE.__name__}.py), {len(zones)} zones, {len(report.GROUPS)} groups"
+        print(parts)
         for number in range(1, publishers + 1):
             programs.start(f"publisher-{number}")
-        watch(cur, programs)
+        recorder = Recorder(conn, report.GROUPS)
+        watch(cur, programs, recorder)
     with conn.cursor() as cur:
         wrong = report.check(cur, ARCHIVE, KEEP)
+    version = conn.get_parameter_status("server_version").split()[0]
+    recorder.draw(PLOT, f"iotmq demo: {parts}", f"PostgreSQL {version}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}")
+    print(f"plot       {os.path.abspath(PLOT)}: rates, lag and latency over time")
     print()
     if wrong:
         sys.exit("FAILED: " + "; ".join(wrong))

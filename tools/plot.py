@@ -26,6 +26,9 @@ Panel  title
        log      "", "x", "y" or "xy": these axes are logarithmic; what is not above 0 is a gap
        marks    a list of Mark
        span     (first, last) x of the axis; left out: that of the points
+       stacked  True: each line is a band on top of those before it; all of them have the same x,
+                and no y is below 0. A gap is nothing there. Such an axis of y is not logarithmic.
+       steps    True: what a point says holds until the next one
 y begins at 0 unless it goes below.
 """
 
@@ -58,6 +61,7 @@ text { font: 12px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-seri
 .mark { stroke: #8c959f; stroke-dasharray: 3 3; }
 .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; stroke-linecap: round; }
 .dot { stroke-width: 5; }
+.band { fill-opacity: 0.35; }
 """
 STYLE_DARK = """
 text { fill: #e6edf3; }
@@ -88,6 +92,8 @@ class Panel(NamedTuple):
     log: str = ""
     marks: list = ()
     span: tuple = None
+    stacked: bool = False
+    steps: bool = False
 
 
 def draw(path, title, panels, columns=2, note=""):
@@ -131,8 +137,9 @@ def svg(title, panels, columns=2, note=""):
 
 def _style():
     def strokes(colors):
-        return "".join(f".c{i} {{ stroke: {color}; }}\n" for i, color in enumerate(colors))
+        return "".join(f".c{i} {{ stroke: {color}; }}\n.b{i} {{ fill: {color}; }}\n" for i, color in enumerate(colors))
 
+    # the system's setting counts, also within an <img>
     return f"{STYLE}{strokes(LIGHT)}@media (prefers-color-scheme: dark) {{{STYLE_DARK}{strokes(DARK)}}}\n"
 
 
@@ -155,6 +162,11 @@ def _colors(panels):
 def _panel(panel, colors):
     """A panel as (height, what is in it)."""
     lines = [_finite(line.points, panel.log) for line in panel.lines]
+    if panel.steps:
+        lines = [_steps(line) for line in lines]
+    bases = [[(x, 0) for x, _ in line] for line in lines]
+    if panel.stacked:
+        _stack(lines, bases)
     points = [point for line in lines for point in line if point[1] is not None]
     marks = [mark for mark in panel.marks if _number(mark.x) is not None]
     out = [_text(12, 21, _fit(panel.title, WIDTH, CHARACTER * 1.25), "title")]
@@ -170,8 +182,11 @@ def _panel(panel, colors):
         y_axis = Axis(ys, HEIGHT, panel.unit, "y" in panel.log, 4, rounded=True)
         out += _grid(x_axis, y_axis)
         out += [_mark(mark, x_axis) for mark in marks if x_axis.low <= mark.x <= x_axis.high]
-        for line, of_line, number in zip(panel.lines, lines, colors):
-            out += _line(line.label, number, of_line, x_axis, y_axis)
+        for line, of_line, base, number in zip(panel.lines, lines, bases, colors):
+            if panel.stacked:
+                out += _band(line.label, number, of_line, base, x_axis, y_axis)
+            else:
+                out += _line(line.label, number, of_line, x_axis, y_axis)
     else:
         out.append(f'<path class="axis" fill="none" d="M{LEFT} {TOP}v{HEIGHT}h{WIDTH}"/>')
         out.append(_text(LEFT + WIDTH / 2, TOP + HEIGHT / 2 + 4, "no data", "small", "middle"))
@@ -210,13 +225,58 @@ def _line(label, number, points, x_axis, y_axis):
         if y is None:
             runs.append([])
         else:
-            runs[-1].append(f"{LEFT + x_axis.pixel(x):.1f} {TOP + HEIGHT - y_axis.pixel(y):.1f}")
+            runs[-1].append((f"{LEFT + x_axis.pixel(x):.1f}", f"{TOP + HEIGHT - y_axis.pixel(y):.1f}"))
+    runs = [[" ".join(point) for point in _bends(run)] for run in runs]
     name = f"<title>{_xml(label)}</title>"
     lines = "".join("M" + "L".join(run) for run in runs if len(run) > 1)
     dots = "".join(f"M{run[0]}h0" for run in runs if len(run) == 1)     # round ends make it one
     return [f'<path {_stroke(number)} d="{lines}">{name}</path>'] * bool(lines) + [
         f'<path class="line dot c{number % len(LIGHT)}" d="{dots}">{name}</path>'
     ] * bool(dots)
+
+
+def _bends(run):
+    """A run without the points in the middle of what is level: there are many where nothing happens."""
+    return [
+        point for i, point in enumerate(run)
+        if i in (0, len(run) - 1) or not run[i - 1][1] == point[1] == run[i + 1][1]
+    ]
+
+
+def _steps(line):
+    """The line with each point once more where the next one is."""
+    return line[:1] + [point for (_, y), after in zip(line, line[1:]) for point in ((after[0], y), after)]
+
+
+def _stack(lines, bases):
+    """Put each line on top of those before it, and say in bases where it begins."""
+    heights = [0] * max(map(len, lines), default=0)
+    for line, base in zip(lines, bases):
+        for i, (x, y) in enumerate(line):
+            base[i] = x, heights[i]
+            if y is not None:
+                heights[i] += y
+                line[i] = x, heights[i]
+
+
+def _band(label, number, tops, bases, x_axis, y_axis):
+    """What lies between a line and the ones below it, without its gaps."""
+    runs = [[]]
+    for (x, top), (_, base) in zip(tops, bases):
+        if top is None or not x_axis.low <= x <= x_axis.high:
+            runs.append([])
+        else:
+            x = f"{LEFT + x_axis.pixel(x):.1f}"
+            top, base = (f"{TOP + HEIGHT - y_axis.pixel(y):.1f}" for y in (top, base))
+            runs[-1].append(((x, top), (x, base)))
+    shapes = []
+    for run in filter(None, runs):
+        outline = _bends([top for top, _ in run]) + _bends([base for _, base in reversed(run)])
+        shapes.append("M" + "L".join(map(" ".join, outline)) + "Z")
+    if not shapes:
+        return []
+    number %= len(LIGHT)
+    return [f'<path class="band c{number} b{number}" d="{"".join(shapes)}"><title>{_xml(label)}</title></path>']
 
 
 def _thinned(points, x_axis):

@@ -121,6 +121,34 @@ class PlotTest(unittest.TestCase):
         self.assertLess(len(run), 3 * plot.WIDTH)
         self.assertEqual((min(y for _, y in run), max(y for _, y in run)), (plot.TOP, plot.TOP + plot.HEIGHT))
 
+    def test_bands(self):
+        bottom, top = plot.TOP + plot.HEIGHT, plot.TOP
+        lines = [Line("a", [(0, 1), (1, 1), (2, None), (3, 1)]), Line("b", [(0, None), (1, 1), (2, 2), (3, 1)])]
+        picture = self.check(Picture([Panel("P", lines, stacked=True)]))
+        a, b = picture.paths()
+        x = [plot.LEFT + plot.WIDTH * n / 3 for n in range(4)]
+        half = (bottom + top) / 2
+        self.assertEqual(a, [[(x[0], half), (x[1], half), (x[1], bottom), (x[0], bottom)], [(x[3], half), (x[3], bottom)]])
+        self.assertEqual(b, [[(x[1], top), (x[3], top), (x[3], half), (x[2], bottom), (x[1], half)]])
+        for empty in ([], [Line("a", [])], [Line("a", [(1, None)])]):
+            self.assertIn("no data", self.check(Picture([Panel("P", empty, stacked=True)])).texts)
+
+    def test_steps(self):
+        (run,), = self.draw([(0, 0), (1, 1), (2, None), (3, 1)], steps=True).paths()
+        x = [plot.LEFT + plot.WIDTH * n / 3 for n in range(4)]
+        bottom, top = plot.TOP + plot.HEIGHT, plot.TOP
+        self.assertEqual(run, [(x[0], bottom), (x[1], bottom), (x[1], top), (x[2], top)])
+        lines = [Line("a", [(0, 1), (1, None), (2, 1)]), Line("b", [(0, 1), (1, 1), (2, None)])]
+        a, b = self.check(Picture([Panel("P", lines, stacked=True, steps=True)])).paths()
+        x = [plot.LEFT + plot.WIDTH * n / 2 for n in range(3)]
+        half = (bottom + top) / 2
+        self.assertEqual(a, [[(x[0], half), (x[1], half), (x[1], bottom), (x[0], bottom)], [(x[2], half), (x[2], bottom)]])
+        self.assertEqual(b, [[(x[0], top), (x[1], top), (x[1], half), (x[2], half), (x[2], bottom), (x[1], bottom), (x[1], half), (x[0], half)]])
+
+    def test_level_lines_are_short(self):
+        (run,), = self.draw([(n, n == 500) for n in range(1000)]).paths()
+        self.assertLessEqual(len(run), 6)
+
     def test_ticks(self):
         def ticks(values, **options):
             texts = self.draw(list(enumerate(values)), **options).texts

@@ -1,0 +1,50 @@
+# The demo, small and short: two consumers are killed and a publisher is cut off, every group
+# has got every message once, all of them have read to the end, and the plot shows it.
+#
+# Promise: no-loss, exactly-once-effects, figures-agree
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf('postgresql.conf', "max_connections = 40\n");
+$node->start;
+
+my $folder = PostgreSQL::Test::Utils::tempdir();
+my $plot = "$folder/plot & <run>.svg";
+delete @ENV{qw(DATA KEEP RETENTION SEGMENT ZONES ROLLBACKS BATCH WINDOW)};
+local @ENV{qw(PGHOST PGPORT PGDATABASE)} = ($node->host, $node->port, 'postgres');
+local @ENV{qw(ARCHIVE PLOT PYTHONDONTWRITEBYTECODE)} = ("$folder/archive", $plot, 1);
+local @ENV{qw(SECONDS_TO_RUN RATE DEVICES PUBLISHERS FAULTS)} = (4, 100, 40, 2, 1);
+
+my ($output, $errors) = run_command([ '/usr/bin/python3', 'demo/main.py' ]);
+is($errors, '', 'nothing goes wrong');
+like($output, qr/^ok: every group got every message once$/m, 'every group got every message once');
+unlike($output, qr/giving up/, 'and its lag is 0 in the end');
+like($output, qr/^plot +\Q$plot\E: /m, 'the plot is made, and where it is is told');
+
+# The plot: its lines, that is to say their titles, by panel.
+my ($drawn, $wrong) = run_command([ '/usr/bin/python3', '-c', <<'PYTHON', $plot ]);
+import sys
+from xml.etree import ElementTree
+svg = "{http://www.w3.org/2000/svg}"
+for panel in ElementTree.parse(sys.argv[1]).iter(svg + "g"):
+    title, *texts = (node.text for node in panel.iter(svg + "text"))
+    lines = {path.find(svg + "title").text for path in panel.iter(svg + "path") if path.find(svg + "title") is not None}
+    print(title, "|", *sorted(lines), "|", *(text for text in texts if text == "killed, cut off"))
+PYTHON
+is($wrong, '', 'it is XML');
+is($drawn, <<'TEXT' =~ s/\n\z//r, 'it has the lines of all groups');
+Published and delivered | analytics archive published threshold | killed, cut off
+Lag: messages not settled | analytics archive threshold | killed, cut off
+From published_at to receipt, 99 of 100 messages | analytics archive threshold | killed, cut off
+Delay: age of the oldest message not settled | analytics archive threshold | killed, cut off
+TEXT
+
+$node->stop;
+done_testing();
