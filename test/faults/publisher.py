@@ -135,7 +135,7 @@ class Publisher(Client):
             session.rollback()
             self.note(begin, "rolled back")
             return
-        if self.chance(0.02):
+        if self.load.cuts and self.chance(0.02):
             session.cut()
             self.note(begin, "rolled back")
         elif self.chance(0.25):
