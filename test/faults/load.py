@@ -61,6 +61,7 @@ class Load:
         self.clients = []
         self.turn = threading.Condition()
         self.waiting = set()
+        self.jumps = False              # whether the server's clock does
         self.started_at = time.monotonic()
         self.own = Session(dsn, "load", patience=grace)
 

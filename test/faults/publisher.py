@@ -21,6 +21,8 @@ class Publisher(Client):
         super().__init__(load, name)
         self.transactions = 0
         self.expected = self.expected | {"55000"}      # COPY and INSERT: no segment for the present
+        if load.jumps:
+            self.expected = self.expected | {"23514"}   # it was another present when they looked for one
         self.prepares = load.prepares
         # what retention has dropped may be published again
         self.repeats = "retention" not in load.actions
