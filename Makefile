@@ -107,6 +107,10 @@ lint:
 faults:
 	test/faults/run
 
+# HOURS=n: hours under load, and what grows meanwhile.
+soak:
+	test/soak/run
+
 # ROUNDS=n SEED=s; sqlsmith: QUERIES=n SEED=s
 fuzz sqlsmith:
 	test/fuzz/run $@
@@ -115,4 +119,4 @@ fuzz sqlsmith:
 list-tests:
 	@echo $(REGRESS) $(ISOLATION) $(PROVE_TESTS)
 
-.PHONY: demo test model test-assert mutants nightly bench lint faults fuzz sqlsmith list-tests
+.PHONY: demo test model test-assert mutants nightly bench lint faults soak fuzz sqlsmith list-tests

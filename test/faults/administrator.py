@@ -67,7 +67,10 @@ class Administrator(Client):
         return self.dice.choice([name for name, given in self.load.groups.items() if not given.get("pull")])
 
     def maintain(self):
-        self.do("maintenance", "CALL iotmq.run_maintenance()")
+        if self.load.keeps is None:
+            self.do("maintenance", "CALL iotmq.run_maintenance()")
+        else:
+            self.do("retention", "CALL iotmq.run_maintenance()", at="now", keeps=self.load.keeps)
 
     def retention(self):
         """A run in which all but the last segments are over."""

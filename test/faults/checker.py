@@ -266,8 +266,10 @@ def late_settlements(history):
 def counts(history):
     """ack, nack and reject count what they settle."""
     for settle, least, most in history.miscounted:
-        if not any(overlaps(run, 0, settle["end"]) for run in history.by_kind["retention"]):
-            offset = settle["offsets"][0] if settle["offsets"] else history.leases[settle["lease"]][0]["rows"][0]["offset"]
+        rows = history.leases[settle["lease"]][0]["rows"]
+        messages = [history.messages[row["id"]] for row in rows if row["id"] in history.messages]
+        if not any(dropped(history, message, settle["end"]) for message in messages):
+            offset = settle["offsets"][0] if settle["offsets"] else rows[0]["offset"]
             yield Violation("count", f"{settle['verb']} on lease {settle['lease']} counted {settle['count']}, "
                             f"not {least} to {most}", settle["topic"], settle["zone"], offset)
 
@@ -381,9 +383,10 @@ def effects_once(history):
 # Nothing is lost ----------------------------------------------------------------------------
 
 
-def dropped(history, message, until):
-    """Whether retention, or the drop of its zone or topic, may have taken it from the log."""
-    return any(run["end"] > message.published["begin"] and run["begin"] < until
+def dropped(history, message, until, unread=True):
+    """Whether retention, or the drop of its zone or topic, may have taken it from the log;
+    retention only if it took something unread."""
+    return unread and any(run["end"] - run.get("keeps", 0) > message.published["begin"] and run["begin"] < until
                for run in history.by_kind["retention"]) \
         or any(event["action"] == "drop" and event["begin"] < until and event["end"] > message.published["begin"]
                for event in history.zone_events[message.topic, message.zone]) \
@@ -430,6 +433,7 @@ class Places:
         self.out = {offset for _, offset in cursor["leases"]}
         self.waiting = set(cursor["waiting"])
         self.dead = set(cursor["dead"])
+        self.expired = cursor.get("expired", 1)     # with none, retention has taken nothing from the group
 
 
 def missing(history, state, places, m, key, in_log):
@@ -441,7 +445,7 @@ def missing(history, state, places, m, key, in_log):
         return unfounded(history, key, m, chain, since)
     if m.offset in places.waiting or m.offset in places.out or m.offset >= places.next and in_log:
         return None
-    if not certain or not in_log and dropped(history, m, state["end"]):
+    if not certain or not in_log and dropped(history, m, state["end"], unread=places.expired):
         return None
     if history.wanted(m, key, max(since, m.published["begin"]), state["begin"]) is not True and not chain:
         return None

@@ -6,7 +6,7 @@ import time
 
 import psycopg2
 
-from session import Lost, Session, Stopped
+from session import Lost, Stopped
 
 # What the server may answer to anybody: a deadlock, a lock or time that ran out, a cancel,
 # its limits, a standby, and what an administrator took away meanwhile.
@@ -24,7 +24,7 @@ class Client(threading.Thread):
         super().__init__(name=name, daemon=True)
         self.load, self.journal, self.topic = load, load.journal, load.topic
         self.dice = random.Random(f"{load.seed}/{name}")
-        self.session = Session(load.dsn, name, patience=load.grace)
+        self.session = load.session(name)
         self.resting = False
 
     def finished(self):
@@ -49,7 +49,7 @@ class Client(threading.Thread):
             raise
         finally:
             self.resting = True
-            self.session.close()
+            self.load.give_back(self.session)
 
     def complain(self, error):
         if error.pgcode not in self.expected:

@@ -34,7 +34,7 @@ class Consumer(Client):
         self.claimed = claim
         while self.open:
             fate = 1 if quiet else self.dice.random()
-            if fate < 0.01:
+            if fate < 0.01 and self.load.cuts:
                 self.session.cut()
                 return
             if fate < 0.03:

@@ -47,6 +47,7 @@ class Round:
             self.dsn = strike.dsn()
             load = self.load = Load(self.dsn, self.journal, self.seed, self.seconds, actions=ACTIONS, publishers=4,
                                     consumers=2, prepares=strike.prepares, grace=90)
+            load.jumps = strike.jumps
             load.prepare()
             load.start()
             for client in (Rebuilder(load, "rebuilder"), Reader(load, "reader")):

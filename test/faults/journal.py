@@ -25,7 +25,8 @@ group     topic, group, action (create, alter, drop), settings, result.  Setting
           start ("earliest", "latest"), durable_acks; with alter only what changes
 move      topic, group, how (seek, commit_offset, ...), zones: {zone: new offset}, result
 redrive   topic, group, result     purge  topic, group, result
-retention at, in seconds from now: a run of maintenance that may drop segments
+retention at, in seconds from now: a run of maintenance that may drop segments; keeps: none
+          with messages of the last so many seconds
 crash     forgets: "nothing", "async" (commits that need not wait for the disk) or "tail"
           (any commit), since: nothing from before that time is forgotten
 clock     the server's clock jumped
@@ -33,7 +34,7 @@ error     sqlstate, message, statement: one that a client didn't expect
 leases    leases: [{lease, left, offsets}], waiting: [[cursor, offset]]: one look at what is out;
           left: seconds to the deadline; voided ones are left out
 state     topic, zones: {zone: {log: [[offset, id, device]], earliest}}, cursors: [{group, zone,
-          next, leases: [[lease, offset]], waiting: [offset], dead: [offset]}],
+          next, leases: [[lease, offset]], waiting: [offset], dead: [offset], expired}],
           effects: [[group, id, lease]]: read while nothing else ran
 figures   wrong: [text]: figures of the views that a recount does not confirm
 stuck     lag: {group: messages} that the consumers never came to

@@ -45,18 +45,23 @@ CALM = ("maintain", "retries", "zone")
 
 class Load:
     def __init__(self, dsn, journal, seed, seconds, topic="load", actions=CALM, publishers=4, consumers=3, rate=1.0,
-                 prepares=True, segment_interval="1 s", just_in_time=False, grace=60):
+                 prepares=True, segment_interval="1 s", just_in_time=False, grace=60, keeps=None, cuts=True):
         self.dsn, self.journal, self.seed, self.seconds, self.topic = dsn, journal, seed, seconds, topic
         self.actions, self.rate, self.prepares, self.grace = actions, rate, prepares, grace
         self.publishers, self.consumers = publishers, consumers
+        self.keeps = keeps              # seconds of retention; None: nothing is dropped within the load
+        self.cuts = cuts                # whether clients are gone now and then, and come with another connection
         self.zones, self.devices, self.groups = ["z1", "z2", "z3"], 40, GROUPS
         self.invisible_for = SHORT["invisible_for"]
         self.retention, self.segment_interval, self.just_in_time = "1 hour", segment_interval, just_in_time
+        if keeps is not None:
+            self.retention = f"{keeps} s"
         self.stopping = self.quiet = self.consumed = self.paused = False
         self.effects = f"effect_of_{topic}"
         self.clients = []
         self.turn = threading.Condition()
         self.waiting = set()
+        self.jumps = False              # whether the server's clock does
         self.started_at = time.monotonic()
         self.own = Session(dsn, "load", patience=grace)
 
@@ -180,6 +185,14 @@ class Load:
             time.sleep(0.05)
 
     # What clients ask ------------------------------------------------------------------------
+
+    def session(self, name):
+        """The connection of a client; a run of several loads may keep it for the next one."""
+        return Session(self.dsn, name, patience=self.grace)
+
+    def give_back(self, session):
+        """The client needs it no more."""
+        session.close()
 
     def published(self):
         return time.monotonic() > self.started_at + self.seconds

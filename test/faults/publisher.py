@@ -21,6 +21,8 @@ class Publisher(Client):
         super().__init__(load, name)
         self.transactions = 0
         self.expected = self.expected | {"55000"}      # COPY and INSERT: no segment for the present
+        if load.jumps:
+            self.expected = self.expected | {"23514"}   # it was another present when they looked for one
         self.prepares = load.prepares
         # what retention has dropped may be published again
         self.repeats = "retention" not in load.actions
@@ -135,7 +137,7 @@ class Publisher(Client):
             session.rollback()
             self.note(begin, "rolled back")
             return
-        if self.chance(0.02):
+        if self.load.cuts and self.chance(0.02):
             session.cut()
             self.note(begin, "rolled back")
         elif self.chance(0.25):

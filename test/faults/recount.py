@@ -18,12 +18,13 @@ WHERE l.settled IS NULL OR get_bit(l.settled, m.nth) = 0
 """
 
 CURSORS = """
-SELECT c.cursor_id, g.consumer_group, z.zone, p.next_offset
+SELECT c.cursor_id, g.consumer_group, z.zone, p.next_offset, l.expired_unread
 FROM iotmq_internal.cursor AS c
 JOIN iotmq_internal.cursor_state AS p USING (cursor_id)
 JOIN iotmq_internal.consumer_group AS g USING (group_id)
 JOIN iotmq_internal.zone AS z USING (zone_id)
 JOIN iotmq_internal.topic AS t ON t.topic_id = z.topic_id
+JOIN iotmq.consumer_lag AS l USING (topic, consumer_group, zone)
 WHERE t.topic = %s
 ORDER BY g.consumer_group, z.zone
 """
@@ -45,8 +46,9 @@ def read(execute, topic, pull_groups=()):
     for cursor, offset in execute("SELECT cursor_id, msg_offset FROM iotmq_internal.dead_message WHERE NOT redriven"):
         dead[cursor].append(offset)
     cursors = [{"group": group, "zone": zone, "next": next_offset, "pull": group in pull_groups,
-                "leases": leases[cursor], "waiting": waiting[cursor], "dead": dead[cursor]}
-               for cursor, group, zone, next_offset in execute(CURSORS, (topic,))]
+                "leases": leases[cursor], "waiting": waiting[cursor], "dead": dead[cursor],
+                "expired": expired}
+               for cursor, group, zone, next_offset, expired in execute(CURSORS, (topic,))]
     return {"topic": topic, "zones": zones, "cursors": cursors}
 
 

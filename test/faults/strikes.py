@@ -28,6 +28,7 @@ class Strike:
 
     settings = ""
     prepares = True
+    jumps = False                       # whether the clock does
     times = 2
 
     def __init__(self, run):
@@ -211,7 +212,7 @@ class Hung(Strike):
         except (Lost, psycopg2.Error):
             session.close()
             messages = []
-        load.journal.write("publish", xact=xact, topic=load.topic, messages=messages)
+        load.journal.write("publish", begin, xact=xact, topic=load.topic, messages=messages)
         if messages and self.dice.random() < 0.7:
             begin = time.monotonic()
             result = session.commit()
@@ -257,6 +258,7 @@ class Locks(Strike):
 class Clock(Strike):
     """The server's clock jumps ahead, and a little back."""
 
+    jumps = True
     times = 4
 
     def make_server(self):

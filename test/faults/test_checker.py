@@ -264,6 +264,14 @@ class Good(unittest.TestCase):
         run.state(log=[])
         self.good(run)
 
+    def test_old_and_dropped_by_retention(self):
+        run = Run()
+        run.publish((1, "d"))
+        run.clock += 5
+        run.add("retention", at="now", keeps=5)
+        run.state(log=[])
+        self.good(run)
+
 
 class Bad(unittest.TestCase):
     """Each kind of violation is found, and under its own name."""
@@ -372,6 +380,22 @@ class Bad(unittest.TestCase):
         run.claim(1, (a, 1))
         run.settle(1, count=1)
         run.state(log=[])
+        self.bad(run, "lost")
+
+    def test_dropped_too_young(self):
+        run = Run()
+        a, = run.publish((1, "d"))
+        run.claim(1, (a, 1))
+        run.settle(1, count=1)
+        run.add("retention", at="now", keeps=60)
+        run.state(log=[])
+        self.bad(run, "lost")
+
+    def test_dropped_unread_and_not_counted(self):
+        run = Run()
+        run.publish((1, "d"))
+        run.add("retention", at="1 hour")
+        run.state(log=[])["cursors"][0]["expired"] = 0
         self.bad(run, "lost")
 
     def test_unfounded_dead_letter(self):
