@@ -23,11 +23,9 @@ import threading
 import time
 import traceback
 
-import psycopg2
-
 from drivers import DRIVERS, EXAMPLES, Driver, Missing
+from place import PATIENCE, Place
 
-PATIENCE = 180      # seconds for what happens within moments on a machine that isn't busy
 HELD = """
     SELECT pid FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()
@@ -37,40 +35,13 @@ STORED = """
     """
 
 
-class Trial:
+class Trial(Place):
     def __init__(self, name, folder):
-        self.database = f"example_{name}"
-        self.session = self.connect("postgres")
-        self.ask(f"CREATE DATABASE {self.database}")
-        self.session.close()
-        self.session, self.locker = self.connect(self.database), self.connect(self.database)
+        super().__init__(f"example_{name}")
+        self.locker = self.connect(self.database)
         self.own = [self.session.get_backend_pid(), self.locker.get_backend_pid()]
         self.driver = Driver(name, folder, self.database)
-        self.consumers = []
         self.published = 0
-
-    @staticmethod
-    def connect(database):
-        connection = psycopg2.connect(dbname=database)
-        connection.autocommit = True
-        return connection
-
-    def ask(self, statement, *arguments, connection=None):
-        with (connection or self.session).cursor() as cursor:
-            cursor.execute(statement, arguments)
-            return cursor.fetchall() if cursor.description else []
-
-    def wait_for(self, what, condition):
-        until = time.monotonic() + PATIENCE
-        while time.monotonic() < until:
-            found = condition()
-            if found:
-                return found
-            for consumer in self.consumers:
-                if consumer.poll() is not None:
-                    raise AssertionError(f"waiting for {what}: a consumer ended with {consumer.returncode}")
-            time.sleep(0.05)
-        raise AssertionError(f"{what}: never happened")
 
     def run(self):
         self.driver.prepare()
@@ -84,9 +55,7 @@ class Trial:
             self.kill_idle()
             self.end()
         finally:
-            for consumer in self.consumers:
-                consumer.kill()
-                consumer.wait()
+            self.stop()
         self.session.close()
         self.locker.close()
 
@@ -98,7 +67,7 @@ class Trial:
         self.ask("BEGIN", connection=self.locker)
         self.ask("SELECT iotmq.publish('telemetry', 'pump-3', '{}', message_key => '150')", connection=self.locker)
         publisher = self.driver.start(self.driver.publisher, stdin=subprocess.PIPE)
-        self.consumers = [publisher]        # to be killed if all goes wrong
+        self.programs = [publisher]        # to be killed if all goes wrong
         publisher.stdin.write("".join(self.lines))
         publisher.stdin.flush()
         try:
@@ -108,7 +77,7 @@ class Trial:
         pid, = self.wait_for("a publisher that waits for the key of another", lambda: self.ask(HELD))[0]
         self.ask("SELECT pg_terminate_backend(%s)", pid)
         self.ask("ROLLBACK", connection=self.locker)
-        self.consumers = []
+        self.programs = []
         status = publisher.wait(PATIENCE)
         self.same("the publisher's status", status, 0)
         self.same("messages in the log, and keys", self.ask(
@@ -124,7 +93,7 @@ class Trial:
     def seek(self):
         """A seek while both have a batch at hand: what they did is rolled back, and done again."""
         self.lock()
-        self.consumers = [self.driver.start(self.driver.consumer) for _ in range(2)]
+        self.programs = [self.driver.start(self.driver.consumer) for _ in range(2)]
         self.wait_for("two consumers that are about to store", lambda: len(self.ask(HELD)) == 2)
         at_work = self.ask(HELD)
         self.ask("SELECT iotmq.seek('telemetry', 'analytics', '-infinity')", connection=self.locker)
@@ -169,9 +138,9 @@ class Trial:
         self.lock()
         self.publish_more(20)
         self.wait_for("a consumer that is about to store", lambda: self.ask(HELD))
-        for consumer in self.consumers:
+        for consumer in self.programs:
             consumer.send_signal(signal.SIGTERM)
-        consumers, self.consumers = self.consumers, []
+        consumers, self.programs = self.programs, []
         try:
             time.sleep(0.5)             # who doesn't wait for the end of his batch has ended now
             self.ask("ROLLBACK", connection=self.locker)
@@ -213,11 +182,6 @@ class Trial:
             expected = "not a reading" if key is None else "check constraint" if self.celsius(int(key)) < 0 else "not plausible"
             if attempts != 10 or expected not in reason:
                 raise AssertionError(f"{when}: message {key} is dead after {attempts} attempts: {reason}")
-
-    @staticmethod
-    def same(what, got, expected):
-        if got != expected:
-            raise AssertionError(f"{what}: {got}, not {expected}")
 
 
 def main():
