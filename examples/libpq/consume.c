@@ -110,7 +110,8 @@ store(PGconn *conn, PGresult *messages, char errors[][256])
 			if (statement < n && state && (strncmp(state, "22", 2) == 0 || strncmp(state, "23", 2) == 0))
 			{
 				refused = statement;
-				snprintf(errors[refused], sizeof(errors[refused]), "%s", PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
+				snprintf(errors[refused], sizeof(errors[refused]), "%s", errors[refused][0] != '\0' ? "its reason is not UTF-8" :
+						 PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
 			}
 			else if (state && strcmp(state, "55000") == 0)
 				fputs("others have these messages, or they come again\n", stderr);

@@ -60,6 +60,11 @@ def handle(connection, messages):
     store(connection, lease_id, done, failed)
 
 
+def as_text(reason):
+    """PostgreSQL's text has no NUL, and is UTF-8."""
+    return reason.replace("\0", "").encode(errors="replace").decode()
+
+
 def store(connection, lease_id, done, failed):
     try:
         with connection, connection.cursor() as cursor:  # one transaction
@@ -71,7 +76,7 @@ def store(connection, lease_id, done, failed):
                     lease_id,
                     [msg_offset for _, msg_offset, _, _ in done],
                     [msg_offset for msg_offset, _ in failed],
-                    [reason.replace("\0", "") for _, reason in failed],  # PostgreSQL's text has no NUL
+                    [as_text(reason) for _, reason in failed],
                 ),
             )
     except (psycopg2.DataError, psycopg2.IntegrityError) as error:

@@ -54,6 +54,11 @@ async def handle(connection, messages):
     await store(connection, lease_id, done, failed)
 
 
+def as_text(reason):
+    """PostgreSQL's text has no NUL, and is UTF-8."""
+    return reason.replace("\0", "").encode(errors="replace").decode()
+
+
 async def store(connection, lease_id, done, failed):
     try:
         async with connection.transaction(), connection.cursor() as cursor:
@@ -71,7 +76,7 @@ async def store(connection, lease_id, done, failed):
                     lease_id,
                     [msg_offset for _, msg_offset, _, _ in done],
                     [msg_offset for msg_offset, _ in failed],
-                    [reason.replace("\0", "") for _, reason in failed],  # PostgreSQL's text has no NUL
+                    [as_text(reason) for _, reason in failed],
                 ),
             )
     except (psycopg.DataError, psycopg.IntegrityError) as error:
