@@ -96,6 +96,11 @@ test-assert:
 mutants:
 	tools/mutants
 
+# All programs of examples/, with a JDK, a Go compiler, and npm where there is one.
+examples:
+	tools/packages build test examples
+	EXAMPLES=all TESTS=060_examples tools/test
+
 # All that takes too long for every commit.
 nightly:
 	tools/nightly
@@ -119,4 +124,4 @@ fuzz sqlsmith:
 list-tests:
 	@echo $(REGRESS) $(ISOLATION) $(PROVE_TESTS)
 
-.PHONY: demo test model test-assert mutants nightly bench lint faults soak fuzz sqlsmith list-tests
+.PHONY: demo test model test-assert mutants examples nightly bench lint faults soak fuzz sqlsmith list-tests
