@@ -3,7 +3,8 @@
  *
  * Looked up by name when first asked for, and again after an invalidation message of any
  * of them: what REINDEX CONCURRENTLY, a rename or DROP EXTENSION makes of them is known
- * to a session at its next command.
+ * to a session at its next command.  What is not there under its name raises 42P01 when
+ * it is asked for, not before: an older version's SQL doesn't have all of them.
  */
 #include "core/core.h"
 
@@ -62,6 +63,7 @@ static Oid	admin_function;
 static Oid	monitor_function;
 
 static void look_up(void);
+static Oid	present(Oid relid, const char *name);
 static void forget(Datum arg, Oid relid);
 
 void
@@ -74,14 +76,14 @@ Oid
 iotmq_relation_table(Catalog catalog)
 {
 	look_up();
-	return tables[catalog];
+	return present(tables[catalog], table_names[catalog]);
 }
 
 Oid
 iotmq_relation_index(CatalogIndex index)
 {
 	look_up();
-	return indexes[index];
+	return present(indexes[index], index_names[index]);
 }
 
 /* The sequence that numbers dead letters. */
@@ -89,7 +91,7 @@ Oid
 iotmq_relation_dead_message_ids(void)
 {
 	look_up();
-	return dead_message_ids;
+	return present(dead_message_ids, "dead_message_id_seq");
 }
 
 /* The unlogged sequence that holds the epoch. */
@@ -97,7 +99,7 @@ Oid
 iotmq_relation_epoch(void)
 {
 	look_up();
-	return epoch;
+	return present(epoch, "epoch");
 }
 
 /* The schema iotmq; its owner is the extension's. */
@@ -143,6 +145,18 @@ look_up(void)
 	monitor_function = LookupFuncName(list_make2(makeString("iotmq"), makeString("stats")),
 									  1, (Oid[]) {BOOLOID}, false);
 	known = forgotten == before;
+}
+
+/* Somebody may have renamed or dropped it, or moved it to another schema. */
+static Oid
+present(Oid relid, const char *name)
+{
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"iotmq_internal.%s\" does not exist", name),
+				 errhint("It is a part of iotmq. If it was renamed, or moved to another schema, undo that by ALTER.")));
+	return relid;
 }
 
 /* The oids stay until they are looked up again: an open call may still need them. */
