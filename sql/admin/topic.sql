@@ -311,6 +311,8 @@ BEGIN
 		(SELECT coalesce(array_agg(z.zone_id ORDER BY z.zone_id), '{}') FROM iotmq_internal.zone AS z WHERE z.topic_id = id));
 	-- what the groups know of their zones counts, too
 	PERFORM iotmq.zone_note_past(z.zone_id) FROM iotmq_internal.zone AS z WHERE z.topic_id = id;
+	-- of all at once, in one order
+	PERFORM iotmq.access_hold_roles(ARRAY(SELECT p.role FROM iotmq.privileges AS p WHERE p.topic = drop_topic.topic));
 	PERFORM iotmq.drop_group(topic, g.consumer_group, force)
 	FROM iotmq_internal.consumer_group AS g
 	WHERE g.topic_id = id;

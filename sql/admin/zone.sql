@@ -231,6 +231,8 @@ BEGIN
 		PERFORM iotmq.zone_require_done(topic, zone);
 	END IF;
 	PERFORM iotmq.zone_note_past(id);
+	PERFORM iotmq.access_hold_roles(ARRAY(
+		SELECT p.role FROM iotmq.privileges AS p WHERE p.topic = drop_zone.topic AND p.zone = drop_zone.zone));
 	PERFORM iotmq.cursor_drop(one) FROM unnest(cursors) AS one;
 	DELETE FROM iotmq_internal.segment AS s WHERE s.zone_id = id;
 	DELETE FROM iotmq_internal.overdue AS o WHERE o.zone_id = id;
