@@ -250,8 +250,8 @@ CREATE FUNCTION iotmq.grant_publish(topic text, role regrole, zones text[] DEFAU
 AS $$
 BEGIN
 	PERFORM iotmq.access_grant(array_prepend('USAGE ON SCHEMA iotmq_zone_' || iotmq.call_topic_id(topic),
-		iotmq.access_zone_rights('INSERT (device_id, tag, payload, body, properties, message_key)', 'USAGE',
-			topic, zones, zones IS NULL)), role);
+		iotmq.access_zone_rights(format('INSERT (%s)', array_to_string((iotmq.message_columns(iotmq.topic_table(topic)))[4:9], ', ')),
+			'USAGE', topic, zones, zones IS NULL)), role);
 	PERFORM iotmq.access_tidy();	-- no zone, no right
 END
 $$;
@@ -406,7 +406,7 @@ AS $$
 		grant_monitor,revoke_monitor,grant_admin,revoke_admin,
 		run_maintenance,call_check_transaction,call_plain_message,maintenance_plan,maintenance_step,maintenance_prepare,
 		maintenance_add,maintenance_note,
-		segment_seal,expire_leases,claim_pass,retention_let_go,retention_free,retention_drop,retention_tidy,retention_move_earliest,maintenance_note_failure,maintenance_note_run,
+		segment_seal,expire_leases,claim_pass,retention_let_go,retention_note_unreadable,retention_free,retention_drop,retention_tidy,retention_move_earliest,maintenance_note_failure,maintenance_note_run,
 		schedule_maintenance,unschedule_maintenance}'::text[]) AS routine
 $$;
 COMMENT ON FUNCTION iotmq.access_admin_rights IS 'internal: the privileges to administer';
@@ -435,7 +435,7 @@ SELECT DISTINCT t.topic, NULL::text AS consumer_group, z.zone, a.grantee::regrol
 FROM iotmq_internal.topic AS t
 JOIN iotmq_internal.zone AS z USING (topic_id)
 JOIN pg_catalog.pg_class AS k ON k.oid = z.table_name
-JOIN pg_catalog.pg_attribute AS c ON c.attrelid = k.oid AND c.attname = 'payload'
+JOIN pg_catalog.pg_attribute AS c ON c.attrelid = k.oid AND c.attnum = 6	-- payload
 CROSS JOIN LATERAL (
 	SELECT e.grantee, e.privilege_type FROM pg_catalog.aclexplode(c.attacl) AS e
 	UNION ALL

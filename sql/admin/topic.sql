@@ -319,7 +319,11 @@ BEGIN
 	PERFORM iotmq.drop_zone(topic, z.zone, force)
 	FROM iotmq_internal.zone AS z
 	WHERE z.topic_id = id;
-	PERFORM iotmq.zone_drop_table(format('iotmq_topic.%I', topic), force);
+	-- by its number: somebody may have renamed it
+	PERFORM iotmq.zone_drop_table(k.oid::regclass::text, force)
+	FROM iotmq_internal.topic AS t
+	JOIN pg_class AS k ON k.oid = t.table_name
+	WHERE t.topic_id = id;
 	PERFORM iotmq.topic_drop_schema('iotmq_zone_' || id);
 	DELETE FROM iotmq_internal.topic AS t WHERE t.topic_id = id;
 	PERFORM iotmq.access_tidy();

@@ -63,6 +63,7 @@ static Oid	admin_function;
 static Oid	monitor_function;
 
 static void look_up(void);
+static Oid	schema_of_ours(const char *name);
 static Oid	present(Oid relid, const char *name);
 static void forget(Datum arg, Oid relid);
 
@@ -106,7 +107,7 @@ iotmq_relation_epoch(void)
 Oid
 iotmq_relation_schema(void)
 {
-	return get_namespace_oid("iotmq", false);
+	return schema_of_ours("iotmq");
 }
 
 /* The function that only administrators may execute. */
@@ -133,7 +134,8 @@ look_up(void)
 
 	if (known)
 		return;
-	schema = get_namespace_oid("iotmq_internal", false);
+	(void) iotmq_relation_schema();
+	schema = schema_of_ours("iotmq_internal");
 	for (int i = 0; i < CATALOGS; i++)
 		tables[i] = get_relname_relid(table_names[i], schema);
 	for (int i = 0; i < CATALOG_INDEXES; i++)
@@ -145,6 +147,20 @@ look_up(void)
 	monitor_function = LookupFuncName(list_make2(makeString("iotmq"), makeString("stats")),
 									  1, (Oid[]) {BOOLOID}, false);
 	known = forgotten == before;
+}
+
+/* Somebody may have renamed it. */
+static Oid
+schema_of_ours(const char *name)
+{
+	Oid			schema = get_namespace_oid(name, true);
+
+	if (!OidIsValid(schema))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_SCHEMA),
+				 errmsg("schema \"%s\" does not exist", name),
+				 errhint("It is a part of iotmq. If it was renamed, undo that: ALTER SCHEMA ... RENAME TO %s;", name)));
+	return schema;
 }
 
 /* Somebody may have renamed or dropped it, or moved it to another schema. */
