@@ -93,6 +93,7 @@ iotmq_copy_in_begin(PG_FUNCTION_ARGS)
 		elog(ERROR, "zone %d does not exist", zone_id);
 	publishing->sequence = zone->sequence;
 	iotmq_name_remember(topic, zone);
+	iotmq_message_require(trigger->tg_relation);	/* what can't be read need not be written */
 	iotmq_epoch_begin(topic, zone);
 	iotmq_stable_memory(zone)->watched = false; /* what the statement draws is not seen here */
 	publishing->last_offset = iotmq_sequence_last(publishing->sequence);

@@ -88,7 +88,7 @@ iotmq_message_require(Relation rel)
  * may rename them. Errors: 42704 the table is gone; 55000 as above.
  */
 void
-iotmq_message_columns(Oid relid, const char *names[Natts_message])
+iotmq_message_columns(Oid relid, const char *names[])
 {
 	Relation	rel = try_relation_open(relid, AccessShareLock);
 
