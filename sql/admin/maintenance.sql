@@ -176,7 +176,7 @@ AS $$
 			(7, 'retention', m.retention),
 			(8, 'empty segments', m.empty),
 			(9, 'unreadable segments', unreadable.is_there),
-			(10, 'earliest offset', (m.earliest OR lost.is_there) AND unreadable.is_there IS NULL)
+			(10, 'earliest offset', lost.is_there OR m.earliest AND unreadable.is_there IS NULL)
 		) AS s (n, step, is_needed)
 		WHERE s.is_needed
 		UNION ALL
