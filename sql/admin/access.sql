@@ -37,28 +37,19 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.access_check_role IS 'internal: raises an error unless the role exists';
 
--- Who changes rights holds the topic's row and the role (access_lock.c). Consumers and
--- publishers take neither.
+-- Who changes rights holds the topic (call_hold_topic) and the role (access_lock.c). Consumers
+-- and publishers take neither.
 
--- access_hold_topic(topic): its id; nobody else changes rights on the topic, or makes or drops
--- its zones and groups, until the end of the transaction. Errors: 22004, 42704.
-CREATE FUNCTION iotmq.access_hold_topic(topic text) RETURNS int
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+-- access_hold_roles(roles): before a group, zone or topic goes, and with it rights of these: of
+-- two who take a role's last rights the second sees that nothing is left.
+CREATE FUNCTION iotmq.access_hold_roles(roles oid[]) RETURNS void
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	id int;
-BEGIN
-	LOOP
-		id := iotmq.call_topic_id(topic);	-- again: unless it was made anew meanwhile
-		PERFORM FROM iotmq_internal.topic AS t WHERE t.topic_id = id FOR NO KEY UPDATE;
-		IF FOUND THEN
-			RETURN id;
-		END IF;
-	END LOOP;
-END
+	SELECT iotmq.access_lock_role(r.role, true, true)
+	FROM (SELECT DISTINCT one AS role FROM unnest(roles) AS one WHERE one <> 0 ORDER BY one) AS r
 $$;
-COMMENT ON FUNCTION iotmq.access_hold_topic IS 'internal: locks a topic against other changes of rights';
+COMMENT ON FUNCTION iotmq.access_hold_roles IS 'internal: locks roles that lose a right with what is dropped';
 
 -- access_tidy(wait): takes back what only goes along with a right, from roles that have
 -- none any more: USAGE of the schemas (iotmq_topic is for those who read all of a topic,
@@ -117,7 +108,7 @@ BEGIN
 					AND (o.topic IS NULL OR p.topic = o.topic)
 					AND (o.of_zone IS NULL OR o.of_zone = (p.zone IS NOT NULL)))
 	LOOP
-		CONTINUE WHEN NOT iotmq.access_lock_role(idle.role, true);
+		CONTINUE WHEN NOT iotmq.access_lock_role(idle.role, true, false);
 		IF NOT iotmq.access_lock_shared(wait) THEN
 			RETURN;
 		END IF;
@@ -165,7 +156,7 @@ DECLARE
 	one text;
 BEGIN
 	PERFORM iotmq.access_check_role(role);
-	PERFORM iotmq.access_lock_role(role, false);
+	PERFORM iotmq.access_lock_role(role, command NOT LIKE 'GRANT%', true);
 	FOREACH one IN ARRAY rights LOOP
 		CONTINUE WHEN command LIKE 'GRANT%' AND iotmq.access_goes_along(one, role);
 		IF replace(one, '"', '') NOT LIKE ALL ('{% iotmq_topic.%,% iotmq_zone_%.%}') THEN
@@ -232,7 +223,7 @@ CREATE FUNCTION iotmq.access_zone_rights(on_table text, on_sequence text, topic 
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id int := iotmq.access_hold_topic(topic);
+	id int := iotmq.call_hold_topic(topic);
 	rights text[];
 BEGIN
 	PERFORM iotmq.call_zone_id(topic, zone) FROM unnest(zones) AS zone;
@@ -259,8 +250,8 @@ CREATE FUNCTION iotmq.grant_publish(topic text, role regrole, zones text[] DEFAU
 AS $$
 BEGIN
 	PERFORM iotmq.access_grant(array_prepend('USAGE ON SCHEMA iotmq_zone_' || iotmq.call_topic_id(topic),
-		iotmq.access_zone_rights('INSERT (device_id, tag, payload, body, properties, message_key)', 'USAGE',
-			topic, zones, zones IS NULL)), role);
+		iotmq.access_zone_rights(format('INSERT (%s)', array_to_string((iotmq.message_columns(iotmq.topic_table(topic)))[4:9], ', ')),
+			'USAGE', topic, zones, zones IS NULL)), role);
 	PERFORM iotmq.access_tidy();	-- no zone, no right
 END
 $$;
@@ -296,7 +287,7 @@ AS $$
 DECLARE
 	id int;
 BEGIN
-	PERFORM iotmq.access_hold_topic(topic);
+	PERFORM iotmq.call_hold_topic(topic);
 	id := iotmq.call_group_id(topic, consumer_group);
 	PERFORM iotmq.access_grant(iotmq.access_consumer_views(), role);
 	PERFORM FROM iotmq_internal.consumer_group AS g WHERE g.group_id = id FOR KEY SHARE;	-- 40001 if an old snapshot still shows it
@@ -312,7 +303,7 @@ AS $$
 DECLARE
 	id int;
 BEGIN
-	PERFORM iotmq.access_hold_topic(topic);
+	PERFORM iotmq.call_hold_topic(topic);
 	id := iotmq.call_group_id(topic, consumer_group);
 	PERFORM iotmq.access_change('', '{}', role);
 	DELETE FROM iotmq_internal.consume_grant AS c WHERE c.group_id = id AND c.role = revoke_consume.role;
@@ -415,7 +406,7 @@ AS $$
 		grant_monitor,revoke_monitor,grant_admin,revoke_admin,
 		run_maintenance,call_check_transaction,call_plain_message,maintenance_plan,maintenance_step,maintenance_prepare,
 		maintenance_add,maintenance_note,
-		segment_seal,expire_leases,claim_pass,retention_let_go,retention_free,retention_drop,retention_tidy,retention_move_earliest,maintenance_note_failure,maintenance_note_run,
+		segment_seal,expire_leases,claim_pass,retention_let_go,retention_note_unreadable,retention_free,retention_drop,retention_tidy,retention_move_earliest,maintenance_note_failure,maintenance_note_run,
 		schedule_maintenance,unschedule_maintenance}'::text[]) AS routine
 $$;
 COMMENT ON FUNCTION iotmq.access_admin_rights IS 'internal: the privileges to administer';
@@ -444,7 +435,7 @@ SELECT DISTINCT t.topic, NULL::text AS consumer_group, z.zone, a.grantee::regrol
 FROM iotmq_internal.topic AS t
 JOIN iotmq_internal.zone AS z USING (topic_id)
 JOIN pg_catalog.pg_class AS k ON k.oid = z.table_name
-JOIN pg_catalog.pg_attribute AS c ON c.attrelid = k.oid AND c.attname = 'payload'
+JOIN pg_catalog.pg_attribute AS c ON c.attrelid = k.oid AND c.attnum = 6	-- payload
 CROSS JOIN LATERAL (
 	SELECT e.grantee, e.privilege_type FROM pg_catalog.aclexplode(c.attacl) AS e
 	UNION ALL

@@ -261,6 +261,7 @@ BEGIN
 	END IF;
 	PERFORM iotmq.group_lock_change(id_of_group);
 	PERFORM iotmq.cursor_drop(c.cursor_id) FROM iotmq_internal.cursor AS c WHERE c.group_id = id_of_group;
+	PERFORM iotmq.access_hold_roles(ARRAY(SELECT r.role FROM iotmq_internal.consume_grant AS r WHERE r.group_id = id_of_group));
 	DELETE FROM iotmq_internal.consume_grant AS r WHERE r.group_id = id_of_group;
 	DELETE FROM iotmq_internal.consumer_group AS g WHERE g.group_id = id_of_group;
 	PERFORM iotmq.access_tidy();

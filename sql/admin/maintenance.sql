@@ -62,7 +62,7 @@ CREATE FUNCTION iotmq.maintenance_note(skipped text[], step text, name text, bus
 	SET search_path = pg_catalog, pg_temp
 	RETURN skipped || ARRAY(
 		SELECT format('%s of %s%s',
-			CASE WHEN step IN ('lost segments', 'retention', 'empty segments') THEN 'segment' ELSE step END, name, b.one)
+			CASE WHEN step IN ('lost segments', 'unreadable segments', 'retention', 'empty segments') THEN 'segment' ELSE step END, name, b.one)
 		FROM unnest(busy) WITH ORDINALITY AS b (one, n)
 		ORDER BY b.n);
 COMMENT ON FUNCTION iotmq.maintenance_note IS 'internal: notes what a step of maintenance left out';
@@ -168,6 +168,7 @@ AS $$
 		FROM iotmq_internal.zone AS z
 		JOIN iotmq_internal.topic AS t USING (topic_id)
 		LEFT JOIN (SELECT DISTINCT l.zone_id, true AS is_there FROM iotmq.segment_lost() AS l) AS lost USING (zone_id)
+		LEFT JOIN (SELECT DISTINCT u.zone_id, true AS is_there FROM iotmq.segment_unreadable() AS u) AS unreadable USING (zone_id)
 		CROSS JOIN LATERAL iotmq.maintenance_needs(z.zone_id, at) AS m
 		CROSS JOIN LATERAL (VALUES
 			(0, 'lost segments', lost.is_there),
@@ -177,7 +178,8 @@ AS $$
 			(4, 'sealing', m.sealing),
 			(7, 'retention', m.retention),
 			(8, 'empty segments', m.empty),
-			(9, 'earliest offset', m.earliest OR lost.is_there)
+			(9, 'unreadable segments', unreadable.is_there),
+			(10, 'earliest offset', lost.is_there OR m.earliest AND unreadable.is_there IS NULL)
 		) AS s (n, step, is_needed)
 		WHERE s.is_needed
 		UNION ALL
@@ -219,6 +221,8 @@ BEGIN
 		WHEN 'lost segments' THEN
 			SELECT l.let_go, l.busy INTO done, busy
 			FROM iotmq.retention_let_go(zone_id) AS l;
+		WHEN 'unreadable segments' THEN
+			busy := iotmq.retention_note_unreadable(zone_id);
 		WHEN 'segments' THEN
 			SELECT p.made, p.busy INTO done, busy
 			FROM iotmq.maintenance_prepare(zone_id, at) AS p;

@@ -74,19 +74,22 @@ COMMENT ON FUNCTION iotmq.retention_state IS 'internal: whether retention is to 
 
 -- retention_next(zone_id, at, after, state): the first segment of a zone that begins after
 -- that time and is in that state; NULLs: there is none. Those that somebody has taken away
--- are left to retention_let_go.
+-- are left to retention_let_go, and those that can't be read to whoever mends them.
 CREATE FUNCTION iotmq.retention_next(zone_id int, at timestamptz, after timestamptz, state text) RETURNS iotmq_internal.segment
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	lost timestamptz[] := ARRAY(SELECT l.from_time FROM iotmq.segment_lost() AS l WHERE l.zone_id = retention_next.zone_id);
+	left_out timestamptz[] := ARRAY(
+		SELECT l.from_time FROM iotmq.segment_lost() AS l WHERE l.zone_id = retention_next.zone_id
+		UNION ALL
+		SELECT u.from_time FROM iotmq.segment_unreadable() AS u WHERE u.zone_id = retention_next.zone_id);
 	segment iotmq_internal.segment;
 BEGIN
 	FOR segment IN
 		SELECT s.*
 		FROM iotmq_internal.segment AS s
-		WHERE s.zone_id = retention_next.zone_id AND s.from_time > after AND s.from_time <> ALL (lost)
+		WHERE s.zone_id = retention_next.zone_id AND s.from_time > after AND s.from_time <> ALL (left_out)
 		ORDER BY s.from_time
 	LOOP
 		IF iotmq.retention_state(segment, at) = state THEN
@@ -282,8 +285,10 @@ AS $$
 $$;
 COMMENT ON FUNCTION iotmq.retention_note_earliest IS 'internal: notes what a zone begins with after a segment is gone';
 
--- retention_note_overdue(segment, in_the_way): the run could not drop it. NULL: it could.
-CREATE FUNCTION iotmq.retention_note_overdue(segment iotmq_internal.segment, in_the_way text) RETURNS void
+-- retention_note_overdue(segment, in_the_way, unreadable): the run could not drop it, or read it.
+-- NULL: it could.
+CREATE FUNCTION iotmq.retention_note_overdue(segment iotmq_internal.segment, in_the_way text,
+		unreadable boolean DEFAULT false) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -291,10 +296,10 @@ BEGIN
 	IF in_the_way IS NULL THEN
 		DELETE FROM iotmq_internal.overdue AS o WHERE o.zone_id = segment.zone_id AND o.from_time = segment.from_time;
 	ELSE
-		INSERT INTO iotmq_internal.overdue AS o (zone_id, from_time, in_the_way)
-		VALUES (segment.zone_id, segment.from_time, in_the_way)
+		INSERT INTO iotmq_internal.overdue AS o (zone_id, from_time, in_the_way, unreadable)
+		VALUES (segment.zone_id, segment.from_time, in_the_way, unreadable)
 		ON CONFLICT ON CONSTRAINT overdue_pkey
-		DO UPDATE SET tried_at = excluded.tried_at, in_the_way = excluded.in_the_way;
+		DO UPDATE SET tried_at = excluded.tried_at, in_the_way = excluded.in_the_way, unreadable = excluded.unreadable;
 	END IF;
 END
 $$;
@@ -558,7 +563,8 @@ BEGIN
 		RETURN 0;
 	END IF;
 	IF EXISTS (SELECT FROM pg_class AS k WHERE k.oid = zone.table_name) THEN
-		EXECUTE format('SELECT count(*) FROM %s WHERE msg_offset BETWEEN $1 AND $2', zone.table_name)
+		EXECUTE format('SELECT count(*) FROM %s WHERE %s BETWEEN $1 AND $2', zone.table_name,
+				(iotmq.message_columns(zone.table_name))[2])
 			INTO there USING lowest, highest;
 	END IF;
 	RETURN greatest(0, highest - lowest + 1 - coalesce(there, 0) - coalesce((
@@ -587,9 +593,13 @@ BEGIN
 			NULL;				-- its owner has changed it: as if it was dropped
 		END;
 	END IF;
-	UPDATE iotmq_internal.cursor_state AS p
-	SET expired_unread = p.expired_unread + iotmq.retention_lost_messages(segment, p.next_offset)
-	WHERE p.cursor_id IN (SELECT c FROM iotmq.retention_cursors(segment) AS c);
+	BEGIN
+		UPDATE iotmq_internal.cursor_state AS p
+		SET expired_unread = p.expired_unread + iotmq.retention_lost_messages(segment, p.next_offset)
+		WHERE p.cursor_id IN (SELECT c FROM iotmq.retention_cursors(segment) AS c);
+	EXCEPTION WHEN object_not_in_prerequisite_state THEN
+		NULL;					-- its neighbours can't be read: nobody can tell how many they were
+	END;
 END
 $$;
 COMMENT ON FUNCTION iotmq.retention_forget_lost IS 'internal: ends what groups have of a segment that somebody has taken away';
@@ -645,6 +655,30 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION iotmq.retention_let_go IS 'internal: lets go of segments that somebody has taken away';
+
+-- retention_note_unreadable(zone_id): segments that can't be read are overdue from then on: nobody
+-- can tell what is in them. busy: each, with the reason.
+CREATE FUNCTION iotmq.retention_note_unreadable(zone_id int, OUT busy text[])
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+	SET lock_timeout = '100ms'
+AS $$
+DECLARE
+	one record;
+BEGIN
+	FOR one IN
+		SELECT s AS segment, u.from_time, u.reason
+		FROM iotmq.segment_unreadable() AS u
+		JOIN iotmq_internal.segment AS s USING (zone_id, from_time)
+		WHERE u.zone_id = retention_note_unreadable.zone_id
+		ORDER BY u.from_time
+	LOOP
+		busy := array_append(busy, format(' from %s: %s', one.from_time, one.reason));
+		PERFORM iotmq.retention_note_overdue(one.segment, one.reason, true);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION iotmq.retention_note_unreadable IS 'internal: notes the segments that can''t be read';
 
 -- retention_tidy(zone_id, started_at): what the run that began then did not find overdue is
 -- overdue no more.

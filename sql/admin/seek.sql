@@ -28,7 +28,8 @@ BEGIN
 		IF NOT FOUND THEN
 			RAISE EXCEPTION 'the consumer group or zone does not exist any more'
 				USING ERRCODE = 'undefined_object',
-					DETAIL = 'It was dropped meanwhile.';
+					DETAIL = 'It was dropped meanwhile.',
+					HINT = 'If it is still in iotmq.group_settings, somebody has deleted its position: drop the group, and create it again.';
 		END IF;
 	END IF;
 	SELECT z.zone, p.next_offset, least(greatest(to_offset, z.earliest_offset), o.end_offset)

@@ -311,13 +311,19 @@ BEGIN
 		(SELECT coalesce(array_agg(z.zone_id ORDER BY z.zone_id), '{}') FROM iotmq_internal.zone AS z WHERE z.topic_id = id));
 	-- what the groups know of their zones counts, too
 	PERFORM iotmq.zone_note_past(z.zone_id) FROM iotmq_internal.zone AS z WHERE z.topic_id = id;
+	-- of all at once, in one order
+	PERFORM iotmq.access_hold_roles(ARRAY(SELECT p.role FROM iotmq.privileges AS p WHERE p.topic = drop_topic.topic));
 	PERFORM iotmq.drop_group(topic, g.consumer_group, force)
 	FROM iotmq_internal.consumer_group AS g
 	WHERE g.topic_id = id;
 	PERFORM iotmq.drop_zone(topic, z.zone, force)
 	FROM iotmq_internal.zone AS z
 	WHERE z.topic_id = id;
-	PERFORM iotmq.zone_drop_table(format('iotmq_topic.%I', topic), force);
+	-- by its number: somebody may have renamed it
+	PERFORM iotmq.zone_drop_table(k.oid::regclass::text, force)
+	FROM iotmq_internal.topic AS t
+	JOIN pg_class AS k ON k.oid = t.table_name
+	WHERE t.topic_id = id;
 	PERFORM iotmq.topic_drop_schema('iotmq_zone_' || id);
 	DELETE FROM iotmq_internal.topic AS t WHERE t.topic_id = id;
 	PERFORM iotmq.access_tidy();

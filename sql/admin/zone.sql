@@ -1,14 +1,23 @@
 -- Zones.
 
 -- zone_drop_table(name, force): drops a table of messages; with force also what users
--- made of it, such as views. Errors: 55006 there is some, without force.
+-- made of it, such as views. Errors: 55006 there is some, without force, or an extension has it.
 CREATE FUNCTION iotmq.zone_drop_table(name text, force boolean) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	dependents text;
+	extension text := (
+		SELECT format('ALTER EXTENSION %I DROP TABLE %s;', e.extname, name)
+		FROM pg_depend AS d
+		JOIN pg_extension AS e ON e.oid = d.refobjid
+		WHERE d.classid = 'pg_class'::regclass AND d.objid = to_regclass(name) AND d.deptype = 'e');
 BEGIN
+	IF extension IS NOT NULL THEN
+		RAISE EXCEPTION 'table % was made a part of an extension', name
+			USING ERRCODE = 'object_in_use', HINT = 'Undo that: ' || extension;
+	END IF;
 	EXECUTE format('DROP TABLE IF EXISTS %s %s', name, CASE WHEN force THEN 'CASCADE' END);
 EXCEPTION WHEN dependent_objects_still_exist THEN
 	GET STACKED DIAGNOSTICS dependents = PG_EXCEPTION_DETAIL;
@@ -21,7 +30,8 @@ COMMENT ON FUNCTION iotmq.zone_drop_table IS 'internal: drops a table of message
 
 -- add_zone: one more zone, which every group reads from its beginning. If there was one of
 -- this name before, it goes on above that one's offsets.
--- Errors: 42704 unknown topic; 42602 bad name; 42710 the zone exists.
+-- Errors: 42704 unknown topic; 42602 bad name; 42710 the zone exists; 55000 the topic's table
+-- can't take it.
 CREATE FUNCTION iotmq.add_zone(topic text, zone text) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
@@ -32,6 +42,7 @@ DECLARE
 	first bigint;
 	root regclass;
 	name text;
+	columns text[];
 	publisher regrole;
 	reader regrole;
 BEGIN
@@ -45,6 +56,7 @@ BEGIN
 			USING ERRCODE = 'duplicate_object';
 	END IF;
 
+	columns := iotmq.message_columns(root);
 	first := 1 + coalesce((
 		SELECT p.last_offset
 		FROM iotmq_internal.past_zone AS p
@@ -58,31 +70,38 @@ BEGIN
 	EXECUTE format('CREATE SEQUENCE %s_offset START %s', name, first);
 	-- with what the owner has added
 	EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING COMPRESSION
-		INCLUDING STORAGE INCLUDING GENERATED) PARTITION BY RANGE (published_at)', name, root);
+		INCLUDING STORAGE INCLUDING GENERATED) PARTITION BY RANGE (%s)', name, root, columns[3]);
 	EXECUTE format('ALTER TABLE %1$s
-			ADD CONSTRAINT message CHECK (iotmq.message_is_valid(device_id, tag, payload, body, properties, message_key)),
-			ADD CONSTRAINT place CHECK (iotmq.copy_in_place(%3$s, msg_offset, published_at, device_id, message_key)),
-			ALTER zone SET DEFAULT %2$L,
-			ALTER msg_offset SET DEFAULT nextval(''%1$s_offset''),
-			ALTER published_at SET DEFAULT iotmq.copy_in_time(%3$s)', name, zone, new_zone);
-	EXECUTE format('ALTER SEQUENCE %1$s_offset OWNED BY %1$s.msg_offset', name);
+			ADD CONSTRAINT message CHECK (iotmq.message_is_valid(%4$s)),
+			ADD CONSTRAINT place CHECK (iotmq.copy_in_place(%3$s, %6$s, %7$s, %8$s, %9$s)),
+			ALTER %5$s SET DEFAULT %2$L,
+			ALTER %6$s SET DEFAULT nextval(''%1$s_offset''),
+			ALTER %7$s SET DEFAULT iotmq.copy_in_time(%3$s)', name, zone, new_zone,
+		array_to_string(columns[4:9], ', '), columns[1], columns[2], columns[3], columns[4], columns[9]);
+	EXECUTE format('ALTER SEQUENCE %1$s_offset OWNED BY %1$s.%2$s', name, columns[2]);
 	EXECUTE format('CREATE TRIGGER before_publish BEFORE INSERT ON %s
 		FOR EACH STATEMENT EXECUTE FUNCTION iotmq.copy_in_begin(%s)', name, new_zone);
 	EXECUTE format('CREATE TRIGGER after_publish AFTER INSERT ON %s
 		FOR EACH STATEMENT EXECUTE FUNCTION iotmq.copy_in_end(%s)', name, new_zone);
 	EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER before_publish, ENABLE ALWAYS TRIGGER after_publish', name);
-	EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES IN (%L)', root, name, zone);
+	BEGIN
+		EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES IN (%L)', root, name, zone);
+	EXCEPTION WHEN invalid_object_definition THEN
+		RAISE EXCEPTION 'a partition that is not iotmq''s has the rows of zone "%" of topic "%"', zone, topic
+			USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = SQLERRM,
+				HINT = format('Detach it: ALTER TABLE %s DETACH PARTITION ...;', root);
+	END;
 	EXECUTE format('COMMENT ON TABLE %s IS %L', name, format('zone %s of topic %s', zone, topic));
 
 	INSERT INTO iotmq_internal.zone (zone_id, topic_id, zone, table_name, offset_sequence, earliest_offset)
 		OVERRIDING SYSTEM VALUE
 	VALUES (new_zone, id, zone, name::regclass, (name || '_offset')::regclass, first);
 	-- whoever may publish to all zones, or read them, may this one
-	FOR publisher IN
+	FOR publisher IN	-- as may_insert in access.c has it
 		SELECT a.grantee::regrole
 		FROM pg_attribute AS c
 		CROSS JOIN LATERAL aclexplode(c.attacl) AS a
-		WHERE c.attrelid = root AND c.attname = 'payload' AND a.privilege_type = 'INSERT' AND a.grantee <> 0
+		WHERE c.attrelid = root AND c.attnum = 6 AND a.privilege_type = 'INSERT' AND a.grantee <> 0
 	LOOP
 		PERFORM iotmq.grant_publish(topic, publisher, ARRAY[zone]);
 	END LOOP;
@@ -197,7 +216,7 @@ BEGIN
 		SELECT i.inhrelid
 		FROM pg_inherits AS i
 		JOIN pg_class AS k ON k.oid = i.inhrelid
-		WHERE i.inhparent = zone_table AND NOT i.inhdetachpending AND k.relnamespace <> 'iotmq_segment'::regnamespace
+		WHERE i.inhparent = zone_table AND NOT i.inhdetachpending AND k.relnamespace <> to_regnamespace('iotmq_segment')	-- unless that was renamed
 	LOOP
 		EXECUTE format('ALTER TABLE %s DETACH PARTITION %s', zone_table, moved);
 	END LOOP;
@@ -233,6 +252,8 @@ BEGIN
 		PERFORM iotmq.zone_require_done(topic, zone);
 	END IF;
 	PERFORM iotmq.zone_note_past(id);
+	PERFORM iotmq.access_hold_roles(ARRAY(
+		SELECT p.role FROM iotmq.privileges AS p WHERE p.topic = drop_zone.topic AND p.zone = drop_zone.zone));
 	PERFORM iotmq.cursor_drop(one) FROM unnest(cursors) AS one;
 	DELETE FROM iotmq_internal.segment AS s WHERE s.zone_id = id;
 	DELETE FROM iotmq_internal.overdue AS o WHERE o.zone_id = id;

@@ -7,9 +7,9 @@ CREATE FUNCTION iotmq.access_lock_shared(wait boolean) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'iotmq_access_lock_shared';
 COMMENT ON FUNCTION iotmq.access_lock_shared IS 'internal: takes a turn at changing rights on what topics share';
 
--- access_lock_role(role, alone): before a right of a role is changed; alone: before what
--- went along is taken back, without waiting; false: somebody changes its rights.
-CREATE FUNCTION iotmq.access_lock_role(role oid, alone boolean) RETURNS boolean
+-- access_lock_role(role, alone, wait): before a right of a role is changed; alone: before one is
+-- taken, or what went along with it; false, only without wait: somebody changes its rights.
+CREATE FUNCTION iotmq.access_lock_role(role oid, alone boolean, wait boolean) RETURNS boolean
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'iotmq_access_lock_role';
 COMMENT ON FUNCTION iotmq.access_lock_role IS 'internal: keeps a role from losing what goes along with its rights';

@@ -86,14 +86,15 @@ CREATE TABLE iotmq_internal.segment (
 );
 COMMENT ON TABLE iotmq_internal.segment IS 'one row per segment: a time slice of a zone, dropped whole by retention';
 
--- What retention should have dropped and could not, as its last run found it. Rows of
--- segments that are there no more mean nothing.
+-- What retention should have dropped and could not, and what can't be read, as the last run
+-- found it. Rows of segments that are there no more mean nothing.
 CREATE TABLE iotmq_internal.overdue (
 	zone_id int NOT NULL,
 	from_time timestamptz NOT NULL,
 	since timestamptz NOT NULL DEFAULT clock_timestamp(),
 	tried_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	in_the_way text NOT NULL,
+	unreadable boolean NOT NULL DEFAULT false,
 	PRIMARY KEY (zone_id, from_time)
 );
 COMMENT ON TABLE iotmq_internal.overdue IS 'one row per segment that retention could not drop; see the view overdue_segment';

@@ -12,6 +12,16 @@ CREATE FUNCTION iotmq.commit_offset(topic text, consumer_group text, zone text, 
 	AS 'MODULE_PATHNAME', 'iotmq_commit_offset';
 COMMENT ON FUNCTION iotmq.commit_offset IS 'notes where a group that reads by fetch goes on';
 
+-- pull_messages(messages): what to read a table of messages by, with our names of their columns,
+-- whatever users call them. Errors: 42704 it is gone; 55000 its columns don't fit.
+CREATE FUNCTION iotmq.pull_messages(messages regclass) RETURNS text
+	LANGUAGE sql STABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+	RETURN format('(SELECT %s AS zone, %s AS msg_offset, %s AS published_at, %s AS device_id, %s AS tag,
+		%s AS payload, %s AS body, %s AS properties, %s AS message_key FROM ',
+		VARIADIC iotmq.message_columns(messages)) || messages::text || ')';
+COMMENT ON FUNCTION iotmq.pull_messages IS 'internal: a subquery of messages';
+
 -- messages_of_device: what a device sent in since..until (exclusive), newest
 -- first, of one zone or all that the caller may read. Each segment is entered at its newest message of the
 -- device, so only what is returned is read (with the topic's device_index).
@@ -39,9 +49,9 @@ BEGIN
 	IF zone IS NOT NULL THEN
 		PERFORM iotmq.call_zone_id(topic, zone);
 	END IF;
-	SELECT string_agg(format('(SELECT * FROM %s
+	SELECT string_agg(format('(SELECT * FROM %s AS message
 			WHERE device_id = $1 AND published_at >= $2 AND published_at < $3
-			ORDER BY msg_offset DESC LIMIT $4)', z.table_name), ' UNION ALL ')
+			ORDER BY msg_offset DESC LIMIT $4)', iotmq.pull_messages(z.table_name)), ' UNION ALL ')
 	INTO zones
 	FROM iotmq_internal.zone AS z
 	WHERE z.topic_id = id AND (pull_device_as_owner.zone IS NULL OR z.zone = pull_device_as_owner.zone)
@@ -55,7 +65,7 @@ BEGIN
 		FROM (%s) AS message
 		ORDER BY published_at DESC, msg_offset DESC
 		LIMIT $4', zones) USING device_id, since, until, max_messages;
-EXCEPTION WHEN undefined_table OR syntax_error THEN	-- the name of a table that is gone is a number
+EXCEPTION WHEN undefined_table THEN	-- meanwhile
 	RAISE EXCEPTION 'topic "%" or a zone of it was dropped', topic USING ERRCODE = 'undefined_object';
 END
 $$;
@@ -92,10 +102,10 @@ BEGIN
 	RETURN QUERY EXECUTE format('
 		SELECT NULL::bigint, zone, msg_offset, device_id, tag, payload, body, properties,
 			published_at, 0, message_key
-		FROM %s
+		FROM %s AS message
 		WHERE device_id = $1 AND message_key = $2 AND ($3 IS NULL OR zone = ANY ($3))
-		ORDER BY published_at DESC, msg_offset DESC', messages) USING device_id, message_key, readable;
-EXCEPTION WHEN undefined_table OR syntax_error THEN	-- the name of a table that is gone is a number
+		ORDER BY published_at DESC, msg_offset DESC', iotmq.pull_messages(messages)) USING device_id, message_key, readable;
+EXCEPTION WHEN undefined_table THEN	-- meanwhile
 	RAISE EXCEPTION 'topic "%" or a zone of it was dropped', topic USING ERRCODE = 'undefined_object';
 END
 $$;

@@ -32,15 +32,40 @@ CREATE FUNCTION iotmq.segment_add_key_index(segment regclass) RETURNS void
 	SET client_min_messages = warning
 	SET default_tablespace = ''
 AS $$
+DECLARE
+	columns text[] := iotmq.message_columns(segment);
 BEGIN
-	EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %s (device_id, message_key) WHERE message_key IS NOT NULL',
-		(SELECT k.relname FROM pg_class AS k WHERE k.oid = segment) || '_message_key', segment);
+	EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %s (%s, %s) WHERE %4$s IS NOT NULL',
+		(SELECT k.relname FROM pg_class AS k WHERE k.oid = segment) || '_message_key', segment, columns[4], columns[9]);
 END
 $$;
 COMMENT ON FUNCTION iotmq.segment_add_key_index IS 'internal: makes the index on the keys of a segment';
 
+-- segment_report_foreign(zone_table, message): no segment can be attached, since a partition that
+-- iotmq doesn't know of has its time, or rows of that time: raises 55000.
+CREATE FUNCTION iotmq.segment_report_foreign(zone_table regclass, message text) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	foreign_table regclass := (
+		SELECT i.inhrelid
+		FROM pg_inherits AS i
+		WHERE i.inhparent = zone_table
+			AND NOT EXISTS (SELECT FROM iotmq_internal.segment AS s WHERE s.table_name = i.inhrelid)
+		ORDER BY strpos(message, (SELECT k.relname FROM pg_class AS k WHERE k.oid = i.inhrelid)) = 0, i.inhrelid
+		LIMIT 1);
+BEGIN
+	RAISE EXCEPTION 'a partition that is not iotmq''s is in the way: %', coalesce(foreign_table::text, message)
+		USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = format('Detach it: ALTER TABLE %s DETACH PARTITION %s;', zone_table, coalesce(foreign_table::text, '...'));
+END
+$$;
+COMMENT ON FUNCTION iotmq.segment_report_foreign IS 'internal: raises an error about a partition in the way of a segment';
+
 -- segment_create: one segment; the caller has the lock and chose the bounds, and knows whether
--- messages have keys. Made apart and then attached, since that locks out nobody.
+-- messages have keys. Made apart and then attached, since that locks out nobody. Errors: 42704 the
+-- zone's table is gone; 55000 it can't take a segment; 3F000 the schema of segments was renamed.
 CREATE FUNCTION iotmq.segment_create(zone_id int, zone_table regclass,
 		from_time timestamptz, to_time timestamptz, has_keys boolean) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -54,29 +79,35 @@ DECLARE
 	first_choice text := format('iotmq_segment._zone_%s_p%s', zone_id, to_char(from_time, 'YYYYMMDD_HH24MISS'));
 	name text := first_choice;
 	again int := 0;
+	columns text[] := iotmq.message_columns(zone_table);
 BEGIN
-	IF NOT EXISTS (SELECT FROM pg_class AS k WHERE k.oid = zone_table) THEN
-		RAISE EXCEPTION 'the table of the zone does not exist'
-			USING ERRCODE = 'undefined_table', HINT = 'Drop the zone: somebody has dropped its table.';
+	IF to_regnamespace('iotmq_segment') IS NULL THEN
+		RAISE EXCEPTION 'schema iotmq_segment does not exist'
+			USING ERRCODE = 'invalid_schema_name',
+				HINT = 'It is a part of iotmq. If it was renamed, undo that: ALTER SCHEMA ... RENAME TO iotmq_segment;';
 	END IF;
 	WHILE to_regclass(name) IS NOT NULL LOOP	-- one of that time was detached and is still there
 		again := again + 1;
 		name := first_choice || '_' || again;
 	END LOOP;
 	EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING CONSTRAINTS INCLUDING COMPRESSION
-		INCLUDING STORAGE INCLUDING GENERATED, PRIMARY KEY (msg_offset))', name, zone_table);
+		INCLUDING STORAGE INCLUDING GENERATED, PRIMARY KEY (%s))', name, zone_table, columns[2]);
 	IF (SELECT t.device_index
 		FROM iotmq_internal.zone AS z
 		JOIN iotmq_internal.topic AS t USING (topic_id)
 		WHERE z.zone_id = segment_create.zone_id)
 	THEN
-		EXECUTE format('CREATE INDEX ON %s (device_id, msg_offset)', name);
+		EXECUTE format('CREATE INDEX ON %s (%s, %s)', name, columns[4], columns[2]);
 	END IF;
 	IF has_keys THEN
 		PERFORM iotmq.segment_add_key_index(name::regclass);
 	END IF;
-	EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)',
-		zone_table, name, from_time, to_time);
+	BEGIN
+		EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)',
+			zone_table, name, from_time, to_time);
+	EXCEPTION WHEN invalid_object_definition OR check_violation THEN
+		PERFORM iotmq.segment_report_foreign(zone_table, SQLERRM);
+	END;
 	INSERT INTO iotmq_internal.segment (zone_id, from_time, to_time, table_name)
 	VALUES (zone_id, from_time, to_time, name::regclass);
 END
@@ -101,9 +132,33 @@ AS $$
 	LEFT JOIN pg_catalog.pg_inherits AS i
 		ON i.inhrelid = s.table_name AND i.inhparent = z.table_name AND NOT i.inhdetachpending
 	LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = k.relnamespace
-	WHERE i.inhrelid IS NULL OR n.nspname IS DISTINCT FROM 'iotmq_segment'
+	WHERE i.inhrelid IS NULL
+		-- unless the schema has another name now
+		OR n.nspname <> 'iotmq_segment' AND pg_catalog.to_regnamespace('iotmq_segment') IS NOT NULL
 $$;
 COMMENT ON FUNCTION iotmq.segment_lost IS 'internal: segments that somebody has dropped, detached or moved';
+
+-- segment_unreadable(): the segments with rows that somebody has changed so that they can't be
+-- read: see open_index in src/log/segment_scan.c, which goes by the same. reason: for operators.
+CREATE FUNCTION iotmq.segment_unreadable(OUT zone_id int, OUT from_time timestamptz, OUT reason text) RETURNS SETOF record
+	LANGUAGE sql STABLE PARALLEL SAFE
+AS $$
+	SELECT s.zone_id, s.from_time, 'it can''t be read: somebody has '
+		|| CASE WHEN t.has_columns THEN 'dropped its primary key' ELSE 'dropped a column of messages, or changed its type' END
+	FROM iotmq_internal.segment AS s
+	JOIN pg_catalog.pg_class AS k ON k.oid = s.table_name
+	CROSS JOIN LATERAL (
+		SELECT
+			(SELECT pg_catalog.array_agg(a.atttypid ORDER BY a.attnum)
+				FROM pg_catalog.pg_attribute AS a
+				WHERE a.attrelid = k.oid AND a.attnum BETWEEN 1 AND 9 AND a.attgenerated = ''
+			) IS NOT DISTINCT FROM '{text,bigint,timestamptz,text,text,jsonb,bytea,jsonb,text}'::pg_catalog.regtype[]::pg_catalog.oid[] AS has_columns,
+			EXISTS (SELECT FROM pg_catalog.pg_index AS i
+				WHERE i.indrelid = k.oid AND i.indisprimary AND i.indkey[0] = 2) AS has_key
+	) AS t
+	WHERE CASE WHEN t.has_columns AND t.has_key THEN false ELSE pg_catalog.pg_relation_size(k.oid) > 0 END
+$$;
+COMMENT ON FUNCTION iotmq.segment_unreadable IS 'internal: segments that somebody has changed so that they can''t be read';
 
 -- segment_cut(zone_id, segment, at): the segment, which is detached or dropped, ends at that
 -- time, so that another can be made for the present. Readers have what is in it until
@@ -119,7 +174,8 @@ $$;
 COMMENT ON FUNCTION iotmq.segment_cut IS 'internal: ends a segment that is not there any more';
 
 -- Sealing. A segment whose time is over is sealed when nobody can write to it any
--- more; then its first and last offset are final, and readers skip it by them.
+-- more; then its first and last offset are final, and readers skip it by them. One that can't be
+-- read stays as it is.
 -- Three steps, each in a transaction of its own:
 --   1. floor_time := its end. Whoever begins to publish from the commit of this on
 --      puts nothing below it, even if the clock is set back.
@@ -152,7 +208,8 @@ BEGIN
 	FROM iotmq_internal.segment AS s
 	WHERE s.zone_id = segment_seal.zone_id AND NOT s.sealed
 		AND s.to_time <= least(at, clock_timestamp())
-		AND NOT EXISTS (SELECT FROM iotmq.segment_lost() AS l WHERE l.zone_id = s.zone_id AND l.from_time = s.from_time);
+		AND NOT EXISTS (SELECT FROM iotmq.segment_lost() AS l WHERE l.zone_id = s.zone_id AND l.from_time = s.from_time)
+		AND NOT EXISTS (SELECT FROM iotmq.segment_unreadable() AS u WHERE u.zone_id = s.zone_id AND u.from_time = s.from_time);
 	IF zone.zone_id IS NULL OR new_floor IS NULL THEN
 		RETURN 0;
 	END IF;
@@ -183,6 +240,7 @@ BEGIN
 		FROM iotmq_internal.segment AS s
 		WHERE s.zone_id = segment_seal.zone_id AND NOT s.sealed AND s.to_time <= zone.floor_time
 			AND NOT EXISTS (SELECT FROM iotmq.segment_lost() AS l WHERE l.zone_id = s.zone_id AND l.from_time = s.from_time)
+			AND NOT EXISTS (SELECT FROM iotmq.segment_unreadable() AS u WHERE u.zone_id = s.zone_id AND u.from_time = s.from_time)
 		ORDER BY s.from_time
 	LOOP
 		SELECT b.lowest, b.highest INTO lowest, highest

@@ -2,7 +2,8 @@
 -- letters of the last hour, a quarter of the retention left until loss, a cursor beyond
 -- the end of its zone, and a lease or a retry that is due days after what the group's
 -- settings give always count; so do a publisher or a consumer whose transaction is open for
--- 5 minutes, or the group's max_delay, and maintenance that doesn't come.
+-- 5 minutes, or the group's max_delay, maintenance that doesn't come, and segments that can't be
+-- read.
 
 -- alerts_maintenance(): how long ago the last run of maintenance began, how long that may be, and
 -- whether there was one. It may be three times as long as it mostly is between two of the
@@ -149,7 +150,16 @@ CROSS JOIN LATERAL (
 	ORDER BY s.from_time
 	LIMIT 1
 ) AS s
-WHERE s.to_time < statement_timestamp() - t.kept_for - m.patience;
+WHERE s.to_time < statement_timestamp() - t.kept_for - m.patience
+UNION ALL
+SELECT t.topic, NULL, 'maintenance', format('%s segments can''t be read', count(*)), '0', z.zone,
+	format('SELECT * FROM iotmq.overdue_segment WHERE topic = %L AND zone = %L;', t.topic, z.zone)
+FROM iotmq_internal.overdue AS o
+JOIN iotmq_internal.segment AS s USING (zone_id, from_time)
+JOIN iotmq_internal.zone AS z USING (zone_id)
+JOIN iotmq_internal.topic AS t USING (topic_id)
+WHERE o.unreadable
+GROUP BY t.topic, z.zone;
 COMMENT ON VIEW iotmq.alerts IS 'what an operator should look at now';
 COMMENT ON COLUMN iotmq.alerts.topic IS 'the topic; NULL: it is about all of them';
 COMMENT ON COLUMN iotmq.alerts.consumer_group IS 'the consumer group; NULL: it is about all of them';

@@ -54,7 +54,7 @@ COMMENT ON COLUMN iotmq.consumer_lag.retry_messages IS 'waiting for another atte
 COMMENT ON COLUMN iotmq.consumer_lag.blocked_devices IS 'devices with waiting messages, in an orderly group';
 COMMENT ON COLUMN iotmq.consumer_lag.dead_letters IS 'given up';
 COMMENT ON COLUMN iotmq.consumer_lag.expired_unread IS 'dropped by retention before the group had settled them';
-COMMENT ON COLUMN iotmq.consumer_lag.lag_time IS 'age of the oldest message not settled';
+COMMENT ON COLUMN iotmq.consumer_lag.lag_time IS 'age of the oldest message not settled; NULL: it can''t be read';
 COMMENT ON COLUMN iotmq.consumer_lag.time_to_loss IS 'how long until retention drops an unsettled message';
 COMMENT ON COLUMN iotmq.consumer_lag.last_consumed_at IS 'when a consumer got its last lease or committed an offset';
 

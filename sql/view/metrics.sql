@@ -39,6 +39,7 @@ UNION ALL
 SELECT 'iotmq_consumer_lag_latency', l.labels, l.lag_latency,
 	'Age of the oldest message not settled, in milliseconds.', 'gauge'
 FROM lag AS l
+WHERE l.lag_latency IS NOT NULL
 UNION ALL
 SELECT 'iotmq_consumer_ready_messages', l.labels, l.ready_messages,
 	'Messages not delivered yet.', 'gauge'

@@ -13,6 +13,7 @@
 
 static bool may_publish(const Zone *zone);
 static bool may_insert(Oid relid);
+static bool may_select(Oid relid);
 
 /* Raises 42501 unless the current user may publish to the zone. */
 void
@@ -74,8 +75,7 @@ bool
 iotmq_access_may_read(const Topic *topic, const Zone *zone)
 {
 	return iotmq_access_is_admin() ||
-		pg_class_aclcheck(topic->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK ||
-		(zone != NULL && pg_class_aclcheck(zone->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK);
+		may_select(topic->relid) || (zone != NULL && may_select(zone->relid));
 }
 
 bool
@@ -108,11 +108,24 @@ may_publish(const Zone *zone)
 	return iotmq_access_is_admin() || may_insert(zone->relid);
 }
 
-/* May the current user publish to that table of a topic or zone? */
+/* May the current user publish to that table of a topic or zone? Not if it is gone. */
 static bool
 may_insert(Oid relid)
 {
-	return pg_attribute_aclcheck(relid, Anum_payload, GetUserId(), ACL_INSERT) == ACLCHECK_OK;
+	bool		is_missing = false;
+
+	return pg_attribute_aclcheck_ext(relid, Anum_payload, GetUserId(), ACL_INSERT,
+									 &is_missing) == ACLCHECK_OK && !is_missing;
+}
+
+/* May the current user read that table of a topic or zone in SQL? Not if it is gone. */
+static bool
+may_select(Oid relid)
+{
+	bool		is_missing = false;
+
+	return pg_class_aclcheck_ext(relid, GetUserId(), ACL_SELECT, &is_missing) == ACLCHECK_OK &&
+		!is_missing;
 }
 
 /* May the current user see figures of all topics and groups? */

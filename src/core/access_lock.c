@@ -8,8 +8,9 @@
  *
  *   shared   Exclusive: changes what topics share. Taken last, and only where there is
  *            something to change, so that no topic's administration waits for another's.
- *   role     RowExclusive: gives that role a right, or takes one. Exclusive, not waiting:
- *            takes back what went along with the role's last right.
+ *   role     RowExclusive: gives that role a right. Exclusive: takes one, since of two who
+ *            take its last rights the second has to see that nothing is left; or, not
+ *            waiting, takes back what went along with another role's last right.
  *
  * Locks: object locks that no SQL command takes, to the end of the transaction; after the
  * row of the topic, shared after role.
@@ -33,16 +34,15 @@ iotmq_access_lock_shared(PG_FUNCTION_ARGS)
 }
 
 /*
- * access_lock_role(role oid, alone boolean) RETURNS boolean: alone: without waiting; false:
- * somebody else changes the role's rights.
+ * access_lock_role(role oid, alone boolean, wait boolean) RETURNS boolean: alone: nobody else
+ * changes the role's rights; false, only without wait: somebody does.
  */
 PG_FUNCTION_INFO_V1(iotmq_access_lock_role);
 Datum
 iotmq_access_lock_role(PG_FUNCTION_ARGS)
 {
-	bool		alone = PG_GETARG_BOOL(1);
-
-	PG_RETURN_BOOL(take(PG_GETARG_OID(0), ROLE, alone ? ExclusiveLock : RowExclusiveLock, !alone));
+	PG_RETURN_BOOL(take(PG_GETARG_OID(0), ROLE, PG_GETARG_BOOL(1) ? ExclusiveLock : RowExclusiveLock,
+						PG_GETARG_BOOL(2)));
 }
 
 static bool

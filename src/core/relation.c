@@ -3,7 +3,8 @@
  *
  * Looked up by name when first asked for, and again after an invalidation message of any
  * of them: what REINDEX CONCURRENTLY, a rename or DROP EXTENSION makes of them is known
- * to a session at its next command.
+ * to a session at its next command.  What is not there under its name raises 42P01 when
+ * it is asked for, not before: an older version's SQL doesn't have all of them.
  */
 #include "core/core.h"
 
@@ -62,6 +63,8 @@ static Oid	admin_function;
 static Oid	monitor_function;
 
 static void look_up(void);
+static Oid	schema_of_ours(const char *name);
+static Oid	present(Oid relid, const char *name);
 static void forget(Datum arg, Oid relid);
 
 void
@@ -74,14 +77,14 @@ Oid
 iotmq_relation_table(Catalog catalog)
 {
 	look_up();
-	return tables[catalog];
+	return present(tables[catalog], table_names[catalog]);
 }
 
 Oid
 iotmq_relation_index(CatalogIndex index)
 {
 	look_up();
-	return indexes[index];
+	return present(indexes[index], index_names[index]);
 }
 
 /* The sequence that numbers dead letters. */
@@ -89,7 +92,7 @@ Oid
 iotmq_relation_dead_message_ids(void)
 {
 	look_up();
-	return dead_message_ids;
+	return present(dead_message_ids, "dead_message_id_seq");
 }
 
 /* The unlogged sequence that holds the epoch. */
@@ -97,14 +100,14 @@ Oid
 iotmq_relation_epoch(void)
 {
 	look_up();
-	return epoch;
+	return present(epoch, "epoch");
 }
 
 /* The schema iotmq; its owner is the extension's. */
 Oid
 iotmq_relation_schema(void)
 {
-	return get_namespace_oid("iotmq", false);
+	return schema_of_ours("iotmq");
 }
 
 /* The function that only administrators may execute. */
@@ -131,7 +134,8 @@ look_up(void)
 
 	if (known)
 		return;
-	schema = get_namespace_oid("iotmq_internal", false);
+	(void) iotmq_relation_schema();
+	schema = schema_of_ours("iotmq_internal");
 	for (int i = 0; i < CATALOGS; i++)
 		tables[i] = get_relname_relid(table_names[i], schema);
 	for (int i = 0; i < CATALOG_INDEXES; i++)
@@ -143,6 +147,32 @@ look_up(void)
 	monitor_function = LookupFuncName(list_make2(makeString("iotmq"), makeString("stats")),
 									  1, (Oid[]) {BOOLOID}, false);
 	known = forgotten == before;
+}
+
+/* Somebody may have renamed it. */
+static Oid
+schema_of_ours(const char *name)
+{
+	Oid			schema = get_namespace_oid(name, true);
+
+	if (!OidIsValid(schema))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_SCHEMA),
+				 errmsg("schema \"%s\" does not exist", name),
+				 errhint("It is a part of iotmq. If it was renamed, undo that: ALTER SCHEMA ... RENAME TO %s;", name)));
+	return schema;
+}
+
+/* Somebody may have renamed or dropped it, or moved it to another schema. */
+static Oid
+present(Oid relid, const char *name)
+{
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"iotmq_internal.%s\" does not exist", name),
+				 errhint("It is a part of iotmq. If it was renamed, or moved to another schema, undo that by ALTER.")));
+	return relid;
 }
 
 /* The oids stay until they are looked up again: an open call may still need them. */

@@ -28,12 +28,11 @@
 #define LE " OPERATOR(pg_catalog.<=) "
 #define LT " OPERATOR(pg_catalog.<) "
 
-#define COLUMNS "zone, msg_offset, device_id, tag, payload, body, properties, published_at, message_key"
 #define DELIVERY "NULL::pg_catalog.int8, zone, msg_offset, device_id, tag, payload, body, " \
 	"properties, published_at, 0, message_key"
 
 static bool may_select(const Topic *topic);
-static char *table_of(Oid topic_table);
+static char *messages_of(Oid topic_table);
 static void add_messages(const char *command, int nargs, Oid *types, Datum *values,
 						 DeliverySet *set);
 
@@ -93,7 +92,7 @@ iotmq_policy_offsets(Oid topic_table, const char *zone_name, const PolicyWindow 
 	plan = SPI_prepare(psprintf("SELECT msg_offset FROM %s WHERE zone" EQ "$1"
 								" AND msg_offset" GE "$2 AND msg_offset" LE "$3"
 								" AND published_at" GE "$4 AND published_at" LE "$5"
-								" ORDER BY msg_offset LIMIT $6", table_of(topic_table)),
+								" ORDER BY msg_offset LIMIT $6", messages_of(topic_table)),
 					   lengthof(types), types);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare to read: %s", SPI_result_code_string(SPI_result));
@@ -135,16 +134,16 @@ iotmq_policy_add_of_device(const Topic *topic, const char *zone_name, Datum devi
 	StringInfoData zones;
 	Oid			types[] = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID};
 	Datum		values[] = {device_id, since, until, Int32GetDatum(max_messages)};
-	char	   *table = table_of(topic->relid);
+	char	   *messages = messages_of(topic->relid);
 
 	initStringInfo(&zones);
 	for (int z = 0; z < topic->nzones; z++)
 		if (zone_name == NULL || strcmp(zone_name, topic->zones[z].name) == 0)
 			appendStringInfo(&zones,
-							 "%s(SELECT " COLUMNS " FROM %s WHERE zone" EQ "%s AND device_id" EQ "$1"
+							 "%s(SELECT * FROM %s WHERE zone" EQ "%s AND device_id" EQ "$1"
 							 " AND published_at" GE "$2 AND published_at" LT "$3"
 							 " ORDER BY msg_offset DESC LIMIT $4)",
-							 zones.len > 0 ? " UNION ALL " : "", table,
+							 zones.len > 0 ? " UNION ALL " : "", messages,
 							 quote_literal_cstr(topic->zones[z].name));
 	if (zones.len > 0)
 		add_messages(psprintf("SELECT " DELIVERY " FROM (%s) AS message"
@@ -162,7 +161,7 @@ iotmq_policy_add_by_key(const Topic *topic, const char *zone_name, Datum device_
 
 	add_messages(psprintf("SELECT " DELIVERY " FROM %s WHERE device_id" EQ "$1 AND message_key" EQ "$2"
 						  "%s%s ORDER BY published_at DESC, msg_offset DESC",
-						  table_of(topic->relid), zone_name == NULL ? "" : " AND zone" EQ,
+						  messages_of(topic->relid), zone_name == NULL ? "" : " AND zone" EQ,
 						  zone_name == NULL ? "" : quote_literal_cstr(zone_name)),
 				 lengthof(types), types, values, set);
 }
@@ -171,19 +170,31 @@ iotmq_policy_add_by_key(const Topic *topic, const char *zone_name, Datum device_
 static bool
 may_select(const Topic *topic)
 {
-	return pg_class_aclcheck(topic->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+	bool		is_missing = false;
+
+	return pg_class_aclcheck_ext(topic->relid, GetUserId(), ACL_SELECT, &is_missing) == ACLCHECK_OK &&
+		!is_missing;
 }
 
+/* What to read messages from, with our names of their columns, whatever users call them. */
 static char *
-table_of(Oid topic_table)
+messages_of(Oid topic_table)
 {
-	char	   *name = get_rel_name(topic_table);
+	static const char *const ours[Natts_message] = {
+		"zone", "msg_offset", "published_at", "device_id", "tag", "payload", "body", "properties",
+		"message_key"
+	};
+	const char *theirs[Natts_message];
+	StringInfoData from;
 
-	if (name == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("topic was dropped while it was read")));
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(topic_table)), name);
+	iotmq_message_columns(topic_table, theirs);
+	initStringInfo(&from);
+	for (int i = 0; i < Natts_message; i++)
+		appendStringInfo(&from, "%s%s AS %s", i == 0 ? "(SELECT " : ", ", theirs[i], ours[i]);
+	appendStringInfo(&from, " FROM %s) AS messages",
+					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(topic_table)),
+												get_rel_name(topic_table)));
+	return from.data;
 }
 
 /* Adds the rows of a query of messages, which sees what the calling query sees. */

@@ -112,7 +112,9 @@ require_given_out(const Topic *topic, const Zone *zone, int64 from_offset)
 	if (last < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("zone \"%s\" of topic \"%s\" was dropped", zone->name, topic->name)));
+				 errmsg("zone \"%s\" of topic \"%s\" was dropped", zone->name, topic->name),
+				 errhint("If it was by hand, drop what is left: SELECT iotmq.drop_zone(%s, %s, force => true);",
+						 quote_literal_cstr(topic->name), quote_literal_cstr(zone->name))));
 	if (from_offset > last + 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -309,18 +309,18 @@ open_present(Target *target)
 	}
 }
 
-/* Raises 42P01 if somebody has dropped the zone's table. */
+/* Raises 42704 if somebody has dropped the zone's table. */
 static void
 require_table(const Topic *topic, const Zone *zone)
 {
 	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(zone->relid)))
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the table of zone \"%s\" of topic \"%s\" does not exist",
 						zone->name, topic->name),
 				 errdetail("It was not dropped by iotmq."),
-				 errhint("Drop what is left: SELECT iotmq.drop_topic(%s, force => true);",
-						 quote_literal_cstr(topic->name))));
+				 errhint("Drop what is left: SELECT iotmq.drop_zone(%s, %s, force => true);",
+						 quote_literal_cstr(topic->name), quote_literal_cstr(zone->name))));
 }
 
 /* The zone's segment for this moment, which is in at; NULL: it has to be made. */

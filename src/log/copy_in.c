@@ -60,7 +60,7 @@ static Publishing *publishing_to(int32 zone_id);
 /*
  * before_publish(zone_id) RETURNS trigger, before a statement that writes to a
  * zone's table: does what stable.c expects of a publisher before it draws an
- * offset, and sees that there is a segment. Errors: 55000 there is none.
+ * offset, and sees that there is a segment. Errors: 55000 there is none, or the zone is gone.
  */
 PG_FUNCTION_INFO_V1(iotmq_copy_in_begin);
 Datum
@@ -78,8 +78,11 @@ iotmq_copy_in_begin(PG_FUNCTION_ARGS)
 	zone_id = pg_strtoint32(trigger->tg_trigger->tgargs[0]);
 	if (!iotmq_catalog_zone_by_id(zone_id, &topic, &zone) ||
 		zone->relid != RelationGetRelid(trigger->tg_relation))
-		elog(ERROR, "%s is not the table of zone %d",
-			 RelationGetRelationName(trigger->tg_relation), zone_id);
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is not the table of a zone any more",
+						RelationGetRelationName(trigger->tg_relation)),
+				 errhint("SELECT iotmq.zone_table(topic, zone) returns the table of a zone.")));
 
 	publishing = publishing_to(zone_id);
 	iotmq_stable_enter(zone_id);
@@ -90,6 +93,7 @@ iotmq_copy_in_begin(PG_FUNCTION_ARGS)
 		elog(ERROR, "zone %d does not exist", zone_id);
 	publishing->sequence = zone->sequence;
 	iotmq_name_remember(topic, zone);
+	iotmq_message_require(trigger->tg_relation);	/* what can't be read need not be written */
 	iotmq_epoch_begin(topic, zone);
 	iotmq_stable_memory(zone)->watched = false; /* what the statement draws is not seen here */
 	publishing->last_offset = iotmq_sequence_last(publishing->sequence);

@@ -155,6 +155,7 @@ iotmq_epoch_gaps_found(PG_FUNCTION_ARGS)
 		ZoneScan   *scan = iotmq_scan_begin(zone, gaps[i].first_offset, gaps[i].first_offset);
 		TimestampTz began_at = 0;
 
+		scan->lenient = true;
 		isnull[3] = !iotmq_scan_published_at(scan, gaps[i].first_offset, &began_at);
 		iotmq_scan_end(scan);
 		values[0] = Int32GetDatum(EPOCH_OF(gaps[i].first_offset));
@@ -236,7 +237,9 @@ check_sequence(const Topic *topic, const Zone *zone)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the offset sequence of zone \"%s\" of topic \"%s\" does not exist",
 						zone->name, topic->name),
-				 errdetail("It was not dropped by iotmq.")));
+				 errdetail("It was not dropped by iotmq."),
+				 errhint("Drop the zone: SELECT iotmq.drop_zone(%s, %s, force => true);",
+						 quote_literal_cstr(topic->name), quote_literal_cstr(zone->name))));
 	trusted = ((Form_pg_sequence) GETSTRUCT(tuple))->seqcache == 1 &&
 		((Form_pg_sequence) GETSTRUCT(tuple))->seqincrement > 0 &&
 		!((Form_pg_sequence) GETSTRUCT(tuple))->seqcycle;

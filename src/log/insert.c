@@ -23,11 +23,11 @@
 #include "utils/relcache.h"
 
 /* The columns that a publisher fills in, in the order of a topic's table. */
-#define COLUMNS "device_id, tag, payload, body, properties, message_key"
 #define NCOLUMNS (Natts_message - Anum_device_id + 1)
 static Oid column_types[NCOLUMNS] = {TEXTOID, TEXTOID, JSONBOID, BYTEAOID, JSONBOID, TEXTOID};
 
 static void insert(Oid zone_table, Batch *batch, Message **messages, int n);
+static const char *command_for(Oid zone_table);
 static bool has_plain_columns(Relation segment);
 static bool has_plain_constraints(Relation segment);
 static bool has_plain_indexes(Relation segment, Oid *key_index);
@@ -46,7 +46,8 @@ iotmq_insert_is_plain(Relation segment, Oid *key_index)
 
 /*
  * Inserts n checked messages of a batch into the table of their zone, and tells their
- * offsets; 0: a trigger of the owner's has left the message out.
+ * offsets; 0: a trigger of the owner's has left the message out. Errors: 55000 the columns of a
+ * message are not there any more; what the owner's code raises.
  */
 void
 iotmq_insert_messages(Oid zone_table, Batch *batch, Message **messages, int n)
@@ -76,6 +77,7 @@ iotmq_insert_messages(Oid zone_table, Batch *batch, Message **messages, int n)
 static void
 insert(Oid zone_table, Batch *batch, Message **messages, int n)
 {
+	const char *command = command_for(zone_table);
 	Relation	rel = RelationIdGetRelation(zone_table);
 	OwnerContext saved;
 	int			nest;
@@ -88,11 +90,7 @@ insert(Oid zone_table, Batch *batch, Message **messages, int n)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	plan = SPI_prepare(psprintf("INSERT INTO %s.%s (" COLUMNS ") VALUES ($1, $2, $3, $4, $5, $6) "
-								"RETURNING msg_offset",
-								quote_identifier(get_namespace_name(get_rel_namespace(zone_table))),
-								quote_identifier(get_rel_name(zone_table))),
-					   NCOLUMNS, column_types);
+	plan = SPI_prepare(command, NCOLUMNS, column_types);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare to insert: %s", SPI_result_code_string(SPI_result));
 	for (int i = 0; i < n; i++)
@@ -121,6 +119,22 @@ insert(Oid zone_table, Batch *batch, Message **messages, int n)
 	SPI_finish();
 	AtEOXact_GUC(true, nest);
 	iotmq_owner_restore(saved);
+}
+
+/* Of one message; its columns by their numbers, whatever they are called. */
+static const char *
+command_for(Oid zone_table)
+{
+	const char *columns[Natts_message];
+
+	iotmq_message_columns(zone_table, columns);
+	return psprintf("INSERT INTO %s.%s (%s, %s, %s, %s, %s, %s) VALUES ($1, $2, $3, $4, $5, $6) "
+					"RETURNING %s",
+					quote_identifier(get_namespace_name(get_rel_namespace(zone_table))),
+					quote_identifier(get_rel_name(zone_table)),
+					columns[Anum_device_id - 1], columns[Anum_tag - 1], columns[Anum_payload - 1],
+					columns[Anum_body - 1], columns[Anum_properties - 1],
+					columns[Anum_message_key - 1], columns[Anum_msg_offset - 1]);
 }
 
 /* Our columns and no others, with our NOT NULLs. */

@@ -136,6 +136,7 @@ typedef struct ZoneScan
 	int64		limit;			/* decided when the segments were positioned */
 	bool		proves;			/* all below its beginning was decided: so is all it passes */
 	bool		passes_open;	/* returns rows of open transactions, too */
+	bool		lenient;		/* passes over segments that can't be read, for views */
 	bool		stale;			/* ended since the zone in memory is out of date */
 	struct SegmentScan **segments;	/* as in zone; NULL: not opened */
 	struct SegmentScan *current;	/* the one read last */
@@ -145,8 +146,9 @@ extern ZoneScan *iotmq_scan_begin(const Zone *zone, int64 from, int64 last);
 extern TupleTableSlot *iotmq_scan_next(ZoneScan *scan);
 extern TupleTableSlot *iotmq_scan_one(ZoneScan *scan, int64 msg_offset);
 extern bool iotmq_scan_published_at(ZoneScan *scan, int64 from, TimestampTz *at);
+extern bool iotmq_scan_is_partial(const ZoneScan *scan);
 extern void iotmq_scan_end(ZoneScan *scan);
-extern int64 iotmq_scan_since(const Zone *zone, TimestampTz at);
+extern int64 iotmq_scan_since(const Zone *zone, TimestampTz at, bool lenient);
 extern TimestampTz iotmq_scan_newest(const Zone *zone);
 extern int64 iotmq_scan_last_below(const Zone *zone, int64 msg_offset);
 
@@ -196,6 +198,8 @@ typedef struct Batch
 
 extern void iotmq_message_check(const Datum *values, const bool *isnull);
 extern bool iotmq_message_fits(TupleDesc desc);
+extern void iotmq_message_require(Relation rel);
+extern void iotmq_message_columns(Oid relid, const char *names[]);
 
 /* ---- key.c ---- */
 

@@ -8,8 +8,11 @@
 #include "log/log.h"
 
 #include "access/detoast.h"
+#include "access/relation.h"
 #include "catalog/pg_type_d.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/rel.h"
 
 static void check_bytes(const char *name, Datum value);
 static void check_tag(text *tag);
@@ -65,6 +68,53 @@ iotmq_message_fits(TupleDesc desc)
 			return false;
 	}
 	return true;
+}
+
+/* Raises 55000 unless they are. */
+void
+iotmq_message_require(Relation rel)
+{
+	if (!iotmq_message_fits(RelationGetDescr(rel)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has no columns for messages any more",
+						RelationGetRelationName(rel)),
+				 errdetail("Somebody has dropped one of the topic's columns, or changed its type."),
+				 errhint("Columns may be added and renamed; those of a message must else stay as they are.")));
+}
+
+/*
+ * What the columns of a message are called in that table, quoted, by their number - 1: users
+ * may rename them. Errors: 42704 the table is gone; 55000 as above.
+ */
+void
+iotmq_message_columns(Oid relid, const char *names[])
+{
+	Relation	rel = try_relation_open(relid, AccessShareLock);
+
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("topic, or a zone of it, was dropped"),
+				 errhint("If its table was dropped by hand, drop what is left by drop_topic(..., force => true).")));
+	iotmq_message_require(rel);
+	for (int i = 0; i < Natts_message; i++)
+		names[i] = quote_identifier(pstrdup(NameStr(TupleDescAttr(RelationGetDescr(rel), i)->attname)));
+	relation_close(rel, AccessShareLock);
+}
+
+/* message_columns(messages regclass) RETURNS text[]: the same, for functions in SQL. */
+PG_FUNCTION_INFO_V1(iotmq_message_columns_of);
+Datum
+iotmq_message_columns_of(PG_FUNCTION_ARGS)
+{
+	const char *names[Natts_message];
+	Datum		values[Natts_message];
+
+	iotmq_message_columns(PG_GETARG_OID(0), names);
+	for (int i = 0; i < Natts_message; i++)
+		values[i] = CStringGetTextDatum(names[i]);
+	PG_RETURN_ARRAYTYPE_P(construct_array(values, Natts_message, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 /*

@@ -13,6 +13,8 @@
  */
 #include "log/log.h"
 
+#include <ctype.h>
+
 #include "lib/stringinfo.h"
 #include "utils/hsearch.h"
 
@@ -67,7 +69,8 @@ iotmq_name_translate(ErrorData *error)
 		const char *begin = at;
 		const ZoneName *name = parse(&at);
 
-		if (name == NULL)
+		/* iotmq_zone_43 is a schema */
+		if (name == NULL || (begin > error->message && isalnum((unsigned char) begin[-1])))
 			continue;
 		appendBinaryStringInfo(&plain, done, begin - done);
 		appendStringInfo(&plain, "%s/%s", name->topic, name->zone);

@@ -35,7 +35,7 @@ iotmq_offset_at(PG_FUNCTION_ARGS)
 	unwritten = Max(unwritten, zone->earliest_offset);
 	for (int looks = 0; unwritten <= last && iotmq_stable_look_again(&looks, AT_LOOKS);)
 		unwritten = first_unwritten(zone, unwritten, last);
-	since = iotmq_scan_since(zone, at);
+	since = iotmq_scan_since(zone, at, false);
 	PG_RETURN_INT64(Min(since, Min(unwritten, last + 1)));
 }
 
@@ -75,7 +75,7 @@ iotmq_offset_lowest(PG_FUNCTION_ARGS)
 {
 	Zone	   *zone = iotmq_call_zone(fcinfo, 0);
 	int64		stable = iotmq_stable_refresh(iotmq_stable_memory(zone));
-	int64		since = iotmq_scan_since(zone, DT_NOBEGIN);
+	int64		since = iotmq_scan_since(zone, DT_NOBEGIN, true);
 
 	PG_RETURN_INT64(Min(since, Max(stable, PG_GETARG_INT64(1))));
 }

@@ -33,6 +33,7 @@
 
 static bool resolve_gap(ZoneScan *scan, const SegmentScan *next);
 static SegmentScan *lowest(ZoneScan *scan);
+static int	lowest_by_catalog(ZoneScan *scan, int64 *best_offset);
 static int	guess(ZoneScan *scan);
 static bool may_hold(const Segment *segment, int64 msg_offset);
 static SegmentScan *enter_segment(ZoneScan *scan, int i);
@@ -142,8 +143,8 @@ iotmq_scan_one(ZoneScan *scan, int64 msg_offset)
 
 /*
  * When the first committed message from that offset on was published; false: there
- * is none for now. On a standby, which can't tell what is decided, only the message
- * with that offset counts. Once known it stays so until retention drops the message,
+ * is none for now, or a lenient scan can't tell. On a standby, which can't tell what is
+ * decided, only the message with that offset counts. Once known it stays so until retention drops the message,
  * and then nobody asks for that offset again: so it is remembered.
  */
 bool
@@ -161,7 +162,11 @@ iotmq_scan_published_at(ZoneScan *scan, int64 from, TimestampTz *at)
 	{
 		slot = iotmq_scan_one(scan, from);
 		if (slot == NULL && !RecoveryInProgress())
+		{
 			slot = next_from(scan, from);
+			if (iotmq_scan_is_partial(scan))
+				return false;
+		}
 		if (slot == NULL)
 			return false;
 		known->from = from;
@@ -169,6 +174,16 @@ iotmq_scan_published_at(ZoneScan *scan, int64 from, TimestampTz *at)
 	}
 	*at = known->at;
 	return true;
+}
+
+/* Has a lenient scan met a segment that can't be read? */
+bool
+iotmq_scan_is_partial(const ZoneScan *scan)
+{
+	for (int i = 0; i < scan->zone->nsegments; i++)
+		if (scan->segments[i] != NULL && scan->segments[i]->unreadable)
+			return true;
+	return false;
 }
 
 void
@@ -188,15 +203,16 @@ iotmq_scan_end(ZoneScan *scan)
 /*
  * The lowest offset of a message published at or after the time, committed or
  * not; PG_INT64_MAX: there is none. Reads along the one segment that the time
- * lies in.
+ * lies in. lenient: one that can't be read may have any offset.
  */
 int64
-iotmq_scan_since(const Zone *zone, TimestampTz at)
+iotmq_scan_since(const Zone *zone, TimestampTz at, bool lenient)
 {
 	ZoneScan   *scan = iotmq_scan_begin(zone, PG_INT64_MIN, PG_INT64_MAX);
 	int64		lowest = NO_ROW;
 
 	scan->proves = false;
+	scan->lenient = lenient;
 	for (int i = 0; i < zone->nsegments; i++)
 	{
 		SegmentScan *s;
@@ -215,13 +231,16 @@ iotmq_scan_since(const Zone *zone, TimestampTz at)
 			   (DatumGetTimestampTz(slot_getattr(s->slot, Anum_published_at, &isnull)) < at ||
 				iotmq_segment_scan_fate(s) == FATE_NOTHING))
 			iotmq_segment_scan_step(s);
-		lowest = Min(lowest, s->offset);
+		lowest = Min(lowest, s->unreadable ? zone->earliest_offset : s->offset);
 	}
 	iotmq_scan_end(scan);
 	return lowest;
 }
 
-/* When the committed message with the highest offset was published; DT_NOBEGIN: none. */
+/*
+ * When the committed message with the highest offset was published; DT_NOBEGIN: there is none,
+ * or a segment can't be read.
+ */
 TimestampTz
 iotmq_scan_newest(const Zone *zone)
 {
@@ -229,6 +248,7 @@ iotmq_scan_newest(const Zone *zone)
 	int64		newest_offset = PG_INT64_MIN;
 	TimestampTz newest = DT_NOBEGIN;
 
+	scan->lenient = true;
 	for (int i = zone->nsegments - 1; i >= 0; i--)
 	{
 		const Segment *segment = &zone->segments[i];
@@ -244,17 +264,23 @@ iotmq_scan_newest(const Zone *zone)
 			newest = DatumGetTimestampTz(slot_getattr(s->slot, Anum_published_at, &isnull));
 		}
 	}
+	if (iotmq_scan_is_partial(scan))
+		newest = DT_NOBEGIN;
 	iotmq_scan_end(scan);
 	return newest;
 }
 
-/* The highest offset below that one that a row has, committed or open; 0: there is none. */
+/*
+ * The highest offset below that one that a row has, committed or open; 0: there is none. Rows
+ * that can't be read don't count.
+ */
 int64
 iotmq_scan_last_below(const Zone *zone, int64 msg_offset)
 {
 	ZoneScan   *scan = iotmq_scan_begin(zone, PG_INT64_MIN, PG_INT64_MAX);
 	int64		highest = 0;
 
+	scan->lenient = true;
 	for (int i = 0; i < zone->nsegments; i++)
 	{
 		const Segment *segment = &zone->segments[i];
@@ -306,14 +332,35 @@ resolve_gap(ZoneScan *scan, const SegmentScan *next)
 	return true;
 }
 
-/* The segment whose next row has the lowest offset; NULL: none has any. */
+/*
+ * The segment whose next row has the lowest offset; NULL: none has any. Somebody may have
+ * deleted the first rows of a sealed one: it is asked again, once it is open.
+ */
 static SegmentScan *
 lowest(ZoneScan *scan)
 {
+	for (;;)
+	{
+		int64		expected;
+		int			best = lowest_by_catalog(scan, &expected);
+		SegmentScan *s;
+
+		if (best < 0)
+			return NULL;
+		s = enter_segment(scan, best);
+		if (s->offset == expected)
+			return s;
+	}
+}
+
+/* Which segment that is, and which offset, as far as segments are open or tell by their bounds. */
+static int
+lowest_by_catalog(ZoneScan *scan, int64 *best_offset)
+{
 	const Zone *zone = scan->zone;
-	int64		best_offset = NO_ROW;
 	int			best = -1;
 
+	*best_offset = NO_ROW;
 	for (int i = 0; i < zone->nsegments; i++)
 	{
 		const Segment *segment = &zone->segments[i];
@@ -332,13 +379,13 @@ lowest(ZoneScan *scan)
 				iotmq_segment_scan_step(s);
 			msg_offset = s->offset;
 		}
-		if (msg_offset < best_offset)
+		if (msg_offset < *best_offset)
 		{
-			best_offset = msg_offset;
+			*best_offset = msg_offset;
 			best = i;
 		}
 	}
-	return best < 0 ? NULL : enter_segment(scan, best);
+	return best;
 }
 
 /* The segment to look into first; -1: no idea. */
@@ -389,7 +436,9 @@ open_segment(ZoneScan *scan, int i)
 {
 	if (scan->segments[i] != NULL)
 		return scan->segments[i];
-	return scan->segments[i] = iotmq_segment_scan_open(scan->zone->segments[i].relid);
+	scan->segments[i] = iotmq_segment_scan_open(scan->zone->segments[i].relid);
+	scan->segments[i]->lenient = scan->lenient;
+	return scan->segments[i];
 }
 
 /* The first committed message from that offset on, wherever the scan stood. */

@@ -186,7 +186,8 @@ iotmq_segment_make_present(const Topic *topic, const Zone *zone, TimestampTz at)
 				 errmsg("zone \"%s\" of topic \"%s\" has no segment for the present, and none could be made",
 						zone_name, topic_name),
 				 errdetail_internal("%s", error->message),
-				 errhint("When the cause is mended, make those ahead as well: CALL iotmq.run_maintenance();")));
+				 errhint("%s", error->hint != NULL ? error->hint :
+						 "When the cause is mended, make those ahead as well: CALL iotmq.run_maintenance();")));
 	}
 	PG_END_TRY();
 	pfree(topic_name);

@@ -25,6 +25,7 @@
 #include "utils/snapmgr.h"
 
 static bool open_index(SegmentScan *s);
+static Oid	key_index(Relation heap);
 static void rescan(SegmentScan *s, StrategyNumber strategy, RegProcedure relation, int64 msg_offset);
 
 /*
@@ -185,7 +186,10 @@ iotmq_segment_scan_fate_of(TupleTableSlot *row, TransactionId *writer)
 	return FATE_COMMITTED;
 }
 
-/* Opens the index of a segment that has rows; false if it has none, or was dropped. */
+/*
+ * Opens the index of a segment that has rows; false if it has none, or was dropped. Errors:
+ * 55000 somebody has changed it so that it can't be read.
+ */
 static bool
 open_index(SegmentScan *s)
 {
@@ -195,18 +199,18 @@ open_index(SegmentScan *s)
 		return true;
 	if (s->heap == NULL || RelationGetNumberOfBlocks(s->heap) == 0)
 		return false;
-	if (!iotmq_message_fits(RelationGetDescr(s->heap)))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" has no columns for messages any more",
-						RelationGetRelationName(s->heap)),
-				 errdetail("Somebody has dropped one of the topic's columns, or changed its type."),
-				 errhint("Columns may be added; those of a message must stay as they are.")));
-	index = PRIMARY_KEY_INDEX(s->heap);
+	index = key_index(s->heap);
+	if (s->lenient && (!OidIsValid(index) || !iotmq_message_fits(RelationGetDescr(s->heap))))
+	{
+		s->unreadable = true;
+		return false;
+	}
+	iotmq_message_require(s->heap);
 	if (!OidIsValid(index))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" has no primary key any more", RelationGetRelationName(s->heap)),
+				 errmsg("table \"%s\" has no primary key on offsets any more",
+						RelationGetRelationName(s->heap)),
 				 errdetail("Somebody has dropped it; messages are found by it."),
 				 errhint("Make it again: ALTER TABLE %s ADD PRIMARY KEY (msg_offset);",
 						 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(s->heap)),
@@ -215,6 +219,22 @@ open_index(SegmentScan *s)
 	s->slot = table_slot_create(s->heap, NULL);
 	s->scan = INDEX_BEGINSCAN(s->heap, s->index, SnapshotAny, 1);
 	return true;
+}
+
+/* The segment's primary key, by offset; invalid: somebody has dropped it, or made another one. */
+static Oid
+key_index(Relation heap)
+{
+	Oid			relid = PRIMARY_KEY_INDEX(heap);
+	Relation	index;
+	bool		fits;
+
+	if (!OidIsValid(relid))
+		return InvalidOid;
+	index = index_open(relid, AccessShareLock);
+	fits = index->rd_index->indkey.values[0] == Anum_msg_offset;
+	index_close(index, AccessShareLock);
+	return fits ? relid : InvalidOid;
 }
 
 /* Begins to read the index anew: offsets that relate to that one in such a way. */

@@ -15,6 +15,8 @@ typedef struct SegmentScan
 	IndexScanDesc scan;
 	TupleTableSlot *slot;		/* the row it stands at, whatever became of it */
 	int64		offset;			/* of that row; NO_ROW: it stands at none */
+	bool		lenient;		/* has no row, if it can't be read */
+	bool		unreadable;		/* that is so */
 } SegmentScan;
 
 typedef enum RowFate

@@ -42,6 +42,7 @@ typedef struct Lag				/* of a group, in a zone or in all */
 	int64		next_redriven;	/* see place.c (not for sums) */
 	int64		oldest_offset;	/* not settled; NONE: all is (not for sums) */
 	TimestampTz oldest_published_at;	/* NONE: no such message */
+	bool		undated;		/* there is one, in a segment that can't be read */
 	TimestampTz last_consumed_at;	/* DT_NOBEGIN: never */
 } Lag;
 
@@ -324,10 +325,14 @@ date_oldest(const OverviewZone *entry, Lag **behind, int n)
 	if (!iotmq_catalog_zone_by_id(entry->zone_id, &topic, &zone))
 		return true;
 	scan = iotmq_scan_begin(zone, behind[0]->oldest_offset, entry->end.last);
+	scan->lenient = true;
 	for (int i = 0; i < n; i++)
 		if (!iotmq_scan_published_at(scan, behind[i]->oldest_offset,
 									 &behind[i]->oldest_published_at))
+		{
 			behind[i]->oldest_published_at = NONE;
+			behind[i]->undated = iotmq_scan_is_partial(scan);
+		}
 	stale = scan->stale;
 	iotmq_scan_end(scan);
 	return !stale;
@@ -370,6 +375,7 @@ add(Lag *sum, const Lag *lag)
 	sum->delivered_total += lag->delivered_total;
 	sum->retried_total += lag->retried_total;
 	sum->dead_total += lag->dead_total;
+	sum->undated = sum->undated || lag->undated;
 	sum->oldest_published_at = Min(sum->oldest_published_at, lag->oldest_published_at);
 	sum->last_consumed_at = Max(sum->last_consumed_at, lag->last_consumed_at);
 }
@@ -399,7 +405,7 @@ put_row(ReturnSetInfo *result, const OverviewGroup *group, text *zone, const Lag
 	iotmq_overview_column(&row, Int64GetDatum(lag->dead_letters), true);
 	iotmq_overview_column(&row, Int64GetDatum(lag->expired_unread), true);
 	iotmq_overview_column(&row, dated ? since(lag->oldest_published_at, now) :
-						  IntervalPGetDatum(&none), true);
+						  IntervalPGetDatum(&none), dated || !lag->undated);
 	iotmq_overview_column(&row, dated ? since(now, kept_until(lag->oldest_published_at,
 															  &group->kept_for)) : 0, dated);
 	iotmq_overview_column(&row, TimestampTzGetDatum(lag->last_consumed_at),

@@ -213,6 +213,7 @@ find_devices(int32 cursor_id, const OpenCursor *cursor, List *waiting)
 	if (!iotmq_catalog_zone_by_id(cursor->zone->zone_id, &topic, &zone))
 		return;
 	scan = iotmq_scan_begin(zone, zone->earliest_offset, PG_INT64_MAX);
+	scan->lenient = true;
 	foreach(lc, waiting)
 	{
 		Redelivery *row = lfirst(lc);

@@ -192,6 +192,7 @@ probe(OverviewZone *entry)
 	if (!iotmq_catalog_zone_by_id(entry->zone_id, &topic, &zone))
 		return;
 	scan = iotmq_scan_begin(zone, entry->stable_offset, entry->end.last);
+	scan->lenient = true;
 	for (int i = 0; i < PROBE_ROWS && iotmq_scan_next(scan) != NULL; i++)
 		;
 	entry->stable_offset = scan->position;

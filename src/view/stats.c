@@ -2,7 +2,8 @@
  * stats.c - what every zone holds: what the views topic_stats and metrics show.
  *
  * Offsets come from the zone's row and its sequence, times from one probe of an
- * index each, sizes of sealed segments from the catalog.
+ * index each, sizes of sealed segments from the catalog. What a segment that can't be read
+ * would tell is NULL.
  */
 #include "view/view.h"
 
@@ -60,6 +61,7 @@ put_row(ReturnSetInfo *result, const OverviewZone *entry, const Zone *zone)
 	TimestampTz newest;
 	OverviewRow row = {0};
 
+	scan->lenient = true;
 	has_oldest = iotmq_scan_published_at(scan, zone->earliest_offset, &oldest);
 	if (entry->end.last < zone->earliest_offset ||
 		!iotmq_scan_published_at(scan, entry->end.last, &newest))
