@@ -83,7 +83,7 @@ class Node(Server):
         return f"host={self.folder} port={self.port} user=postgres dbname={database}"
 
     def state(self):
-        """What Patroni says of its server: {"role": ..., "timeline": ...}; {}: it says nothing."""
+        """What Patroni says of its server: {"role": ..., "sync_standby": true}; {}: it says nothing."""
         try:
             with urllib.request.urlopen(f"http://{self.cluster.address}:{self.api}/patroni", timeout=5) as answer:
                 return json.load(answer)
@@ -192,10 +192,6 @@ class Cluster:
     def streaming(self):
         """The names of the standbys that the leader sends to."""
         return [name for name, in self.ask("SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'")]
-
-    def synchronous(self):
-        """Those that commits wait for."""
-        return [name for name, in self.ask("SELECT application_name FROM pg_stat_replication WHERE sync_state = 'sync'")]
 
     def ask(self, statement, args=None, database="postgres"):
         leader = self.leader()

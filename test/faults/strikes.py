@@ -390,8 +390,10 @@ class PatroniSync(Strike):
         return self.cluster
 
     def complete(self):
-        """Whether all standbys are there, and commits are as safe as they are to be."""
-        return len(self.cluster.streaming()) == len(self.cluster.nodes) - 1 and len(self.cluster.synchronous()) == 1
+        """Whether all standbys are there, and Patroni has noted one that it may promote: commits
+        wait for a standby before that."""
+        return len(self.cluster.streaming()) == len(self.cluster.nodes) - 1 \
+            and any(node.state().get("sync_standby") for node in self.cluster.standbys())
 
     def strike(self):
         load, cluster = self.run.load, self.cluster
