@@ -20,6 +20,7 @@ from server import Server, is_there
 
 PATIENCE = 300      # seconds for whatever a loaded machine may be slow with
 TTL = 8             # seconds, after which a leader that says nothing is none any more
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 PROGRAMS = ("etcd", "etcdctl", "patroni")
 
 SETTINGS = {"fsync": "off", "hot_standby_feedback": "on", "log_min_messages": "warning", "max_connections": 60,
@@ -85,7 +86,7 @@ class Node(Server):
     def state(self):
         """What Patroni says of its server: {"role": ..., "sync_standby": true}; {}: it says nothing."""
         try:
-            with urllib.request.urlopen(f"http://{self.cluster.address}:{self.api}/patroni", timeout=5) as answer:
+            with DIRECT.open(f"http://{self.cluster.address}:{self.api}/patroni", timeout=5) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as answer:    # so it is, for a server that is not up
             return json.load(answer)
