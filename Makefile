@@ -108,7 +108,7 @@ nightly:
 lint:
 	tools/lint
 
-# ROUNDS=n SEED=s FAULT=kind: kills, promotions, full disks, clocks under load.
+# ROUNDS=n SEED=s FAULT=kind,kind...: kills, promotions, full disks, clocks under load.
 faults:
 	test/faults/run
 

@@ -24,11 +24,14 @@ iotmq_commit_init(void)
 	RegisterXactCallback(at_transaction_end, NULL);
 }
 
-/* Before a claim, or a settlement. */
+/*
+ * Before a claim, or a settlement. A transaction without an id has changed nothing, even if
+ * it wrote to the WAL: with wal_log_hints or checksums a mere read does.
+ */
 void
 iotmq_commit_light_begin(void)
 {
-	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()) && XactLastRecEnd == 0)
+	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		is_light = true;
 	else if (XactLastRecEnd != last_light)
 		is_light = false;

@@ -16,26 +16,11 @@ import sys
 from bisect import bisect_left, bisect_right
 
 import journal
-from history import HAPPENED, History, overlaps
+import recovery
+from history import HAPPENED, History, dropped, overlaps, received
+from violation import Violation, of_delivery, of_message
 
 SLACK = 0.001   # PostgreSQL's clock has microseconds and leases have milliseconds
-
-
-class Violation:
-    def __init__(self, rule, text, topic=None, zone=None, offset=None, id=None, group=None):
-        self.rule, self.text, self.group = rule, text, group     # group None: any
-        self.topic, self.zone, self.offset, self.id = topic, zone, offset, id
-
-    def __str__(self):
-        return f"{self.rule}: {self.text}"
-
-
-def of_delivery(rule, text, d):
-    return Violation(rule, f"{d.topic}/{d.group} {d.zone}/{d.offset} {text}", d.topic, d.zone, d.offset, d.id, d.group)
-
-
-def of_message(rule, text, m):
-    return Violation(rule, f"{m.topic} {m.zone}/{m.offset} {m.id} {text}", m.topic, m.zone, m.offset, m.id)
 
 
 # What is delivered --------------------------------------------------------------------
@@ -61,16 +46,6 @@ def nothing_rolled_back(history):
                                     state["topic"], zone, offset, id)
 
 
-def received(history):
-    """(by whom, row, event) of all that anybody was given."""
-    for claim in history.by_kind["claim"]:
-        for row in claim.get("rows") or ():
-            yield f"lease {claim['lease']} of {claim['group']}", row, claim
-    for fetch in history.by_kind["fetch"]:
-        for row in fetch["rows"]:
-            yield f"fetch from {fetch['from']}", row, fetch
-
-
 def content(history):
     """What is delivered is what was published."""
     for what, row, event in received(history):
@@ -79,7 +54,7 @@ def content(history):
             continue
         sent = (m.topic, m.zone, m.device, m.tag, m.offset)
         got = (event["topic"], event["zone"], row["device"], row.get("tag"), row["offset"])
-        if sent != got:
+        if sent[:-1] != got[:-1] or row["offset"] not in m.offsets:
             yield of_message("content", f"was published as {sent}, {what} has {got}", m)
 
 
@@ -91,8 +66,10 @@ def offset_once(history):
         if message.offset is None or not (said or message.result == "committed"):
             continue
         made_anew = any(event["action"] == "drop" for event in history.zone_events[message.topic, message.zone])
-        other = owner.setdefault((message.topic, message.zone, message.offset), message)
-        if other is not message and not made_anew:
+        others = [owner.setdefault((message.topic, message.zone, offset), message) for offset in message.offsets - {None}]
+        for other in others:
+            if other is message or made_anew:
+                continue
             yield of_message("offset twice", f"has the offset of {other.id}", message)
 
 
@@ -383,17 +360,6 @@ def effects_once(history):
 # Nothing is lost ----------------------------------------------------------------------------
 
 
-def dropped(history, message, until, unread=True):
-    """Whether retention, or the drop of its zone or topic, may have taken it from the log;
-    retention only if it took something unread."""
-    return unread and any(run["end"] - run.get("keeps", 0) > message.published["begin"] and run["begin"] < until
-               for run in history.by_kind["retention"]) \
-        or any(event["action"] == "drop" and event["begin"] < until and event["end"] > message.published["begin"]
-               for event in history.zone_events[message.topic, message.zone]) \
-        or any(event["action"] == "drop" and event["result"] in HAPPENED and event["topic"] == message.topic
-               for event in history.by_kind["topic"])
-
-
 def all_or_none(history):
     """A transaction whose commit got no answer is committed as a whole or not at all."""
     for message in history.messages.values():
@@ -533,7 +499,7 @@ def errors(history):
 
 RULES = (nothing_rolled_back, content, offset_once, stored_once, shape_of_leases, unwanted, fetch_skips_nothing, repeats,
          late_settlements, counts, two_leases, order_of_devices, effects_once, all_or_none, nothing_lost,
-         figures, progress, errors)
+         figures, progress, errors, *recovery.RULES)
 
 
 def check(events):

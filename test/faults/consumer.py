@@ -1,5 +1,6 @@
-"""Consumers that fail in every way, and pull readers."""
+"""Consumers that fail in every way, pull readers, and a reader that keeps its own positions."""
 
+import re
 import time
 
 import psycopg2
@@ -216,9 +217,52 @@ class Puller(Client):
             self.session.commit()
 
 
-def fetch(session, journal, topic, zone, position, most):
+class Keeper(Client):
+    """Reads all zones by fetch and keeps its positions to itself.  Where it has read what a
+    recovery lost, fetch tells it, and zone_epoch where to go on."""
+
+    GAP = """SELECT first_offset FROM iotmq.zone_epoch
+    WHERE topic = %s AND zone = %s AND last_before + 1 < %s AND %s < first_offset"""
+
+    def __init__(self, load, name):
+        super().__init__(load, name)
+        self.positions = {zone: 1 for zone in load.zones}
+        self.read_to_end = set()
+
+    def finished(self):
+        return self.load.stopping or self.read_to_end == set(self.load.zones)
+
+    def step(self):
+        consumed = self.load.consumed
+        zone = self.dice.choice(self.load.zones)
+        try:
+            rows = fetch(self.session, self.journal, self.topic, zone, self.positions[zone], self.dice.choice((1, 10, 200)),
+                         reader=self.name)
+        except psycopg2.Error as error:
+            if error.pgcode != "22023":
+                raise
+            self.go_on(zone, error)
+            return
+        if rows:
+            self.positions[zone] = rows[-1]["offset"] + 1
+            return
+        if consumed:
+            self.read_to_end.add(zone)
+        time.sleep(0.01)
+
+    def go_on(self, zone, error):
+        """The hint and the view say the same; before anything is published there is no gap yet."""
+        begin, position = time.monotonic(), self.positions[zone]
+        hint = int(re.search(r"offset (\d+)", error.diag.message_hint).group(1))
+        gap = self.session.execute(self.GAP, (self.topic, zone, position, position))
+        self.journal.write("told", begin, reader=self.name, topic=self.topic, zone=zone, position=position, hint=hint,
+                           first=gap[0][0] if gap else None)
+        self.positions[zone] = hint
+
+
+def fetch(session, journal, topic, zone, position, most, **fields):
     begin = time.monotonic()
     rows = [{"id": id, "offset": offset, "device": device, "tag": tag} for id, offset, device, tag in session.execute(
         "SELECT payload ->> 'id', msg_offset, device_id, tag FROM iotmq.fetch(%s, %s, %s, %s)", (topic, zone, position, most))]
-    journal.write("fetch", begin, topic=topic, zone=zone, most=most, rows=rows, **{"from": position})
+    journal.write("fetch", begin, topic=topic, zone=zone, most=most, rows=rows, **{"from": position, **fields})
     return rows

@@ -1,10 +1,10 @@
 #!/usr/bin/python3
 """Faults under load, in rounds: each has a server of its own, a load, and one kind of fault.
 
-    faults.py --folder DIR [--rounds N] [--seed S] [--fault NAME] [--seconds N] [--keep]
+    faults.py --folder DIR [--rounds N] [--seed S] [--fault NAME,...] [--seconds N] [--keep]
 
 Round n has the seed S + n, which draws all but the timing, and the (S + n)th kind of fault
-of strikes.py, or the one named.  Beside the load an administrator seeks, redrives, changes
+of strikes.py, or of those named.  Beside the load an administrator seeks, redrives, changes
 modes and filters, makes and drops zones and groups; somebody rebuilds catalogs, and
 somebody holds a snapshot.  Then the checker judges.  The last line is "N passed, N failed".
 
@@ -19,6 +19,8 @@ import sys
 import time
 
 import checker
+import recovery
+from consumer import Keeper
 from dba import Reader, Rebuilder
 from journal import Journal, read
 from load import Load
@@ -50,11 +52,12 @@ class Round:
             load.jumps = strike.jumps
             load.prepare()
             load.start()
-            for client in (Rebuilder(load, "rebuilder"), Reader(load, "reader")):
+            for client in (Rebuilder(load, "rebuilder"), Reader(load, "reader"), Keeper(load, "keeper")):
                 load.clients.append(client)
                 client.start()
             self.strike(strike)
             load.finish()
+            strike.finish()
             crashes = [line for server in (self.server, *self.retired) for line in server.crashes()]
         finally:
             strike.clean_up()
@@ -72,12 +75,20 @@ class Round:
             strike.strike()
 
 
+def kinds(text):
+    names = text.split(",")
+    unknown = set(names) - set(STRIKES)
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no such faults: {', '.join(sorted(unknown))}")
+    return names
+
+
 def main():
     parser = argparse.ArgumentParser(description="faults under load")
     parser.add_argument("--folder", required=True, help="to be made, and removed at the end")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--fault", choices=list(STRIKES))
+    parser.add_argument("--fault", type=kinds, default=list(STRIKES), help="one or more of " + ",".join(STRIKES))
     parser.add_argument("--seconds", type=float, default=6, help="of load in a round")
     parser.add_argument("--keep", action="store_true", help="the folders of failed rounds stay")
     options = parser.parse_args()
@@ -85,7 +96,7 @@ def main():
     adopt_orphans()
     passed = failed = 0
     for seed in range(options.seed, options.seed + options.rounds):
-        fault = options.fault or list(STRIKES)[seed % len(STRIKES)]
+        fault = options.fault[seed % len(options.fault)]
         folder = os.path.join(options.folder, str(seed))
         a_round = Round(folder, seed, fault, options.seconds)
         wrong = []
@@ -96,7 +107,7 @@ def main():
                 for line in checker.story(a_round.history, violation):
                     print(f"    {line}")
             figures = (f"{len(a_round.history.messages)} messages, {len(a_round.history.deliveries)} deliveries, "
-                       f"{len(violations)} violations")
+                       f"{len(list(recovery.lost(a_round.history)))} lost, {len(violations)} violations")
             wrong += [str(violation) for violation in violations[:1]]
         except Unavailable as reason:
             print(f"round {seed} {fault}: left out, {reason}", flush=True)

@@ -38,6 +38,8 @@ class Message:
         self.published = event
         self.outcome = None             # the event, if there is one
         self.result = "unknown"         # and what is known in the end
+        self.twice = False              # forgotten after its answer, and then perhaps published by the second session
+        self.offsets = set()            # all that it had
 
     @property
     def end(self):
@@ -176,6 +178,8 @@ class History:
                     message.result = "rolled back"
                 elif message.result == "committed" and self.forgotten(outcome, durable=True):
                     message.result = "unknown"
+                    message.twice = bool(outcome.get("repeated"))
+                message.offsets = {message.offset}
                 self.messages[message.id] = message
 
     def forgotten(self, event, durable):
@@ -299,8 +303,9 @@ class History:
             message = self.messages.get(id)
             if message is None:
                 continue
-            if message.offset is None:
+            if message.offset is None or message.twice:
                 message.offset = offset
+                message.offsets.add(offset)
             if not any(event["begin"] <= crash["end"] for crash in self.crashes_after(message.outcome)):
                 kept.add(id)
         committed = {self.messages[id].xact for id in kept}
@@ -326,3 +331,24 @@ class History:
         return [crash for crash in self.by_kind["crash"]
                 if outcome and crash["forgets"] == "tail" and crash["end"] >= outcome["begin"]
                 and self.crashed_of(crash, outcome, durable=True)]
+
+
+def received(history):
+    """(by whom, row, event) of all that anybody was given."""
+    for claim in history.by_kind["claim"]:
+        for row in claim.get("rows") or ():
+            yield f"lease {claim['lease']} of {claim['group']}", row, claim
+    for fetch in history.by_kind["fetch"]:
+        for row in fetch["rows"]:
+            yield f"fetch from {fetch['from']}", row, fetch
+
+
+def dropped(history, message, until, unread=True):
+    """Whether retention, or the drop of its zone or topic, may have taken it from the log;
+    retention only if it took something unread."""
+    return unread and any(run["end"] - run.get("keeps", 0) > message.published["begin"] and run["begin"] < until
+               for run in history.by_kind["retention"]) \
+        or any(event["action"] == "drop" and event["begin"] < until and event["end"] > message.published["begin"]
+               for event in history.zone_events[message.topic, message.zone]) \
+        or any(event["action"] == "drop" and event["result"] in HAPPENED and event["topic"] == message.topic
+               for event in history.by_kind["topic"])

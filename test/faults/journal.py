@@ -10,14 +10,17 @@ doesn't move them.  An event lasted from "begin", before the statement was sent,
 kind      fields
 publish   xact, topic, messages: [{id, zone, device, tag, v, offset, undone}]; from the beginning
           of the transaction, written before the commit is sent; undone: rolled back to a savepoint
-outcome   xact, result, offsets: {id: offset} where only the answer tells them
+outcome   xact, result, offsets: {id: offset} where only the answer tells them, repeated: published
+          by a second session, too
 claim     topic, group, lease, zone, most, invisible_for, rows: [{id, offset, device, tag,
           attempt}], result; one whose answer was lost has no lease and no rows
 settle    topic, group, zone, lease, verb (ack, nack, reject), offsets (None: all), count,
           effects: [id], result.  With the verb "settle" also acks, nacks, rejects and rest, and
           offsets None with a rest.  What consume acknowledges is noted as an ack of its own
 extend    lease, invisible_for, result
-fetch     topic, zone, from, most, rows: as of claim
+fetch     topic, zone, from, most, rows: as of claim; reader: who keeps the position to itself
+told      reader, topic, zone, position, hint, first: fetch sent a reader on to the offset hint,
+          and zone_epoch to first (None: it has no gap there yet)
 topic     topic, zones, action (create, drop), result
 zone      topic, zone, action (add, drop), result
 group     topic, group, action (create, alter, drop), settings, result.  Settings are mode,
@@ -33,7 +36,8 @@ clock     the server's clock jumped
 error     sqlstate, message, statement: one that a client didn't expect
 leases    leases: [{lease, left, offsets}], waiting: [[cursor, offset]]: one look at what is out;
           left: seconds to the deadline; voided ones are left out
-state     topic, zones: {zone: {log: [[offset, id, device]], earliest}}, cursors: [{group, zone,
+state     topic, zones: {zone: {log: [[offset, id, device]], earliest, gaps: [[last before,
+          first offset]], as of zone_epoch}}, cursors: [{group, zone,
           next, leases: [[lease, offset]], waiting: [offset], dead: [offset], expired}],
           effects: [[group, id, lease]]: read while nothing else ran
 figures   wrong: [text]: figures of the views that a recount does not confirm

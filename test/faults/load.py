@@ -214,8 +214,8 @@ class Load:
 
     def checkpoint(self, also=lambda: None):
         """Lets everybody stand still, reads the topic and does that, too.  False: they didn't come to rest."""
+        self.pause()
         with self.turn:
-            self.paused = True
             still = self.turn.wait_for(
                 lambda: all(c in self.waiting or c.resting for c in self.clients), timeout=self.grace)
         try:
@@ -225,9 +225,17 @@ class Load:
                 also()
             return still
         finally:
-            with self.turn:
-                self.paused = False
-                self.turn.notify_all()
+            self.go_on()
+
+    def pause(self):
+        """Everybody stands still after his step."""
+        with self.turn:
+            self.paused = True
+
+    def go_on(self):
+        with self.turn:
+            self.paused = False
+            self.turn.notify_all()
 
     def read_all(self, last=True):
         begin = time.monotonic()

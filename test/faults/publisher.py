@@ -78,7 +78,7 @@ class Publisher(Client):
             # the other session's may have happened
             result = "unknown" if repeatable else "rolled back"
             self.complain(error)
-        self.journal.write("outcome", begin, xact=self.xact, result=result, offsets=offsets)
+        self.journal.write("outcome", begin, xact=self.xact, result=result, offsets=offsets, repeated=repeatable)
 
     def call_again_and_again(self, messages, zone):
         """Publishes messages with keys until an answer comes, and at the same time in a second session."""

@@ -37,7 +37,9 @@ def read(execute, topic, pull_groups=()):
             "SELECT z.zone, z.earliest_offset, z.table_name::text FROM iotmq_internal.zone AS z "
             "JOIN iotmq_internal.topic AS t USING (topic_id) WHERE t.topic = %s ORDER BY z.zone", (topic,)):
         log = execute(f"SELECT msg_offset, payload ->> 'id', device_id FROM {table} ORDER BY msg_offset")
-        zones[zone] = {"earliest": earliest, "log": [list(row) for row in log]}
+        gaps = execute("SELECT last_before, first_offset FROM iotmq.zone_epoch WHERE topic = %s AND zone = %s "
+                       "ORDER BY first_offset", (topic, zone))
+        zones[zone] = {"earliest": earliest, "log": [list(row) for row in log], "gaps": [list(row) for row in gaps]}
     leases, waiting, dead = defaultdict(list), defaultdict(list), defaultdict(list)
     for lease, cursor, offset, _ in execute(OPEN):
         leases[cursor].append([lease, offset])

@@ -69,11 +69,13 @@ class Server:
         with open(os.path.join(self.data, "postmaster.pid"), encoding="ascii") as file:
             return int(file.readline())
 
-    def kill(self):
-        """The postmaster is gone at once, and its children a moment later."""
+    def kill(self, stopped=()):
+        """The postmaster is gone at once, and its children a moment later; so are those of them
+        that were stopped, and do nothing more."""
         pid = self.pid()
         children = [child for child in map(int, filter(str.isdigit, os.listdir("/proc"))) if parent(child) == pid]
-        os.kill(pid, signal.SIGKILL)
+        for target in (pid, *stopped):
+            os.kill(target, signal.SIGKILL)
         until = time.monotonic() + 60
         while any(is_there(child) for child in (pid, *children)):
             if time.monotonic() > until:

@@ -15,6 +15,7 @@ import time
 
 import psycopg2
 
+import managed
 from server import Server
 from session import Lost, Session
 
@@ -66,6 +67,9 @@ class Strike:
 
     def strike(self):
         raise NotImplementedError
+
+    def finish(self):
+        """When the load has ended."""
 
     def clean_up(self):
         pass
@@ -370,7 +374,85 @@ logfile = {self.run.folder}/pgbouncer.log
         self.bouncer.wait()
 
 
+class PatroniSync(Strike):
+    """The leader and its Patroni are killed; Patroni promotes the synchronous standby, and the
+    old leader comes back as a standby."""
+
+    settings = {"synchronous_mode": True, "synchronous_mode_strict": True}
+    forgets = "async"
+
+    def make_server(self):
+        program = managed.missing()
+        if program:
+            raise Unavailable(f"there is no {program}")
+        nodes, self.times = self.dice.choice((2, 3)), self.dice.choice((1, 2))
+        self.cluster = managed.Cluster(os.path.join(self.run.folder, "p"), nodes, self.settings)
+        self.cluster.wait_for(self.complete, "a synchronous standby")
+        self.timeline = self.cluster.timeline()
+        return self.cluster
+
+    def complete(self):
+        """Whether all standbys are there, and Patroni has noted one that it may promote: commits
+        wait for a standby before that."""
+        return len(self.cluster.streaming()) == len(self.cluster.nodes) - 1 \
+            and any(node.state().get("sync_standby") for node in self.cluster.standbys())
+
+    def strike(self):
+        load, cluster = self.run.load, self.cluster
+        load.seconds += 1000            # publishers go on until it is over
+        leader = cluster.leader()
+
+        def kill():
+            leader.kill(self.hold_back())
+            self.timeline += 1
+            cluster.wait_for(lambda: cluster.leader() not in (None, leader), "a new leader")
+        self.crash(kill, self.forgets)
+        time.sleep(1 + self.dice.random())
+        load.pause()                    # the old leader has much to do
+        leader.start()
+        cluster.wait_for(self.complete, "the old leader as a standby")
+        load.go_on()
+        load.seconds = time.monotonic() - load.started_at + 2
+
+    def hold_back(self):
+        """The processes that are stopped before the leader is killed."""
+        return []
+
+    def finish(self):
+        """A leader that lost its lock on a slow machine was one more failover, at any time."""
+        if self.cluster.timeline() != self.timeline:
+            self.run.journal.write("crash", self.run.load.started_at, forgets=self.forgets)
+
+
+class PatroniAsync(PatroniSync):
+    """The same with asynchronous standbys, which have not got the last of it."""
+
+    settings = {"maximum_lag_on_failover": 2 ** 30}
+    forgets = "tail"
+
+    def complete(self):
+        return len(self.cluster.streaming()) == len(self.cluster.nodes) - 1
+
+    def anchor(self):
+        since = time.monotonic()
+        cluster = self.cluster
+        lsn = cluster.ask("SELECT pg_current_wal_insert_lsn()")[0][0]
+
+        def replayed():
+            return all(node.ask("SELECT 1 WHERE pg_last_wal_replay_lsn() >= %s::pg_lsn", (lsn,)) for node in cluster.standbys())
+        cluster.wait_for(replayed, "standbys that have all of it")
+        return since
+
+    def hold_back(self):
+        senders = [pid for pid, in self.cluster.ask("SELECT pid FROM pg_stat_replication")]
+        for pid in senders:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.5 * self.dice.random())
+        return senders
+
+
 # The first five are those of CI.
 STRIKES = {"backend": Backend, "postmaster": Postmaster, "failover": Failover, "tail": Tail, "stopped": Stopped,
            "immediate": Immediate, "promotion": Promotion, "clients": Clients, "hung": Hung, "connections": Connections,
-           "locks": Locks, "clock": Clock, "disk": Disk, "pooler": Pooler}
+           "locks": Locks, "clock": Clock, "disk": Disk, "pooler": Pooler,
+           "patroni-sync": PatroniSync, "patroni-async": PatroniAsync}

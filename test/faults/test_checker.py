@@ -9,6 +9,7 @@ import checker
 import journal
 
 LEASE = 3 << 43         # of the third cursor
+EPOCH = 1 << 32         # the first offset of epoch 1
 
 
 class Run:
@@ -69,8 +70,18 @@ class Run:
     def seek(self, to, result="committed"):
         return self.add("move", topic="t", group="g", how="seek", zones={"z": to}, to=None, result=result)
 
-    def state(self, next=100, leases=(), waiting=(), dead=(), log=None):
-        return self.add("state", topic="t", zones={"z": {"earliest": 1, "log": list(self.log if log is None else log)}},
+    def fetch(self, *rows):
+        """By a reader that keeps its position; each row is (id, offset)."""
+        return self.add("fetch", topic="t", zone="z", most=10, reader="k",
+                        rows=[{"id": id, "offset": offset, "device": "d", "tag": None} for id, offset in rows],
+                        **{"from": rows[0][1]})
+
+    def told(self, position, hint, first):
+        return self.add("told", topic="t", zone="z", reader="k", position=position, hint=hint, first=first)
+
+    def state(self, next=100, leases=(), waiting=(), dead=(), log=None, gaps=()):
+        return self.add("state", topic="t", zones={"z": {"earliest": 1, "log": list(self.log if log is None else log),
+                                                         "gaps": [list(gap) for gap in gaps]}},
                         cursors=[{"group": "g", "zone": "z", "next": next, "leases": [list(pair) for pair in leases],
                                   "waiting": list(waiting), "dead": list(dead)}],
                         effects=[list(row) for row in self.effects])
@@ -195,6 +206,37 @@ class Good(unittest.TestCase):
         run.publish((1, "d"), logged=False)
         run.add("crash", forgets="tail", since=0)
         run.state(next=1)
+        self.good(run)
+
+    def test_lost_in_a_failover(self):
+        run = Run()
+        a, = run.publish((1, "d"))
+        b, = run.publish((2, "d"), logged=False)
+        run.fetch((a, 1), (b, 2))
+        run.add("crash", forgets="tail", since=0)
+        c, = run.publish((EPOCH, "d"))
+        run.told(3, 2, None)
+        run.told(3, EPOCH, EPOCH)
+        run.fetch((c, EPOCH))
+        run.state(next=1, gaps=[(1, EPOCH)])
+        self.good(run)
+
+    def test_lost_before_the_last_that_was_kept(self):
+        run = Run()
+        run.publish((2, "d"))
+        run.publish((1, "d"), logged=False)
+        run.add("crash", forgets="tail", since=0)
+        run.publish((EPOCH, "d"))
+        run.state(next=1, gaps=[(2, EPOCH)])
+        self.good(run)
+
+    def test_published_again_after_a_failover(self):
+        run = Run()
+        a, = run.publish((1, "d"), logged=False, repeated=True)
+        run.claim(1, (a, 1))
+        run.add("crash", forgets="tail", since=0)
+        run.claim(2, (a, EPOCH))
+        run.state(next=EPOCH + 1, leases=[(LEASE + 2, EPOCH)], log=[[EPOCH, a, "d"]], gaps=[(0, EPOCH)])
         self.good(run)
 
     def test_orderly_taken_back(self):
@@ -639,6 +681,54 @@ class Bad(unittest.TestCase):
         run.add("stuck", lag={"g": 1})
         run.add("error", sqlstate="XX000", message="tuple concurrently updated", statement="SELECT")
         self.bad(run, "figure", "stuck", "error")
+
+
+    def test_no_prefix(self):
+        run = Run()
+        run.publish((1, "d"), logged=False)
+        run.publish((2, "d"))
+        run.add("crash", forgets="tail", since=0)
+        run.state(next=1)
+        self.bad(run, "no prefix")
+
+    def test_gap_that_nothing_shows(self):
+        run = Run()
+        a, = run.publish((1, "d"), logged=False)
+        run.claim(1, (a, 1))
+        run.add("crash", forgets="tail", since=0)
+        run.state(next=1)
+        self.bad(run, "gap")
+
+    def test_message_in_a_gap(self):
+        run = Run()
+        run.publish((2, "d"))
+        run.state(next=1, gaps=[(1, EPOCH)])
+        self.bad(run, "gap")
+
+    def test_reader_that_missed_some(self):
+        run = Run()
+        a, b = run.publish((1, "d"), (2, "d"))
+        run.fetch((a, 1))
+        run.state(next=1)
+        self.bad(run, "reader")
+
+    def test_reader_sent_elsewhere(self):
+        run = Run()
+        a, = run.publish((1, "d"))
+        b, = run.publish((2, "d"), logged=False)
+        run.fetch((a, 1), (b, 2))
+        run.add("crash", forgets="tail", since=0)
+        run.told(3, EPOCH + 1, EPOCH)
+        run.state(next=1, gaps=[(1, EPOCH)])
+        self.bad(run, "reader")
+
+    def test_reader_sent_on_for_nothing(self):
+        run = Run()
+        a, = run.publish((1, "d"))
+        run.fetch((a, 1))
+        run.told(2, EPOCH, EPOCH)
+        run.state(next=1)
+        self.bad(run, "reader")
 
 
 class Files(unittest.TestCase):

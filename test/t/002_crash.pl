@@ -26,6 +26,7 @@ wal_writer_delay = 10s
 wal_writer_flush_after = 0
 checkpoint_timeout = 1h
 autovacuum = off
+wal_log_hints = on
 CONF
 $node->start;
 
@@ -181,6 +182,8 @@ SELECT count(iotmq.publish('k', 'd', to_jsonb(n))) FROM generate_series(1, 20) A
 CREATE TABLE held AS
 	SELECT g AS consumer_group, lease_id, array_agg(msg_offset) AS offsets
 	FROM unnest('{plain,durable}'::text[]) AS g, LATERAL iotmq.consume('k', g) GROUP BY 1, 2;
+CREATE TABLE nobody_has_read AS SELECT 1 AS n;
+INSERT INTO nobody_has_read VALUES (2);
 SQL
 
 # Makes a call of the lease of a group, in which {n} is the nth message; how many of its
@@ -199,12 +202,14 @@ sub open_after_crash
 my $ack = q(SELECT iotmq.ack(%s, '{1}'));
 SKIP:
 {
-	skip 'the WAL writer of 17 comes earlier', 4 if $node->pg_version >= 17;
+	skip 'the WAL writer of 17 comes earlier', 5 if $node->pg_version >= 17;
 	is(open_after_crash('plain', $ack), 20, 'an ack alone is forgotten');
 	is(open_after_crash('plain', q(SELECT iotmq.settle(%s, acks => '{1}', nacks => '{2}'))), 20, 'a settle without rejects, too');
 	is(open_after_crash('plain', q(BEGIN; SELECT iotmq.extend(%1$s, '1 hour'); SELECT iotmq.ack(%1$s, '{1}'); COMMIT)),
 		20, 'several of them in a transaction');
 	is(open_after_crash('plain', q(SELECT count(*) FROM iotmq.consume('k', 'plain', ack_lease => %s))), 20, 'ack_lease');
+	is(open_after_crash('plain', q(BEGIN; SELECT count(*) FROM nobody_has_read; SELECT iotmq.ack(%s, '{1}'); COMMIT)),
+		20, 'an ack after a read that wrote WAL of its own, for hint bits');
 }
 is(open_after_crash('plain', q(SELECT iotmq.reject(%s, '{3}'))), 19, 'a reject is there');
 is(open_after_crash('plain', q(SELECT iotmq.settle(%s, acks => '{4}', rejects => '{5}'))), 17, 'a settle with one, too');
