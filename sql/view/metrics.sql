@@ -127,6 +127,11 @@ SELECT 'iotmq_cursor_held_time', jsonb_build_object('topic', h.topic, 'zone', h.
 FROM iotmq.cursor_holder AS h
 GROUP BY h.topic, h.zone, h.consumer_group
 UNION ALL
+SELECT 'iotmq_group_paused', jsonb_build_object('topic', t.topic, 'consumer_group', g.consumer_group), g.paused::int::float8,
+	'Whether nothing is delivered to the group: 1, else 0.', 'gauge'
+FROM iotmq_internal.consumer_group AS g
+JOIN iotmq_internal.topic AS t USING (topic_id)
+UNION ALL
 SELECT 'iotmq_maintenance_age', '{}', date_part('epoch', greatest(m.age, '0')) * 1000,
 	'Time since maintenance began to run last or could have begun first, in milliseconds.', 'gauge'
 FROM iotmq.alerts_maintenance() AS m;

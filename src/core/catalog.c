@@ -326,6 +326,14 @@ iotmq_catalog_group_is_current(const ConsumerGroup *group)
 	return same;
 }
 
+/* How many changes of the catalogs this backend was told of, with those that have just arrived. */
+uint64
+iotmq_catalog_changes(void)
+{
+	AcceptInvalidationMessages();
+	return changes;
+}
+
 /* The highest next_offset of the zone's cursors; 0: there is none. */
 int64
 iotmq_catalog_highest_cursor(int32 zone_id)

@@ -154,6 +154,7 @@ extern bool iotmq_catalog_zone_by_id(int32 zone_id, Topic **topic, Zone **zone);
 extern bool iotmq_catalog_cursor_by_id(int32 cursor_id, Cursor *cursor);
 extern bool iotmq_catalog_zone_is_current(const Zone *zone);
 extern bool iotmq_catalog_group_is_current(const ConsumerGroup *group);
+extern uint64 iotmq_catalog_changes(void);
 extern int64 iotmq_catalog_highest_cursor(int32 zone_id);
 extern Oid *iotmq_catalog_sequences(int *n);
 

@@ -4,9 +4,13 @@
  * Goes over the zones in an order drawn anew each time, so that each of those that have
  * something is as likely to be the first of them, until a claim delivers. Where every
  * zone that has messages is busy with another consumer of the group, it tries again for
- * a moment before it reports that there is nothing. With wait it polls, about every
- * millisecond. Where there was nothing and nobody has committed since, a look is spared
- * (idle.c).
+ * a moment before it reports that there is nothing.
+ *
+ * With wait it looks again and again: every millisecond at first, then the more rarely the
+ * longer it has waited. So a message comes late by a share of the silence before it; a call
+ * that has to wait for long costs next to nothing; and of many consumers that wait together
+ * those look often which get something. Where there was nothing and nobody has committed
+ * since, the look is spared (idle.c).
  *
  * Where messages that nobody wants lie between, the looks share a budget; then what they
  * have learnt is kept: by the commit of this call, which returns without a row, or in a
@@ -22,6 +26,7 @@
 
 #include "access/xact.h"
 #include "common/pg_prng.h"
+#include "core/stop.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
@@ -30,7 +35,9 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#define POLL_MS 1
+#define POLL_US 1000			/* between two looks, */
+#define MAX_POLL_US (20 * 1000)	/* up to that */
+#define POLL_SHARE 20			/* of the time that a call has waited */
 #define BUSY_US (50 * 1000)		/* how long to try when all are busy */
 #define MAX_WAIT_US (5 * USECS_PER_MINUTE)
 #define CONSUMER_BYTES 255
@@ -66,7 +73,9 @@ static ClaimResult claim_any(ConsumeCall *call, DeliverySet *set);
 static ClaimResult claim_zone(ConsumeCall *call, ConsumerGroup *group, Zone *zone, DeliverySet *set);
 static void keep(ConsumeCall *call);
 static int *shuffled(int n);
-static void sleep_until_next_look(void);
+static void sleep_until_next_look(const ConsumeCall *call, ClaimResult result);
+static TimestampTz keep_at(const ConsumeCall *call);
+static void nap(int64 us);
 
 /*
  * consume(topic text, consumer_group text, max_messages int, invisible_for
@@ -124,7 +133,7 @@ iotmq_consume(PG_FUNCTION_ARGS)
 		if (result == CLAIM_STALE || result == CLAIM_MORE)
 			CHECK_FOR_INTERRUPTS();
 		else
-			sleep_until_next_look();
+			sleep_until_next_look(&call, result);
 		if (call.wait > 0)
 			iotmq_client_require();
 		call.request.has_polled = call.wait > 0;
@@ -213,9 +222,7 @@ is_over(const ConsumeCall *call, ClaimResult result, TimestampTz now)
 	if (result == CLAIM_DELIVERED || result == CLAIM_CHANGED)
 		return true;
 	if (call->request.waits)
-		return !call->in_block &&
-			((call->request.passed >= KEEP_PASSED && now >= call->start + KEEP_US) ||
-			 (call->request.passed > 0 && now >= call->start + KEEP_ANY_US));
+		return now >= keep_at(call);
 	switch (result)
 	{
 		case CLAIM_EMPTY:
@@ -231,18 +238,23 @@ is_over(const ConsumeCall *call, ClaimResult result, TimestampTz now)
 static ClaimResult
 claim_any(ConsumeCall *call, DeliverySet *set)
 {
-	Topic	   *topic = iotmq_catalog_topic(call->topic);
-	ConsumerGroup *group = iotmq_catalog_group(topic, call->group);
+	TimestampTz now = GetCurrentTimestamp();
+	Topic	   *topic;
+	ConsumerGroup *group;
 	ClaimResult result = CLAIM_EMPTY;
-	int			nzones = topic->nzones;
+	int			nzones;
 	int		   *order;
 
+	call->request.idle = iotmq_idle_begin(now);
+	topic = iotmq_catalog_topic(call->topic);
+	group = iotmq_catalog_group(topic, call->group);
+	nzones = topic->nzones;
 	iotmq_access_require_consume(topic, group);
 	call->request.slice = Min(MAX_SLICE_US, Max(MIN_SLICE_US, call->request.look_us / Max(nzones, 1)));
 	if (call->zone != NULL)
 		return claim_zone(call, group, iotmq_catalog_zone(topic, call->zone), set);
 
-	if (iotmq_idle_is(group, GetCurrentTimestamp(), &call->request.idle))
+	if (iotmq_idle_is(group, now, &call->request.idle))
 		return CLAIM_EMPTY;
 	order = shuffled(nzones);
 	for (int i = 0; i < nzones && result != CLAIM_DELIVERED; i++)
@@ -254,7 +266,8 @@ claim_any(ConsumeCall *call, DeliverySet *set)
 			GetCurrentTimestamp() >= call->look_until)
 			break;
 	}
-	if (result == CLAIM_EMPTY)
+	STOP("consume_looked");
+	if (result == CLAIM_EMPTY && !call->request.has_news)
 		iotmq_idle_remember(group, &call->request.idle);
 	return result;
 }
@@ -316,11 +329,47 @@ shuffled(int n)
 	return order;
 }
 
+/* Sleeps until the next look is due, and longer while that would find what the last one did. */
 static void
-sleep_until_next_look(void)
+sleep_until_next_look(const ConsumeCall *call, ClaimResult result)
+{
+	const ClaimRequest *request = &call->request;
+	bool		is_empty = request->waits && result == CLAIM_EMPTY;
+	TimestampTz until = Min(call->start + call->wait, keep_at(call));
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (is_empty && request->idle.until > now)
+		until = Min(until, request->idle.until);
+	for (;;)
+	{
+		int64		us = POLL_US;
+
+		if (request->waits)
+			us = Min(Max(us, (now - call->start) / POLL_SHARE), MAX_POLL_US);
+		nap(until > now ? Min(us, until - now) : us);
+		now = GetCurrentTimestamp();
+		if (!is_empty || now >= until || !iotmq_idle_lasts(&request->idle, now))
+			return;
+		iotmq_client_require();
+	}
+}
+
+/* When a call that waits ends to keep what it learnt. */
+static TimestampTz
+keep_at(const ConsumeCall *call)
+{
+	int64		passed = call->request.passed;
+
+	if (call->in_block || passed == 0)
+		return DT_NOEND;
+	return call->start + (passed >= KEEP_PASSED ? KEEP_US : KEEP_ANY_US);
+}
+
+static void
+nap(int64 us)
 {
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 POLL_MS, PG_WAIT_EXTENSION);
+					 Max(us / 1000, 1), PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 }

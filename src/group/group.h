@@ -255,12 +255,15 @@ extern void iotmq_hint_learn(Hint *hint, int64 from, int64 to);
 
 /* ---- idle.c ---- */
 
-typedef struct IdleLook			/* at all zones of a group */
+typedef struct IdleLook			/* at one zone of a group, or all */
 {
 	uint64		ended;			/* transactions, before it */
-	TimestampTz until;			/* nothing is due earlier; DT_NOBEGIN: a zone is not at its end */
+	uint64		changes;		/* of the catalogs, likewise */
+	TimestampTz until;			/* to be made again; DT_NOBEGIN: a zone is not at its end */
 } IdleLook;
 
+extern IdleLook iotmq_idle_begin(TimestampTz now);
+extern bool iotmq_idle_lasts(const IdleLook *look, TimestampTz now);
 extern bool iotmq_idle_is(const ConsumerGroup *group, TimestampTz now, IdleLook *look);
 extern void iotmq_idle_remember(const ConsumerGroup *group, const IdleLook *look);
 extern void iotmq_idle_zone(IdleLook *look, const CursorState *state);
@@ -411,7 +414,7 @@ typedef struct Lookahead		/* new messages, looked for without a lock */
 	int			blocked;		/* wanted ones whose device is blocked */
 	bool		is_known;		/* behind these there is one to deliver */
 	bool		is_worth_it;	/* to hold the cursor */
-	bool		at_end;			/* the cursor stands behind all that is drawn */
+	bool		at_end;			/* nothing that the group wants is drawn and not passed */
 	ClaimResult otherwise;		/* what to say if it isn't */
 } Lookahead;
 

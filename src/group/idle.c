@@ -9,11 +9,17 @@
  * happened, the next look would find the same, and is spared.
  *
  * The count is read before the look: what ends meanwhile is found by it or counts afterwards.
- * It grows before others see what the transaction did. Who has an id himself may have changed
- * something that nobody has counted yet: he looks.
+ * It grows before others see what the transaction did, at COMMIT, ROLLBACK, PREPARE, COMMIT
+ * PREPARED and ROLLBACK TO. A change of the catalog is told after it is counted, so a look in
+ * between has been made with the old one: a call that waits counts what it was told, too. What
+ * a transaction lets go only after it was counted (locks on cursors, groups and zones) makes
+ * nobody idle who was refused it. Who has an id himself may have changed something, since the
+ * call before this one, that nobody has counted yet: his first look is made.
  *
- * What is remembered is this backend's, of one group as it is in the catalog: zones that come
- * and groups under a number that was dropped are others.
+ * In case that something was not thought of, a look is made again after a while.
+ *
+ * What is remembered from call to call is this backend's, of one group as it is in the
+ * catalog: zones that come and groups under a number that was dropped are others.
  */
 #include "group/group.h"
 
@@ -21,33 +27,53 @@
 #include "access/xact.h"
 #include "utils/hsearch.h"
 
-#define FEW_ZONES 8				/* are looked at in no time, and always */
+#define FEW_ZONES 8				/* are looked at in no time, and by every call */
+#define LOOK_ANYWAY_US (30 * USECS_PER_SEC)
 
 typedef struct Idle
 {
 	int32		group_id;		/* hash key */
 	uint64		changes;		/* of the group in the catalog */
-	uint64		ended;			/* transactions that had ended before the look */
-	TimestampTz until;			/* nothing is due, and no lease expires, earlier */
+	IdleLook	look;
 } Idle;
 
 static HTAB *idles = NULL;		/* Idle by group */
 
 static uint64 transactions_ended(void);
 
-/* Before a look at all zones: is there surely nothing? */
+/* A look begins now. */
+IdleLook
+iotmq_idle_begin(TimestampTz now)
+{
+	return (IdleLook) {
+		.ended = transactions_ended(),
+		.changes = iotmq_catalog_changes(),
+		.until = now + LOOK_ANYWAY_US
+	};
+}
+
+/* Would a look that found nothing find the same now? */
+bool
+iotmq_idle_lasts(const IdleLook *look, TimestampTz now)
+{
+	return now < look->until && transactions_ended() == look->ended &&
+		iotmq_catalog_changes() == look->changes;
+}
+
+/* A look at all zones has begun: is there surely nothing? */
 bool
 iotmq_idle_is(const ConsumerGroup *group, TimestampTz now, IdleLook *look)
 {
 	Idle	   *idle;
 
-	look->ended = transactions_ended();
-	look->until = DT_NOEND;
 	if (idles == NULL || group->topic->nzones <= FEW_ZONES || TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		return false;
 	idle = hash_search(idles, &group->group_id, HASH_FIND, NULL);
-	return idle != NULL && idle->changes == group->changes && idle->ended == look->ended &&
-		now < idle->until;
+	if (idle == NULL || idle->changes != group->changes || idle->look.ended != look->ended ||
+		now >= idle->look.until)
+		return false;
+	look->until = idle->look.until;
+	return true;
 }
 
 /* After it: every zone was read to its end, and look says how long that lasts. */
@@ -66,8 +92,7 @@ iotmq_idle_remember(const ConsumerGroup *group, const IdleLook *look)
 	}
 	idle = hash_search(idles, &group->group_id, HASH_ENTER, NULL);
 	idle->changes = group->changes;
-	idle->ended = look->ended;
-	idle->until = look->until;
+	idle->look = *look;
 }
 
 /* One zone of a look is at its end, by the state of its cursor. */

@@ -30,9 +30,11 @@ iotmq_look_ahead(const Cursor *cursor, ClaimRequest *request, const CursorState 
 	ZoneScan   *scan;
 
 	ahead->otherwise = last < 0 ? CLAIM_STALE : CLAIM_EMPTY;	/* dropped meanwhile? */
-	if (state->next_offset > last)
+	if (from > last)
 	{
 		ahead->at_end = last >= 0;
+		if (ahead->at_end && from > state->next_offset)
+			hint->is_news = request->has_news = true;
 		return;
 	}
 	iotmq_stable_merge(&iotmq_stable_memory(cursor->zone)->stable, &state->stable);

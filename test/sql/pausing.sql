@@ -56,9 +56,11 @@ SELECT paused FROM iotmq.group_settings WHERE topic = 'pausing' AND consumer_gro
 -- Its lag shows, but is no alert; it is one again when it goes on.
 SELECT lag_messages, lag_time > '0' AS behind FROM iotmq.group_lag WHERE topic = 'pausing' AND consumer_group = 'g';
 SELECT alert FROM iotmq.alerts WHERE topic = 'pausing' AND consumer_group = 'g' ORDER BY alert;
+SELECT value FROM iotmq.metrics WHERE name = 'iotmq_group_paused' AND labels = '{"topic": "pausing", "consumer_group": "g"}';
 SELECT iotmq.resume_group('pausing', 'g');
 SELECT iotmq.resume_group('pausing', 'g');
 SELECT alert FROM iotmq.alerts WHERE topic = 'pausing' AND consumer_group = 'g' ORDER BY alert;
+SELECT value FROM iotmq.metrics WHERE name = 'iotmq_group_paused' AND labels = '{"topic": "pausing", "consumer_group": "g"}';
 SELECT payload FROM iotmq.consume('pausing', 'g', 1);
 
 -- It goes on where it stood, in order.
