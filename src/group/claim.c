@@ -351,6 +351,7 @@ add_new(Claim *c)
 			iotmq_scan_end(ahead->scan);
 		ahead->scan = iotmq_scan_begin(cursor->zone,
 									   iotmq_hint_begin(c->hint, &held->state), last);
+		ahead->scan->window = c->build.limit;
 		ahead->slot = iotmq_look_next(ahead->scan, cursor, &held->state, &c->budget);
 	}
 	while (ahead->slot != NULL)

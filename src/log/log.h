@@ -137,6 +137,7 @@ typedef struct ZoneScan
 	bool		proves;			/* all below its beginning was decided: so is all it passes */
 	bool		passes_open;	/* returns rows of open transactions, too */
 	bool		stale;			/* ended since the zone in memory is out of date */
+	int64		window;			/* about so many messages will be read; 0: nobody knows */
 	struct SegmentScan **segments;	/* as in zone; NULL: not opened */
 	struct SegmentScan *current;	/* the one read last */
 } ZoneScan;

@@ -389,7 +389,9 @@ open_segment(ZoneScan *scan, int i)
 {
 	if (scan->segments[i] != NULL)
 		return scan->segments[i];
-	return scan->segments[i] = iotmq_segment_scan_open(scan->zone->segments[i].relid);
+	scan->segments[i] = iotmq_segment_scan_open(scan->zone->segments[i].relid);
+	scan->segments[i]->window = scan->window;
+	return scan->segments[i];
 }
 
 /* The first committed message from that offset on, wherever the scan stood. */

@@ -15,6 +15,8 @@ typedef struct SegmentScan
 	IndexScanDesc scan;
 	TupleTableSlot *slot;		/* the row it stands at, whatever became of it */
 	int64		offset;			/* of that row; NO_ROW: it stands at none */
+	int64		window;			/* so many offsets are read at a time; 0: all */
+	int64		next_window;	/* where the next of them begin; NO_ROW: nowhere */
 } SegmentScan;
 
 typedef enum RowFate
