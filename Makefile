@@ -88,6 +88,10 @@ model:
 bench:
 	bench/run
 
+# Counted, not timed; CHECK=1 compares with bench/results/instructions.md instead of writing it.
+bench-instructions:
+	bench/instructions $(if $(CHECK),--check)
+
 # On a PostgreSQL with assertions, which the first call builds.
 test-assert:
 	tools/test-assert
@@ -124,4 +128,4 @@ fuzz sqlsmith:
 list-tests:
 	@echo $(REGRESS) $(ISOLATION) $(PROVE_TESTS)
 
-.PHONY: demo test model test-assert mutants examples nightly bench lint faults soak fuzz sqlsmith list-tests
+.PHONY: demo test model test-assert mutants examples nightly bench bench-instructions lint faults soak fuzz sqlsmith list-tests

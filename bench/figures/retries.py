@@ -30,6 +30,6 @@ def measure(it):
     def settled(group, script):
         return it.settled("bench", group, script, bench.scaled(6))
 
-    return [bench.compare("1 % nacked once (bare = none)", 0.8,
+    return [bench.compare("1 % nacked once (bare = none)", 0.85,
                           nacks=lambda: settled("nacks", NACK_ONE),
                           acks=lambda: settled("acks", bench.consume("bench", "acks")))]

@@ -40,6 +40,7 @@ iotmq_look_ahead(const Cursor *cursor, ClaimRequest *request, const CursorState 
 	iotmq_stable_merge(&iotmq_stable_memory(cursor->zone)->stable, &state->stable);
 	ahead->next_offset = state->next_offset;
 	ahead->scan = scan = iotmq_scan_begin(cursor->zone, from, last);
+	scan->window = request->max_messages;
 	ahead->slot = iotmq_look_next(scan, cursor, state, &budget);
 	ahead->is_worth_it = ahead->slot != NULL;
 	/* the scan's position is one past the row that it returned last */

@@ -141,6 +141,7 @@ read_once(Topic *topic, Zone *zone, int64 from_offset, int max_messages, Deliver
 	TupleTableSlot *slot;
 	bool		waiting;
 
+	scan->window = max_messages;
 	while (set->rows < max_messages && budget-- > 0 && (slot = iotmq_scan_next(scan)) != NULL)
 		if (scan->position > from)
 			iotmq_delivery_add(set, 0, slot, 0);

@@ -345,14 +345,21 @@ write_rows(Batch *batch, Target *target, Oid key_index)
 	ResultRelInfo *rri = makeNode(ResultRelInfo);
 	int			nslots = Min(target->n, INSERT_AT_ONCE);
 	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * nslots);
+	TupleDesc	desc = RelationGetDescr(segment);
 	bool		keyed = false;
 
 	for (int i = 0; i < target->n && OidIsValid(key_index) && !keyed; i++)
 		keyed = !target->messages[i]->isnull[Anum_message_key - 1];
 	InitResultRelInfo(rri, segment, 0, NULL, 0);
 	open_indexes(rri, keyed ? InvalidOid : key_index);
+	/*
+	 * Each slot with the relation's own would be noted as a user of it, in a hash table that is
+	 * slow with hundreds of one. A copy has no values of missing columns: a plain table neither.
+	 */
+	if (nslots > 1)
+		desc = CreateTupleDescCopy(desc);
 	for (int i = 0; i < nslots; i++)
-		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(segment), &TTSOpsHeapTuple);
+		slots[i] = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
 
 	for (int done = 0; done < target->n; done += nslots)
 	{

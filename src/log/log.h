@@ -138,6 +138,7 @@ typedef struct ZoneScan
 	bool		passes_open;	/* returns rows of open transactions, too */
 	bool		lenient;		/* passes over segments that can't be read, for views */
 	bool		stale;			/* ended since the zone in memory is out of date */
+	int64		window;			/* about so many messages will be read; 0: nobody knows */
 	struct SegmentScan **segments;	/* as in zone; NULL: not opened */
 	struct SegmentScan *current;	/* the one read last */
 } ZoneScan;

@@ -438,6 +438,7 @@ open_segment(ZoneScan *scan, int i)
 		return scan->segments[i];
 	scan->segments[i] = iotmq_segment_scan_open(scan->zone->segments[i].relid);
 	scan->segments[i]->lenient = scan->lenient;
+	scan->segments[i]->window = scan->window;
 	return scan->segments[i];
 }
 

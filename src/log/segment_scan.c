@@ -4,6 +4,10 @@
  * Rows are read whatever became of them and judged by the newest state: so the
  * caller's isolation level does not matter, and no snapshot is taken.
  *
+ * An index is read by whole pages, each some hundred entries of which every one is looked at.
+ * Who says how many messages will be read is spared the rest: the index is read up to there,
+ * and where that was not enough, a longer window further.
+ *
  * Locks: AccessShareLock on the segment and its index, from the first use to
  * iotmq_segment_scan_close.
  */
@@ -24,9 +28,13 @@
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
 
+#define WINDOW_GROWTH 4
+#define MOST_WINDOW 10000		/* after that all is read */
+
 static bool open_index(SegmentScan *s);
 static Oid	key_index(Relation heap);
-static void rescan(SegmentScan *s, StrategyNumber strategy, RegProcedure relation, int64 msg_offset);
+static void read_window(SegmentScan *s, int64 from);
+static void rescan(SegmentScan *s, int64 from, int64 to);
 
 /*
  * A scan of the segment, which may have been dropped, that stands nowhere yet. After a restore
@@ -44,6 +52,7 @@ iotmq_segment_scan_open(Oid relid)
 		s->heap = NULL;
 	}
 	s->offset = NO_ROW;
+	s->next_window = NO_ROW;
 	return s;
 }
 
@@ -68,7 +77,7 @@ iotmq_segment_scan_seek(SegmentScan *s, int64 from)
 	s->offset = NO_ROW;
 	if (!open_index(s))
 		return;
-	rescan(s, BTGreaterEqualStrategyNumber, F_INT8GE, from);
+	read_window(s, from);
 	iotmq_segment_scan_step(s);
 }
 
@@ -79,10 +88,16 @@ iotmq_segment_scan_step(SegmentScan *s)
 	bool		isnull;
 
 	CHECK_FOR_INTERRUPTS();
-	if (s->index != NULL && index_getnext_slot(s->scan, ForwardScanDirection, s->slot))
-		s->offset = DatumGetInt64(slot_getattr(s->slot, Anum_msg_offset, &isnull));
-	else
-		s->offset = NO_ROW;
+	s->offset = NO_ROW;
+	while (s->index != NULL && s->offset == NO_ROW)
+	{
+		if (index_getnext_slot(s->scan, ForwardScanDirection, s->slot))
+			s->offset = DatumGetInt64(slot_getattr(s->slot, Anum_msg_offset, &isnull));
+		else if (s->next_window == NO_ROW)
+			break;
+		else
+			read_window(s, s->next_window);
+	}
 }
 
 /* Is there a committed row with that offset? The scan stands there then, and can't go on. */
@@ -92,8 +107,7 @@ iotmq_segment_scan_find(SegmentScan *s, int64 msg_offset)
 	s->offset = NO_ROW;
 	if (msg_offset == NO_ROW || !open_index(s))
 		return false;
-	/* with ">=" a whole page of the index would be read */
-	rescan(s, BTEqualStrategyNumber, F_INT8EQ, msg_offset);
+	rescan(s, msg_offset, msg_offset);
 	do
 		iotmq_segment_scan_step(s);
 	while (s->offset == msg_offset && iotmq_segment_scan_fate(s) != FATE_COMMITTED);
@@ -107,7 +121,7 @@ iotmq_segment_scan_find_last(SegmentScan *s)
 	s->offset = NO_ROW;
 	if (!open_index(s))
 		return false;
-	rescan(s, BTGreaterEqualStrategyNumber, F_INT8GE, PG_INT64_MIN);
+	rescan(s, PG_INT64_MIN, PG_INT64_MAX);
 	return iotmq_segment_scan_step_back(s);
 }
 
@@ -139,7 +153,7 @@ iotmq_segment_scan_find_below(SegmentScan *s, int64 msg_offset)
 	s->offset = NO_ROW;
 	if (!open_index(s))
 		return false;
-	rescan(s, BTLessStrategyNumber, F_INT8LT, msg_offset);
+	rescan(s, PG_INT64_MIN, msg_offset - 1);
 	while (index_getnext_slot(s->scan, BackwardScanDirection, s->slot))
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -217,7 +231,7 @@ open_index(SegmentScan *s)
 													RelationGetRelationName(s->heap)))));
 	s->index = index_open(index, AccessShareLock);
 	s->slot = table_slot_create(s->heap, NULL);
-	s->scan = INDEX_BEGINSCAN(s->heap, s->index, SnapshotAny, 1);
+	s->scan = INDEX_BEGINSCAN(s->heap, s->index, SnapshotAny, 2);
 	return true;
 }
 
@@ -237,12 +251,29 @@ key_index(Relation heap)
 	return fits ? relid : InvalidOid;
 }
 
-/* Begins to read the index anew: offsets that relate to that one in such a way. */
+/* Begins to read the index anew, as far as it probably matters; what follows is more. */
 static void
-rescan(SegmentScan *s, StrategyNumber strategy, RegProcedure relation, int64 msg_offset)
+read_window(SegmentScan *s, int64 from)
 {
-	ScanKeyData key;
+	int64		to = NO_ROW;
 
-	ScanKeyInit(&key, 1, strategy, relation, Int64GetDatum(msg_offset));
-	index_rescan(s->scan, &key, 1, NULL, 0);
+	if (s->window > 0 && from < NO_ROW - s->window)
+	{
+		to = from + s->window - 1;
+		s->window = s->window < MOST_WINDOW ? s->window * WINDOW_GROWTH : 0;
+	}
+	rescan(s, from, to);
+	s->next_window = to == NO_ROW ? NO_ROW : to + 1;
+}
+
+/* Begins to read the index anew: these offsets, both inclusive, and no more. */
+static void
+rescan(SegmentScan *s, int64 from, int64 to)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(to));
+	index_rescan(s->scan, keys, 2, NULL, 0);
+	s->next_window = NO_ROW;
 }

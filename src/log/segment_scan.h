@@ -17,6 +17,8 @@ typedef struct SegmentScan
 	int64		offset;			/* of that row; NO_ROW: it stands at none */
 	bool		lenient;		/* has no row, if it can't be read */
 	bool		unreadable;		/* that is so */
+	int64		window;			/* so many offsets are read at a time; 0: all */
+	int64		next_window;	/* where the next of them begin; NO_ROW: nowhere */
 } SegmentScan;
 
 typedef enum RowFate
