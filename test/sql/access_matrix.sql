@@ -142,6 +142,7 @@ INSERT INTO expected VALUES
 	('expire_leases', NULL, '{}'),
 	('claim_pass', NULL, '{}'),
 	('retention_let_go', NULL, '{}'),
+	('retention_note_unreadable', NULL, '{}'),
 	('retention_free', NULL, '{}'),
 	('retention_drop', NULL, '{}'),
 	('retention_tidy', NULL, '{}'),
