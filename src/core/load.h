@@ -1,5 +1,5 @@
 /*
- * load.h - reading the catalogs, for catalog.c alone.
+ * load.h - reading the catalogs, for catalog.c and catalog_change.c alone.
  */
 #ifndef IOTMQ_LOAD_H
 #define IOTMQ_LOAD_H

@@ -1,4 +1,4 @@
--- Backends keep the small catalogs in memory (src/core/catalog.c); any change to them says so.
+-- Backends keep the small catalogs in memory (src/core/catalog.c); any change to them is told.
 CREATE FUNCTION iotmq.catalog_changed() RETURNS trigger
 	LANGUAGE C AS 'MODULE_PATHNAME', 'iotmq_catalog_changed';
 COMMENT ON FUNCTION iotmq.catalog_changed() IS 'internal: tells every backend what changed in a catalog of iotmq';
