@@ -25,18 +25,18 @@ static void tell_of_zone(int32 zone_id);
 static void tell(Oid mark);
 
 /*
- * catalog_changed() RETURNS trigger, after each row of a cached catalog that is written, or
+ * catalog_change_tell() RETURNS trigger, after each row of a cached catalog that is written, or
  * after a TRUNCATE: makes every backend read again what the row is about, this one from its
  * next command on, the others from this transaction's commit on.
  */
-PG_FUNCTION_INFO_V1(iotmq_catalog_changed);
+PG_FUNCTION_INFO_V1(iotmq_catalog_change_tell);
 Datum
-iotmq_catalog_changed(PG_FUNCTION_ARGS)
+iotmq_catalog_change_tell(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "catalog_changed was not called as a trigger");
+		elog(ERROR, "catalog_change_tell was not called as a trigger");
 	if (!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
 		tell(MARK_ALL);
 	else

@@ -150,7 +150,7 @@ SELECT iotmq.stable_sample(1);
 SELECT iotmq.pull_device_as_owner('access_attacks', 'd', '-infinity', 'infinity', 1, 'a');
 -- Nor may what is made for triggers be used in others.
 CREATE TRIGGER mine BEFORE INSERT ON access_attacks.caught FOR EACH STATEMENT EXECUTE FUNCTION iotmq.copy_in_begin();
-CREATE TRIGGER mine AFTER INSERT ON access_attacks.caught FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_changed();
+CREATE TRIGGER mine AFTER INSERT ON access_attacks.caught FOR EACH STATEMENT EXECUTE FUNCTION iotmq.catalog_change_tell();
 RESET ROLE;
 -- Even the owner only gets an error from the first.
 CREATE TRIGGER mine BEFORE INSERT ON access_attacks.caught FOR EACH STATEMENT EXECUTE FUNCTION iotmq.copy_in_begin();
