@@ -41,8 +41,6 @@ SELECT iotmq.create_topic('Topic-2.x', '{zone_1,empty}');
 SELECT iotmq.create_topic('short', retention => '1 hour');
 SELECT iotmq.create_group('t', 'g', max_lag => 3);
 SELECT iotmq.create_group('t', 'idle');
-SELECT iotmq.create_group('t', 'paused');
-SELECT iotmq.pause_group('t', 'paused');
 SELECT iotmq.create_group('Topic-2.x', 'orderly', mode => 'orderly');
 SELECT iotmq.create_group('short', 'paused', max_lag => 0);
 SELECT iotmq.pause_group('short', 'paused');
