@@ -90,6 +90,8 @@ SELECT iotmq.create_group('small', 'g', start_from => '-infinity');
 SELECT iotmq.publish_batch('small', array_fill('d'::text, '{100}'), array_fill('1'::jsonb, '{100}'));
 SELECT pg_create_logical_replication_slot('text', 'test_decoding');
 SELECT iotmq.ack(lease_id) FROM iotmq.consume('small', 'g', 1);
+-- an ack is not waited for: this is, and decoding stops at what is on the disk
+SELECT iotmq.publish('small', 'd', '1');
 SQL
 my @rows = split /\n/, $node->safe_psql('postgres', <<'SQL');
 SELECT data FROM pg_logical_slot_get_changes('text', NULL, NULL) WHERE data ~ '^table iotmq.*cursor_state: UPDATE'
