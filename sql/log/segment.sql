@@ -140,23 +140,32 @@ COMMENT ON FUNCTION iotmq.segment_lost IS 'internal: segments that somebody has 
 
 -- segment_unreadable(): the segments with rows that somebody has changed so that they can't be
 -- read: see open_index in src/log/segment_scan.c, which goes by the same. reason: for operators.
+-- Only of those that are so is the size asked for, which would wait for whoever changes a
+-- table in this moment: that one is left out.
 CREATE FUNCTION iotmq.segment_unreadable(OUT zone_id int, OUT from_time timestamptz, OUT reason text) RETURNS SETOF record
 	LANGUAGE sql STABLE PARALLEL SAFE
 AS $$
-	SELECT s.zone_id, s.from_time, 'it can''t be read: somebody has '
-		|| CASE WHEN t.has_columns THEN 'dropped its primary key' ELSE 'dropped a column of messages, or changed its type' END
-	FROM iotmq_internal.segment AS s
-	JOIN pg_catalog.pg_class AS k ON k.oid = s.table_name
-	CROSS JOIN LATERAL (
-		SELECT
+	WITH fitness AS MATERIALIZED (
+		SELECT s.zone_id, s.from_time, k.oid,
 			(SELECT pg_catalog.array_agg(a.atttypid ORDER BY a.attnum)
 				FROM pg_catalog.pg_attribute AS a
 				WHERE a.attrelid = k.oid AND a.attnum BETWEEN 1 AND 9 AND a.attgenerated = ''
 			) IS NOT DISTINCT FROM '{text,bigint,timestamptz,text,text,jsonb,bytea,jsonb,text}'::pg_catalog.regtype[]::pg_catalog.oid[] AS has_columns,
 			EXISTS (SELECT FROM pg_catalog.pg_index AS i
 				WHERE i.indrelid = k.oid AND i.indisprimary AND i.indkey[0] = 2) AS has_key
-	) AS t
-	WHERE CASE WHEN t.has_columns AND t.has_key THEN false ELSE pg_catalog.pg_relation_size(k.oid) > 0 END
+		FROM iotmq_internal.segment AS s
+		JOIN pg_catalog.pg_class AS k ON k.oid = s.table_name
+	), unfit AS MATERIALIZED (
+		SELECT f.zone_id, f.from_time, f.oid, f.has_columns
+		FROM fitness AS f
+		WHERE NOT (f.has_columns AND f.has_key)
+			AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks AS l
+				WHERE l.relation = f.oid AND l.mode = 'AccessExclusiveLock' AND l.granted)
+	)
+	SELECT u.zone_id, u.from_time, 'it can''t be read: somebody has '
+		|| CASE WHEN u.has_columns THEN 'dropped its primary key' ELSE 'dropped a column of messages, or changed its type' END
+	FROM unfit AS u
+	WHERE pg_catalog.pg_relation_size(u.oid) > 0
 $$;
 COMMENT ON FUNCTION iotmq.segment_unreadable IS 'internal: segments that somebody has changed so that they can''t be read';
 

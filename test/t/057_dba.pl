@@ -83,8 +83,11 @@ is(deviations(\%baseline), '', 'what nothing was done to works');
 foreach my $statement (@statements)
 {
 	my $deviations = deviations($outcome{$statement});
+	my $expected = $deviations{$statement} // '';
 
-	is($deviations, $deviations{$statement} // '', $statement);
+	# which of the new segments a call finds is a matter of moments there
+	s/; other: .*// foreach $statement =~ /^DELETE FROM iotmq_internal/ ? ($deviations, $expected) : ();
+	is($deviations, $expected, $statement);
 	is_deeply([ states($row{$statement}) ], [ states($deviations) ], "$statement: the SQLSTATEs of its row");
 }
 
