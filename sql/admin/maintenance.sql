@@ -193,7 +193,7 @@ AS $$
 			(5, 'expired leases', p.next_expiry <= at),
 			-- what a group gets by tags and filter, and has not passed yet
 			(6, 'unwanted messages', CASE WHEN g.tags IS NOT NULL OR g.filter IS NOT NULL
-				THEN p.next_offset <= pg_sequence_last_value(z.offset_sequence) END)
+				THEN p.next_offset <= iotmq.offset_last(z.zone_id) END)
 		) AS s (n, step, is_needed)
 		WHERE s.is_needed
 	)

@@ -19,3 +19,9 @@ CREATE FUNCTION iotmq.offset_lowest(zone_id int, stable bigint) RETURNS bigint
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'iotmq_offset_lowest';
 COMMENT ON FUNCTION iotmq.offset_lowest IS 'internal: the lowest offset that a zone holds or may come to hold';
+
+-- offset_last(zone_id): the last offset given out; NULL: the zone, or its sequence, is gone.
+CREATE FUNCTION iotmq.offset_last(zone_id int) RETURNS bigint
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_offset_last';
+COMMENT ON FUNCTION iotmq.offset_last IS 'internal: the last offset that a zone has given out';

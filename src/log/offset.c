@@ -80,6 +80,26 @@ iotmq_offset_lowest(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(Min(since, Max(stable, PG_GETARG_INT64(1))));
 }
 
+/*
+ * offset_last(zone_id int) RETURNS bigint: the last offset given out. NULL of a zone that was
+ * dropped: by now, or since the caller's snapshot.
+ */
+PG_FUNCTION_INFO_V1(iotmq_offset_last);
+Datum
+iotmq_offset_last(PG_FUNCTION_ARGS)
+{
+	Topic	   *topic;
+	Zone	   *zone;
+	int64		last;
+
+	if (!iotmq_catalog_zone_by_id(PG_GETARG_INT32(0), &topic, &zone))
+		PG_RETURN_NULL();
+	last = iotmq_sequence_last(zone->sequence);
+	if (last < 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(last);
+}
+
 /* The first offset from that one on that is drawn, but neither written nor given up. */
 static int64
 first_unwritten(const Zone *zone, int64 from, int64 last)

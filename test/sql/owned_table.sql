@@ -116,3 +116,15 @@ SELECT count(*) FROM iotmq.consumer_lag WHERE topic = 'owned';
 SELECT iotmq.drop_topic('owned', force => true);
 DROP FUNCTION before_row, after_row;
 DROP ROLE regress_iotmq_publisher;
+
+-- Maintenance of a group that filters, where a zone's sequence is gone, or goes after the run has begun
+SELECT iotmq.create_topic('unsequenced', '{a,b}'), iotmq.create_group('unsequenced', 'g', tags => 'x', start_from => '-infinity');
+SELECT iotmq.publish('unsequenced', 'd', '1', 'b', tag => 'y') IS NOT NULL AS published;
+SELECT offset_sequence AS sequence FROM iotmq_internal.zone WHERE table_name = iotmq.zone_table('unsequenced', 'a') \gset
+SET client_min_messages = warning;
+DROP SEQUENCE :sequence CASCADE;
+RESET client_min_messages;
+CALL iotmq.run_maintenance();
+SELECT zone, lag_messages FROM iotmq.consumer_lag WHERE topic = 'unsequenced' AND zone = 'b';
+SELECT iotmq.drop_topic('unsequenced', force => true);
+DELETE FROM iotmq_internal.past_zone WHERE topic = 'unsequenced';
