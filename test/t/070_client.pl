@@ -187,4 +187,39 @@ $run->signal('INT');
 $run->finish;
 is($run->full_result(0), 0, 'lag --watch');
 
+# A second SIGTERM ends it at once, whatever the command does.
+query("SELECT iotmq.publish('one', 'slow', '9')");
+unlink $log;
+$run = start([ $iotmq, 'consume', @connection, 'one', 'work', '--exec', "echo >>$log; until test -e $log.end; do sleep 0.1; done" ],
+	'<', \undef, '>', \$out, '2>', \$err, timeout(180));
+PostgreSQL::Test::Utils::system_or_bail('sh', '-c', "until test -s $log; do sleep 0.1; done");
+my $pid = $run->{KIDS}[0]{PID};
+$run->signal('TERM');
+PostgreSQL::Test::Utils::system_or_bail('sh', '-c',
+	"until test \$((0x\$(sed -n 's/SigCgt:.//p' /proc/$pid/status) & 0x4000)) = 0; do sleep 0.1; done");
+$run->signal('TERM');
+append_to_file("$log.end", '');
+$run->finish;	# the command has the output, too
+is($run->full_result(0) & 127, 15, 'a second SIGTERM');
+says([ call('consume', 'one', 'work', '--until-empty', '--exec', 'true') ], 0, '', '... and the message comes again');
+
+# What devices choose does nothing to a terminal.
+query(q{SELECT iotmq.create_topic('esc'), iotmq.publish('esc', E'a\x1b[2J\n\u009bb', '"\u007f"', tag => E'c\x07\u00e9')});
+like((call('tail', 'esc', '--no-follow'))[1], qr{^\S+ \S+  default/1  a \[2J  b  \[c \xC3\xA9\]  " "\n\z}, 'control characters');
+like((call('publish', 'one', 'd', '1', '-z', "x\e[2J"))[2], qr/x \[2J/, '... in an error');
+
+# A line that has no end takes no memory without end.
+says([ call_with("1\n" . ('x' x (70 << 20)) . "\n2\n", 'publish', 'esc', 'd') ], 1, "2 published, 1 refused\n", 'an endless line');
+
+# Too many for a statement_timeout: fewer at a time, and it is told.
+$node->safe_psql('postgres', <<'SQL');
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.02); RETURN new; END';
+CREATE TRIGGER slow BEFORE INSERT ON iotmq_topic.esc FOR EACH ROW EXECUTE FUNCTION slow();
+CREATE ROLE hurried LOGIN;
+SELECT iotmq.grant_publish('esc', 'hurried');
+ALTER ROLE hurried SET statement_timeout = '0.5 s';
+SQL
+like(says([ call_with(join('', map { "$_\n" } 1 .. 64), 'publish', '-U', 'hurried', 'esc', 'd') ], 0, "64 published, 0 refused\n",
+		'statement_timeout'), qr/statement timeout/, '... is told');
+
 done_testing();
