@@ -1,60 +1,71 @@
 /*
- * SIGTERM and SIGINT end a verb after what it has begun; a second one ends it at once.
+ * SIGTERM and SIGINT end a verb after what it has begun; a second one ends it at once,
+ * whatever it is in: a connection that can't be made, a server that doesn't answer.
  *
- * The signals are blocked and read from a descriptor, so that none comes between a look and
- * the poll, and other loops can poll it, too.
+ * The first one is written to a pipe, so that none is lost between a look and the poll, and
+ * other loops can poll it, too.
  */
 
+#include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "verb.h"
 
 #define MOST_FDS 8
 
-static int	signals = -1;
-static sigset_t outside;		/* what was blocked before */
+static int	ends[2] = {-1, -1};	/* of the pipe */
 static bool stop;
+
+/* The next signal does what it does in other programs. */
+static void
+note_signal(int number)
+{
+	int			error = errno;
+
+	(void) number;
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
+	if (write(ends[1], "", 1) != 1)
+		abort();
+	errno = error;
+}
 
 void
 stop_on_signals(void)
 {
-	sigset_t	ours;
+	struct sigaction action = {.sa_handler = note_signal,.sa_flags = SA_RESTART};
 
-	sigemptyset(&ours);
-	sigaddset(&ours, SIGTERM);
-	sigaddset(&ours, SIGINT);
-	sigprocmask(SIG_BLOCK, &ours, &outside);
-	signals = signalfd(-1, &ours, SFD_NONBLOCK | SFD_CLOEXEC);
+	if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0)
+		abort();
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
 }
 
 /* Can be read from when a signal has come; -1: there is no more to come */
 int
 stop_fd(void)
 {
-	return stop ? -1 : signals;
+	return stop ? -1 : ends[0];
 }
 
-/* The second signal does what it does in other programs. */
 bool
 stop_wanted(void)
 {
-	struct signalfd_siginfo info;
+	char		byte;
 
-	if (!stop && signals >= 0 && read(signals, &info, sizeof(info)) > 0)
-	{
+	if (!stop && read(ends[0], &byte, 1) == 1)
 		stop = true;
-		sigprocmask(SIG_SETMASK, &outside, NULL);
-	}
 	return stop;
 }
 
 /*
  * Like poll, until that moment of iotmq_now; INFINITY: as long as it takes.  Returns at a
- * signal, too.  At most seven descriptors.
+ * signal, too, once.  At most seven descriptors.
  */
 void
 stop_poll(struct pollfd *fds, int count, double until)
@@ -68,15 +79,15 @@ stop_poll(struct pollfd *fds, int count, double until)
 	{
 		.fd = stop_fd(),.events = POLLIN
 	};
-	if (poll(all, (nfds_t) count + 1, (int) ceil(left * 1000)) < 0)
-		return;
-	if (count > 0)
+	if (poll(all, (nfds_t) count + 1, (int) ceil(left * 1000)) >= 0 && count > 0)
 		memcpy(fds, all, sizeof(*fds) * (size_t) count);
+	(void) stop_wanted();		/* or the next one would return at once */
 }
 
-/* What a child that runs another program inherits is as if nothing had been blocked. */
+/* What a child gets until it runs another program is not for us. */
 void
 stop_not_in_child(void)
 {
-	sigprocmask(SIG_SETMASK, &outside, NULL);
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
 }
