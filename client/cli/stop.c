@@ -13,7 +13,7 @@
 
 #include "verb.h"
 
-#define MOST_FDS 8
+#define MOST_FDS 528
 
 static int	signals = -1;
 static sigset_t outside;		/* what was blocked before */
@@ -54,7 +54,7 @@ stop_wanted(void)
 
 /*
  * Like poll, until that moment of iotmq_now; INFINITY: as long as it takes.  Returns at a
- * signal, too.  At most seven descriptors.
+ * signal, too.  At most 527 descriptors.
  */
 void
 stop_poll(struct pollfd *fds, int count, double until)

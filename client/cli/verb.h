@@ -43,7 +43,8 @@ typedef struct Verb
 	int			(*run) (const Call *call);
 } Verb;
 
-extern const Verb verb_consume,
+extern const Verb verb_bridge,
+			verb_consume,
 			verb_dead_letters,
 			verb_groups,
 			verb_lag,
