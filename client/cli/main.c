@@ -9,8 +9,8 @@
 #include "verb.h"
 
 static const Verb *const verbs[] = {
-	&verb_publish, &verb_consume, &verb_webhook, &verb_archive, &verb_tail, &verb_lag, &verb_groups, &verb_trace, &verb_dead_letters,
-	&verb_redrive, &verb_seek
+	&verb_publish, &verb_consume, &verb_bridge, &verb_webhook, &verb_archive, &verb_tail, &verb_lag, &verb_groups,
+	&verb_trace, &verb_dead_letters, &verb_redrive, &verb_seek
 };
 
 #define COUNT (sizeof(verbs) / sizeof(verbs[0]))

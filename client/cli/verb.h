@@ -44,6 +44,7 @@ typedef struct Verb
 } Verb;
 
 extern const Verb verb_archive,
+			verb_bridge,
 			verb_consume,
 			verb_dead_letters,
 			verb_groups,

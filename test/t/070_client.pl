@@ -18,7 +18,7 @@ $node->start;
 
 my $iotmq = 'client/iotmq';
 system_or_bail('make', '-s', '-C', 'client');
-delete $ENV{PGDATABASE};
+delete @ENV{qw(PGDATABASE PGAPPNAME)};
 my @connection = ('-h', $node->host, '-p', $node->port, '-d', 'postgres');
 
 # (exit status, output, errors) of a call; the input of the first form is none.
