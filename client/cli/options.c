@@ -163,15 +163,32 @@ read_seconds(const char *text, double *seconds)
 	return true;
 }
 
-/* A line on standard error */
+/* A line on standard error; libpq's errors may be several. */
 void
 complain(const char *format,...)
 {
 	va_list		arguments;
+	char	   *text;
 
-	fputs("iotmq: ", stderr);
 	va_start(arguments, format);
-	vfprintf(stderr, format, arguments);
+	if (vasprintf(&text, format, arguments) < 0)
+		abort();
 	va_end(arguments);
+	fputs("iotmq: ", stderr);
+	text_print(stderr, text, "\n\t");
 	fputc('\n', stderr);
+	free(text);
+}
+
+/* Of what is tried again and again, unless it was the last thing told */
+void
+complain_once(const char *text)
+{
+	static char *told;
+
+	if (told && strcmp(told, text) == 0)
+		return;
+	free(told);
+	told = strdup(text);
+	complain("%s", told ? told : "out of memory");
 }

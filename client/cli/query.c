@@ -89,8 +89,7 @@ print_cell(const char *value, int width, bool right, bool last)
 
 	if (right)
 		printf("%*s", blanks, "");
-	for (; *value; value++)
-		putchar((unsigned char) *value < ' ' || *value == 0x7f ? ' ' : *value);
+	text_print(stdout, value, "");
 	if (!right && !last)
 		printf("%*s", blanks, "");
 }

@@ -8,6 +8,7 @@
 #include <argp.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "iotmq.h"
 
@@ -61,6 +62,7 @@ int			verb_call(const Verb *verb, int argc, char **argv);
 bool		read_count(const char *text, int least, int *count);
 bool		read_seconds(const char *text, double *seconds);
 void		complain(const char *format,...) __attribute__((format(printf, 1, 2)));
+void		complain_once(const char *text);
 
 /* stop.c */
 void		stop_on_signals(void);
@@ -77,6 +79,7 @@ bool		group_is_empty(const Call *call, IotmqLink *link, const char *zone);
 void		table_print(const PGresult *result);
 
 /* show.c */
+void		text_print(FILE *stream, const char *text, const char *allowed);
 void		message_print(const Call *call, const char *lease_id, const char *zone, const IotmqMessage *message);
 
 /* json.c */

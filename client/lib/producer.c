@@ -440,6 +440,14 @@ answer_all(IotmqProducer *producer, Queue *items, const PGresult *result)
 	}
 }
 
+static bool
+is_cancelled(const PGresult *result)
+{
+	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+	return sqlstate && strcmp(sqlstate, "57014") == 0;
+}
+
 /* The transaction has ended: by its commit, if there was no error. */
 static void
 end_flight(IotmqProducer *producer, Flight *flight)
@@ -450,6 +458,10 @@ end_flight(IotmqProducer *producer, Flight *flight)
 	producer->flying--;
 	if (trouble == IOTMQ_AGAIN)
 	{
+		/* a statement_timeout may be too short for so many */
+		if (is_cancelled(flight->result))
+			split(producer, &flight->items);
+		iotmq_link_fail(producer->link, flight->result);
 		queue_prepend(&producer->queue, &flight->items);
 		producer->resume_at = iotmq_now() + PAUSE;
 	}

@@ -73,7 +73,10 @@ settle(IotmqConsumer *consumer, IotmqBatch *batch)
 	IotmqTrouble trouble;
 
 	while ((trouble = iotmq_consumer_settle(consumer, batch)) == IOTMQ_AGAIN)
+	{
+		complain_once(iotmq_consumer_error(consumer));
 		stop_poll(NULL, 0, iotmq_now() + 0.2);
+	}
 	if (trouble == IOTMQ_LOST)
 		complain("lease %s is over: its messages come again", batch->lease_id);
 	else if (trouble == IOTMQ_REFUSED)
@@ -175,7 +178,11 @@ consume(const Call *call, IotmqConsumer *consumer, IotmqLink *link)
 			return trouble == IOTMQ_REFUSED ? FAILED : UNREACHABLE;
 		}
 		if (trouble == IOTMQ_AGAIN)
+		{
+			if (!stop_wanted())
+				complain_once(iotmq_consumer_error(consumer));
 			stop_poll(NULL, 0, iotmq_consumer_next_step(consumer, true));
+		}
 		reached = reached || trouble == IOTMQ_FINE;
 		if (!batch)
 		{

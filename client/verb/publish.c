@@ -26,6 +26,8 @@ enum
 };
 
 static IotmqRecord record;		/* what the options say of each message */
+#define LONGEST_LINE (64 << 20) /* bytes; the server takes no message of that size */
+
 static bool body;
 static int	batch = 1000;
 
@@ -124,6 +126,8 @@ typedef struct Input
 	char	   *text;
 	size_t		length;
 	size_t		size;
+	size_t		searched;		/* so much of it has no newline */
+	bool		skips;			/* the rest of a line that was refused */
 	bool		ended;
 } Input;
 
@@ -134,14 +138,23 @@ add_lines(Input *input, IotmqProducer *producer, Tally *tally)
 	size_t		begin = 0;
 	char	   *newline;
 
-	while ((newline = memchr(input->text + begin, '\n', input->length - begin)) != NULL)
+	while ((newline = memchr(input->text + input->searched, '\n', input->length - input->searched)) != NULL)
 	{
 		size_t		end = (size_t) (newline - input->text);
 
 		*newline = 0;
-		if (end > begin)
+		if (end > begin && !input->skips)
 			add(producer, tally, input->text + begin, end - begin);
-		begin = end + 1;
+		input->skips = false;
+		input->searched = begin = end + 1;
+	}
+	if (input->skips)
+		begin = input->length;
+	if (input->length - begin > LONGEST_LINE)
+	{
+		published(tally, NULL, "54000", "a line is too long");
+		input->skips = true;
+		begin = input->length;
 	}
 	if (input->ended && input->length > begin)
 	{
@@ -151,6 +164,7 @@ add_lines(Input *input, IotmqProducer *producer, Tally *tally)
 	}
 	memmove(input->text, input->text + begin, input->length - begin);
 	input->length -= begin;
+	input->searched = input->length;
 }
 
 /* false: the input can't be read */
@@ -202,6 +216,7 @@ run(const Call *call)
 				.batch = batch
 		});
 	bool		ended = call->count > 2;
+	bool		reached = false;	/* there was a connection once */
 	int			status = DONE;
 
 	stop_on_signals();
@@ -210,11 +225,14 @@ run(const Call *call)
 	while (status == DONE && !(ended && iotmq_producer_pending(producer) == 0))
 	{
 		bool		can_read;
+		bool		writes;
 
 		iotmq_producer_step(producer, ended);
-		if (*iotmq_producer_error(producer) && tally.published + tally.refused == 0)
+		reached = reached || iotmq_producer_socket(producer, &writes) >= 0;
+		if (*iotmq_producer_error(producer))
+			complain_once(iotmq_producer_error(producer));
+		if (*iotmq_producer_error(producer) && tally.published + tally.refused == 0 && !reached)
 		{
-			complain("%s", iotmq_producer_error(producer));
 			status = UNREACHABLE;
 			break;
 		}
