@@ -278,8 +278,7 @@ typedef struct RowWriter		/* of many new rows of a catalog */
 } RowWriter;
 
 extern RowResult iotmq_row_lock(Relation rel, Oid index, ScanKey keys, int nkeys,
-								const ItemPointerData *seen, bool wait, TupleTableSlot *slot);
-extern bool iotmq_row_delete_seen(Relation rel, ItemPointer tid);
+								bool wait, TupleTableSlot *slot);
 extern bool iotmq_row_peek(Relation rel, Oid index, ScanKey keys, int nkeys,
 						   TupleTableSlot *slot);
 extern RowScan iotmq_row_scan(Catalog catalog, CatalogIndex index, ScanKey keys, int nkeys,

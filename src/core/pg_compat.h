@@ -55,13 +55,6 @@
 #define pg_noreturn pg_attribute_noreturn()
 #endif
 
-/* Do versions go that a snapshot may still see (old_snapshot_threshold)? 17 can't do that. */
-#if PG_VERSION_NUM >= 170000
-#define SNAPSHOTS_EXPIRE false
-#else
-#define SNAPSHOTS_EXPIRE OldSnapshotThresholdActive()
-#endif
-
 /* How many transactions with an id have ended, in any way, since the server started. */
 #if PG_VERSION_NUM >= 170000
 #define TRANSACTIONS_ENDED (TransamVariables->xactCompletionCount)

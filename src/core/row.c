@@ -39,29 +39,19 @@ static bool find(Relation rel, Oid index, ScanKey keys, int nkeys, TupleTableSlo
  * Locks the row that the keys name and puts its newest version into slot.
  * ROW_GONE: no such row, or deleted meanwhile. ROW_LOCKED: someone has it
  * (only without wait).
- *
- * seen is where iotmq_row_peek found it, in this call of a function; NULL: it is looked for.
- * The row may have newer versions by now, which are found from there; and that place can't
- * be another row's: whoever ended the version ran or began after the snapshot that the
- * calling query holds, so nobody may have cleared it away.
  */
 RowResult
-iotmq_row_lock(Relation rel, Oid index, ScanKey keys, int nkeys, const ItemPointerData *seen,
-			   bool wait, TupleTableSlot *slot)
+iotmq_row_lock(Relation rel, Oid index, ScanKey keys, int nkeys, bool wait,
+			   TupleTableSlot *slot)
 {
-	if (!HaveRegisteredOrActiveSnapshot() || SNAPSHOTS_EXPIRE)
-		seen = NULL;
 	for (int look = 0; look < LOOKS; look++)
 	{
 		TM_FailureData failure;
 		ItemPointerData tid;
 
-		if (look == 0 && seen != NULL)
-			tid = *seen;
-		else if (find(rel, index, keys, nkeys, slot))
-			tid = slot->tts_tid;
-		else
+		if (!find(rel, index, keys, nkeys, slot))
 			return ROW_GONE;
+		tid = slot->tts_tid;
 		ExecClearTuple(slot);
 		switch (table_tuple_lock(rel, &tid, SnapshotAny, slot, GetCurrentCommandId(true),
 								 LockTupleExclusive,
@@ -230,22 +220,6 @@ iotmq_row_delete(Catalog catalog, ItemPointer tid)
 		elog(ERROR, "row of %s changed under its lock", RelationGetRelationName(rel));
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
-}
-
-/*
- * Deletes a row that was peeked at just now, if that was its newest version. Waits for whoever
- * has it locked.
- */
-bool
-iotmq_row_delete_seen(Relation rel, ItemPointer tid)
-{
-	TM_FailureData failure;
-
-	if (table_tuple_delete(rel, tid, GetCurrentCommandId(true), InvalidSnapshot,
-						   InvalidSnapshot, true, &failure, false) != TM_Ok)
-		return false;
-	CommandCounterIncrement();
-	return true;
 }
 
 static RowScan

@@ -51,7 +51,7 @@ static ClaimResult claim(const Cursor *cursor, ClaimRequest *request, bool new_f
 						 Lookahead *ahead, DeliverySet *set);
 static ClaimResult claim_and_let_go(const Cursor *cursor, ClaimRequest *request, bool new_first,
 									Lookahead *ahead, DeliverySet *set);
-static ClaimResult hold(const Cursor *cursor, const ItemPointerData *seen, HeldCursor *held);
+static ClaimResult hold(const Cursor *cursor, HeldCursor *held);
 static void let_go(HeldCursor *held, int32 group_id);
 static void fill(Claim *c, bool new_first);
 static void see_blocking(Claim *c);
@@ -77,7 +77,7 @@ iotmq_claim_lease(const Cursor *cursor, ClaimRequest *request, DeliverySet *set)
 	if (request->waits && now < hint->quiet_until &&
 		iotmq_sequence_last(cursor->zone->sequence) == hint->quiet_last)
 		return CLAIM_EMPTY;
-	if (!iotmq_cursor_peek_at(cursor->cursor_id, &state, &ahead.seen))
+	if (!iotmq_cursor_peek(cursor->cursor_id, &state))
 		return CLAIM_EMPTY;
 	is_due = state.next_expiry <= now || iotmq_place_is_due(cursor, &state) ||
 		iotmq_redeliver_ready(cursor, &state, now);
@@ -141,7 +141,7 @@ iotmq_claim_keep(const Cursor *cursor)
 		(iotmq_hint_begin(hint, &state) == state.next_offset &&
 		 (stable->sample_offset == 0 || stable->sample_offset == state.stable.sample_offset)))
 		return true;
-	if (hold(cursor, NULL, &held) != CLAIM_DELIVERED)
+	if (hold(cursor, &held) != CLAIM_DELIVERED)
 		return false;
 	held.state.next_offset = iotmq_hint_begin(hint, &held.state);
 	iotmq_stable_merge(&held.state.stable, stable);
@@ -185,7 +185,7 @@ claim(const Cursor *cursor, ClaimRequest *request, bool new_first, Lookahead *ah
 	HeldCursor	held;
 	int32		group_id = cursor->group->group_id;
 	Claim		c = {.request = request, .ahead = ahead, .held = &held};
-	ClaimResult result = hold(cursor, &ahead->seen, &held);
+	ClaimResult result = hold(cursor, &held);
 
 	if (result != CLAIM_DELIVERED)
 		return result;
@@ -247,9 +247,9 @@ claim_and_let_go(const Cursor *cursor, ClaimRequest *request, bool new_first, Lo
  * cursor itself. Otherwise the lock may stay, but nothing may be done with it.
  */
 static ClaimResult
-hold(const Cursor *cursor, const ItemPointerData *seen, HeldCursor *held)
+hold(const Cursor *cursor, HeldCursor *held)
 {
-	switch (iotmq_cursor_hold_seen(cursor, seen, false, held))
+	switch (iotmq_cursor_hold(cursor, false, held))
 	{
 		case ROW_LOCKED:
 			return CLAIM_BUSY;

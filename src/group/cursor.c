@@ -30,15 +30,6 @@ static void read_slot(TupleTableSlot *slot, CursorState *state);
 bool
 iotmq_cursor_peek(int32 cursor_id, CursorState *state)
 {
-	ItemPointerData tid;
-
-	return iotmq_cursor_peek_at(cursor_id, state, &tid);
-}
-
-/* Likewise; tid is where it was found. */
-bool
-iotmq_cursor_peek_at(int32 cursor_id, CursorState *state, ItemPointer tid)
-{
 	Relation	rel = table_open(iotmq_relation_table(CATALOG_CURSOR_STATE), AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	ScanKeyData key;
@@ -47,10 +38,7 @@ iotmq_cursor_peek_at(int32 cursor_id, CursorState *state, ItemPointer tid)
 	set_key(&key, cursor_id);
 	found = iotmq_row_peek(rel, iotmq_relation_index(INDEX_CURSOR_STATE), &key, 1, slot);
 	if (found)
-	{
 		read_slot(slot, state);
-		*tid = slot->tts_tid;
-	}
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, AccessShareLock);
 	return found;
@@ -59,13 +47,6 @@ iotmq_cursor_peek_at(int32 cursor_id, CursorState *state, ItemPointer tid)
 /* Locks the cursor to the end of the transaction, as one of its users: see cursor_lock.c. */
 RowResult
 iotmq_cursor_hold(const Cursor *cursor, bool wait, HeldCursor *held)
-{
-	return iotmq_cursor_hold_seen(cursor, NULL, wait, held);
-}
-
-/* Likewise, if it was peeked at just now: see iotmq_row_lock. */
-RowResult
-iotmq_cursor_hold_seen(const Cursor *cursor, const ItemPointerData *seen, bool wait, HeldCursor *held)
 {
 	Relation	rel;
 	TupleTableSlot *slot;
@@ -77,14 +58,11 @@ iotmq_cursor_hold_seen(const Cursor *cursor, const ItemPointerData *seen, bool w
 	rel = table_open(iotmq_relation_table(CATALOG_CURSOR_STATE), RowExclusiveLock);
 	slot = table_slot_create(rel, NULL);
 	set_key(&key, cursor->cursor_id);
-	result = iotmq_row_lock(rel, iotmq_relation_index(INDEX_CURSOR_STATE), &key, 1, seen,
-							wait, slot);
+	result = iotmq_row_lock(rel, iotmq_relation_index(INDEX_CURSOR_STATE), &key, 1, wait, slot);
 	if (result == ROW_OK)
 	{
 		held->cursor = cursor;
 		read_slot(slot, &held->state);
-		if (held->state.cursor_id != cursor->cursor_id)
-			elog(ERROR, "cursor %d is not where it was", cursor->cursor_id);
 		held->before = held->state;
 		held->tid = slot->tts_tid;
 		held->writes_waiting = false;

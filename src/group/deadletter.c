@@ -369,8 +369,7 @@ lock_row(int64 id, bool wait, DeadRow *row)
 	RowResult	result;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	result = iotmq_row_lock(rel, iotmq_relation_index(INDEX_DEAD_MESSAGE_ID), &key, 1, NULL, wait,
-							slot);
+	result = iotmq_row_lock(rel, iotmq_relation_index(INDEX_DEAD_MESSAGE_ID), &key, 1, wait, slot);
 	if (result == ROW_OK)
 		copy_row(slot, RelationGetDescr(rel), row);
 	ExecDropSingleTupleTableSlot(slot);

@@ -142,10 +142,7 @@ typedef struct Failure
 /* ---- cursor.c ---- */
 
 extern bool iotmq_cursor_peek(int32 cursor_id, CursorState *state);
-extern bool iotmq_cursor_peek_at(int32 cursor_id, CursorState *state, ItemPointer tid);
 extern RowResult iotmq_cursor_hold(const Cursor *cursor, bool wait, HeldCursor *held);
-extern RowResult iotmq_cursor_hold_seen(const Cursor *cursor, const ItemPointerData *seen, bool wait,
-										HeldCursor *held);
 extern void iotmq_cursor_flush(HeldCursor *held);
 extern void iotmq_cursor_release(HeldCursor *held);
 extern void iotmq_cursor_expect_expiry(HeldCursor *held, TimestampTz at);
@@ -173,7 +170,6 @@ extern int	iotmq_runs_unpack(const bytea *runs, int64 first, int64 last, int64 *
 extern int32 iotmq_lease_cursor(int64 lease_id);
 extern int64 iotmq_lease_next_id(const CursorState *state, TimestampTz now);
 extern void iotmq_lease_insert(Lease *lease);
-extern int	iotmq_lease_end(int64 lease_id);
 extern RowResult iotmq_lease_lock(int64 lease_id, bool wait, Lease *lease, ItemPointer tid);
 extern void iotmq_lease_update(const Lease *lease, ItemPointer tid);
 extern RowScan iotmq_lease_scan(const CursorState *state);
@@ -412,7 +408,6 @@ typedef enum ClaimResult		/* of several zones the highest counts */
 
 typedef struct Lookahead		/* new messages, looked for without a lock */
 {
-	ItemPointerData seen;		/* where the cursor's row was then */
 	int64		next_offset;	/* of the cursor then */
 	ZoneScan   *scan;			/* NULL: nobody looked, or there is nothing to go on with */
 	TupleTableSlot *slot;		/* the first wanted one; NULL: none for now */

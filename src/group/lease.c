@@ -50,7 +50,6 @@ enum
 static int64 first_id(int32 cursor_id);
 static int64 last_id(int32 cursor_id);
 pg_noreturn static void none_left(int32 cursor_id);
-static void set_key(ScanKey key, int64 lease_id);
 static void delete_lease(ItemPointer tid);
 static void form_row(const Lease *lease, Datum *values, bool *isnull);
 static void read_row(TupleTableSlot *slot, Lease *lease);
@@ -116,8 +115,8 @@ iotmq_lease_lock(int64 lease_id, bool wait, Lease *lease, ItemPointer tid)
 	ScanKeyData key;
 	RowResult	result;
 
-	set_key(&key, lease_id);
-	result = iotmq_row_lock(rel, iotmq_relation_index(INDEX_LEASE), &key, 1, NULL, wait, slot);
+	ScanKeyInit(&key, Anum_lease_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(lease_id));
+	result = iotmq_row_lock(rel, iotmq_relation_index(INDEX_LEASE), &key, 1, wait, slot);
 	if (result == ROW_OK)
 	{
 		read_row(slot, lease);
@@ -128,33 +127,6 @@ iotmq_lease_lock(int64 lease_id, bool wait, Lease *lease, ItemPointer tid)
 	return result;
 }
 
-/*
- * Ends a lease without locking it before; how many messages were still open. 0: it is not
- * there, or somebody has changed it just now, or of some messages more than the lease is to be
- * ended. Whoever has it locked is waited for.
- */
-int
-iotmq_lease_end(int64 lease_id)
-{
-	Relation	rel = table_open(iotmq_relation_table(CATALOG_LEASE), RowExclusiveLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	ScanKeyData key;
-	int			messages = 0;
-
-	set_key(&key, lease_id);
-	if (iotmq_row_peek(rel, iotmq_relation_index(INDEX_LEASE), &key, 1, slot))
-	{
-		Lease		lease;
-
-		read_row(slot, &lease);
-		if (!lease.redriven && iotmq_row_delete_seen(rel, &slot->tts_tid))
-			messages = lease.messages;
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, NoLock);
-	return messages;
-}
-
 void
 iotmq_lease_update(const Lease *lease, ItemPointer tid)
 {
@@ -163,12 +135,6 @@ iotmq_lease_update(const Lease *lease, ItemPointer tid)
 
 	form_row(lease, values, isnull);
 	iotmq_row_update(CATALOG_LEASE, tid, values, isnull, Natts_lease);
-}
-
-static void
-set_key(ScanKey key, int64 lease_id)
-{
-	ScanKeyInit(key, Anum_lease_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(lease_id));
 }
 
 static void

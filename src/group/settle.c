@@ -84,7 +84,6 @@ static int64 read_delay(FunctionCallInfo fcinfo, int argno);
 static Verdict read_rest(FunctionCallInfo fcinfo, int argno);
 static void read_reasons(FunctionCallInfo fcinfo, int argno, Settlement *settlement);
 static int	settle(int64 lease_id, const Settlement *settlement);
-static bool acks_all(const Settlement *settlement);
 static bool rejects(const Settlement *settlement);
 static void find_cursor(int64 lease_id, const char *call, Cursor *cursor);
 static void lock_lease(const Cursor *cursor, int64 lease_id, const char *call, Lease *lease,
@@ -92,6 +91,7 @@ static void lock_lease(const Cursor *cursor, int64 lease_id, const char *call, L
 static void hold_for_lease(const Cursor *cursor, const Lease *lease, HeldCursor *held);
 pg_noreturn static void lease_is_gone(int64 lease_id, const char *call);
 static int	settle_messages(Settling *s);
+static bool is_plain_ack(const Settling *s);
 static void name_messages(Settling *s);
 static Verdict verdict_on(const Settling *s, int i);
 static bool needs_cursor(const Settling *s);
@@ -340,7 +340,7 @@ static int
 settle(int64 lease_id, const Settlement *settlement)
 {
 	Cursor		cursor;
-	Lease		lease = {0};
+	Lease		lease;
 	ItemPointerData tid;
 	Settling	settling = {.settlement = settlement, .cursor = &cursor, .lease = &lease};
 	int			open;
@@ -348,16 +348,11 @@ settle(int64 lease_id, const Settlement *settlement)
 
 	iotmq_commit_light_begin();
 	find_cursor(lease_id, settlement->call, &cursor);
-	(void) iotmq_cursor_lock_use(cursor.cursor_id, true);
-	n = acks_all(settlement) ? iotmq_lease_end(lease_id) : 0;
-	if (n == 0)
-	{
-		lock_lease(&cursor, lease_id, settlement->call, &lease, &tid);
-		open = lease.messages;
-		n = settle_messages(&settling);
-		if (lease.messages < open)
-			iotmq_lease_store(&lease, &tid);
-	}
+	lock_lease(&cursor, lease_id, settlement->call, &lease, &tid);
+	open = lease.messages;
+	n = settle_messages(&settling);
+	if (lease.messages < open)
+		iotmq_lease_store(&lease, &tid);
 	if (lease.messages == 0)
 	{
 		ended_lease = lease_id;
@@ -366,14 +361,6 @@ settle(int64 lease_id, const Settlement *settlement)
 	if (!cursor.group->durable_acks && !rejects(settlement))
 		iotmq_commit_light_end();
 	return n;
-}
-
-/* Is all that is open done? So it mostly is. */
-static bool
-acks_all(const Settlement *settlement)
-{
-	return settlement->rest == VERDICT_ACK && settlement->named[VERDICT_ACK].n == 0 &&
-		settlement->named[VERDICT_NACK].n == 0 && settlement->named[VERDICT_REJECT].n == 0;
 }
 
 /* Does an administrator have to see the dead letters of it, whatever happens? */
@@ -438,7 +425,7 @@ settle_messages(Settling *s)
 	Lease	   *lease = s->lease;
 	int			n = 0;
 
-	if (acks_all(s->settlement) && !lease->redriven)
+	if (is_plain_ack(s))
 	{
 		n = lease->messages;
 		lease->messages = 0;
@@ -473,6 +460,17 @@ settle_messages(Settling *s)
 	if (s->is_held)
 		iotmq_cursor_release(&s->held);
 	return n;
+}
+
+/* Is all that is open done, and nothing to be done for it? So it mostly is. */
+static bool
+is_plain_ack(const Settling *s)
+{
+	const Settlement *settlement = s->settlement;
+
+	return settlement->rest == VERDICT_ACK && !s->lease->redriven &&
+		settlement->named[VERDICT_ACK].n == 0 && settlement->named[VERDICT_NACK].n == 0 &&
+		settlement->named[VERDICT_REJECT].n == 0;
 }
 
 /* Finds the messages that are named; raises 22023 for one that the lease does not hold. */
