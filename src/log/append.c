@@ -9,9 +9,7 @@
  * Locks, to the end of the transaction: the zone's publish lock, then RowExclusiveLock
  * on the segment; if that is to be made, those of segment.c between the two. Of several
  * zones in the order of their ids. Those of a zone to which nothing is written are given
- * back, and so are all of them while a key is waited for. Before the segment RowExclusiveLock on
- * the zone's table, until the messages are written: who writes may have to read from the
- * catalog what the table demands, and ALTER TABLE locks it before its segments.
+ * back, and so are all of them while a key is waited for.
  */
 #include "log/log.h"
 
@@ -25,7 +23,6 @@
 #include "core/stop.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/syscache.h"
 
@@ -41,7 +38,6 @@ typedef struct Target			/* a zone that is written to */
 	Zone	   *zone;
 	TimestampTz at;				/* the present */
 	Relation	segment;		/* its segment */
-	Oid			table_locked;	/* the zone's table, until it is written; InvalidOid: not */
 } Target;
 
 static Target *group_by_zone(Batch *batch, int *ntargets);
@@ -54,8 +50,6 @@ static void leave_out_known(Batch *batch, Target *targets, int ntargets, const K
 							int nkeys);
 static void write_target(Batch *batch, Target *target);
 static void open_present(Target *target);
-static void lock_table(Target *target);
-static void unlock_table(Target *target);
 static void require_table(const Topic *topic, const Zone *zone);
 static const Segment *present(Target *target);
 static void write_rows(Batch *batch, Target *target, Oid key_index);
@@ -191,7 +185,6 @@ claim_keys(Batch *batch, Target *targets, int ntargets, Key *keys, int nkeys)
 		for (int i = 0; i < ntargets; i++)
 		{
 			relation_close(targets[i].segment, RowExclusiveLock);
-			unlock_table(&targets[i]);
 			iotmq_stable_leave(targets[i].zone_id);
 		}
 		iotmq_key_wait(&wait);
@@ -250,7 +243,6 @@ write_target(Batch *batch, Target *target)
 	if (target->n == 0)
 	{
 		relation_close(target->segment, RowExclusiveLock);
-		unlock_table(target);
 		iotmq_stable_leave(target->zone_id);
 		return;
 	}
@@ -263,7 +255,6 @@ write_target(Batch *batch, Target *target)
 	}
 	batch->at_hand = 0;
 	relation_close(target->segment, NoLock);
-	unlock_table(target);
 }
 
 /*
@@ -290,7 +281,6 @@ open_present(Target *target)
 			continue;
 		}
 		relid = segment->relid;
-		lock_table(target);
 		rel = try_relation_open(relid, RowExclusiveLock);
 		/* what sealing closed, or retention dropped, meanwhile can't be closed any more */
 		segment = present(target);
@@ -317,26 +307,6 @@ open_present(Target *target)
 					 errhint("Let it go: CALL iotmq.run_maintenance();")));
 		iotmq_segment_cut(target->zone_id, relid, target->at);
 	}
-}
-
-static void
-lock_table(Target *target)
-{
-	Oid			relid = target->zone->relid;
-
-	if (target->table_locked == relid)
-		return;
-	unlock_table(target);
-	LockRelationOid(relid, RowExclusiveLock);
-	target->table_locked = relid;
-}
-
-static void
-unlock_table(Target *target)
-{
-	if (OidIsValid(target->table_locked))
-		UnlockRelationOid(target->table_locked, RowExclusiveLock);
-	target->table_locked = InvalidOid;
 }
 
 /* Raises 42704 if somebody has dropped the zone's table. */
