@@ -79,7 +79,9 @@ class Publisher:
                 self._transaction(way, zone, messages)
                 self.conn.commit()
                 return
-            except psycopg2.Error:
+            except (psycopg2.Error, SystemError) as error:
+                if isinstance(error, SystemError):  # psycopg2's, when the connection of a COPY ends
+                    self.conn.close()
                 if not self.conn.closed:
                     raise
                 self._connect()

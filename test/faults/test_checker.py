@@ -201,6 +201,14 @@ class Good(unittest.TestCase):
         run.state()
         self.good(run)
 
+    def test_tail_forgotten_of_a_copy(self):
+        run = Run()
+        a, = run.publish((None, "d"), logged=False)
+        run.claim(1, (a, 7), result="unknown")
+        run.add("crash", forgets="tail", since=0)
+        run.state(next=1, gaps=[(7, EPOCH)])
+        self.good(run)
+
     def test_tail_forgotten(self):
         run = Run()
         run.publish((1, "d"), logged=False)
