@@ -45,7 +45,7 @@
 	'ALTER TABLE TOPIC ADD COLUMN size int GENERATED ALWAYS AS (length(device_id)) STORED' => '',
 	'ALTER TABLE TOPIC ADD UNIQUE (device_id)' => '0A000: statement',
 	'ALTER TABLE TOPIC ADD UNIQUE (zone, published_at, device_id, msg_offset)' => '',
-	'ALTER TABLE TOPIC ALTER COLUMN device_id TYPE text COLLATE "und-x-icu"' => '',
+	'ALTER TABLE TOPIC ALTER COLUMN device_id TYPE text COLLATE "ucs_basic"' => '',
 	'ALTER TABLE TOPIC ALTER COLUMN msg_offset DROP NOT NULL' => '42P16: statement',
 	'ALTER TABLE TOPIC ALTER COLUMN msg_offset TYPE numeric' => '42883: statement',
 	'ALTER TABLE TOPIC ALTER COLUMN payload SET COMPRESSION pglz' => '',
