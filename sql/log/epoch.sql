@@ -27,7 +27,9 @@ AS $$
 	INSERT INTO iotmq_internal.zone_gap (zone_id, epoch, first_offset, last_before, began_at)
 	SELECT epoch_note.zone_id, g.epoch, g.first_offset, g.last_before, g.began_at
 	FROM iotmq.epoch_gaps(epoch_note.zone_id) AS g
-	WHERE g.began_at IS NOT NULL
+	-- an epoch whose first message came to nothing, too, if a later one is noted: what is not
+	-- noted is looked for above the last one only
+	WHERE g.epoch <= (SELECT max(b.epoch) FROM iotmq.epoch_gaps(epoch_note.zone_id) AS b WHERE b.began_at IS NOT NULL)
 	ON CONFLICT DO NOTHING
 $$;
 COMMENT ON FUNCTION iotmq.epoch_note IS 'internal: notes the gaps of a zone';
