@@ -165,7 +165,11 @@ class History:
     # What was published, delivered and settled ------------------------------------------
 
     def read_messages(self):
-        outcomes = {event["xact"]: event for event in self.by_kind["outcome"]}
+        # a failover may forget a COMMIT PREPARED, and then the transaction ends a second time
+        outcomes = {}
+        for event in self.by_kind["outcome"]:
+            first = outcomes.get(event["xact"], event)
+            outcomes[event["xact"]] = {**event, "begin": min(first["begin"], event["begin"])}
         for event in self.by_kind["publish"]:
             outcome = outcomes.get(event["xact"])
             for fields in event["messages"]:

@@ -209,6 +209,19 @@ class Good(unittest.TestCase):
         run.state(next=1, gaps=[(7, EPOCH)])
         self.good(run)
 
+    def test_second_commit_of_what_is_prepared(self):
+        """The failover forgets the COMMIT PREPARED, not the PREPARE; the end of the load commits again."""
+        run = Run()
+        a, = run.publish((1, "d"))
+        run.claim(1, (a, 1))
+        run.settle(1, count=1)
+        run.add("crash", forgets="tail", since=0)
+        run.add("outcome", xact="p-1", result="unknown")
+        run.claim(2, (a, 1))
+        run.settle(2, count=1)
+        run.state()
+        self.good(run)
+
     def test_tail_forgotten(self):
         run = Run()
         run.publish((1, "d"), logged=False)
