@@ -262,8 +262,10 @@ class History:
         back, surely_back = self.taken_back(settle, verdicts, maybe_open)
         touched = [d for d in maybe_open if d not in surely_back and verdicts(d)[0]]
         least = sum(1 for d in touched if d.fates == {"open"} and d not in back)
-        if certain and settle.get("count") is not None and not least <= settle["count"] <= len(touched):
-            self.miscounted.append((settle, least, len(touched)))
+        most = len(touched) + sum(1 for d in deliveries if d not in maybe_open and verdicts(d)[0]
+                                  and self.open_again(d, settle))
+        if certain and settle.get("count") is not None and not least <= settle["count"] <= most:
+            self.miscounted.append((settle, least, most))
         for d in maybe_open:
             fates = set() if d in surely_back else self.fates_by(settle, verdicts(d)[0], d)
             if d in touched:
@@ -272,6 +274,14 @@ class History:
                 fates.add("back")
                 d.sent_back.append(settle)
             d.fates = (d.fates - {"open"} if certain and (d in touched or d in surely_back) else d.fates) | fates
+
+    def open_again(self, d, settle):
+        """Whether a crash may have forgotten, before a settlement, the one that settled a message: its
+        client may go on with the lease over another connection."""
+        durable = self.settings((d.topic, d.group), "durable_acks", d.begin, d.end) == {True}
+        return any(crash["begin"] <= settle["end"] and crash["end"] >= earlier["begin"]
+                   and self.crashed_of(crash, earlier, durable or bool(earlier["effects"]))
+                   for earlier in d.settled + d.sent_back for crash in self.by_kind["crash"])
 
     def fates_by(self, settle, verb, d):
         """What a verdict makes of a message, if it was open."""

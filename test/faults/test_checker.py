@@ -192,6 +192,26 @@ class Good(unittest.TestCase):
         run.state()
         self.good(run)
 
+    def test_ack_forgotten_and_given_by_the_same_lease(self):
+        run = Run()
+        a, b = run.publish((1, "d"), (2, "e"))
+        run.claim(1, (a, 1), (b, 2, "e"))
+        run.settle(1, offsets=[1], count=1)
+        run.add("crash", forgets="async", since=0)
+        run.settle(1, count=2)
+        run.state()
+        self.good(run)
+
+    def test_effects_forgotten_and_written_by_the_same_lease(self):
+        run = Run()
+        a, = run.publish((1, "d"))
+        run.claim(1, (a, 1))
+        run.settle(1, effects=[a], count=1, stored=False)
+        run.add("crash", forgets="tail", since=0)
+        run.settle(1, effects=[a], count=1)
+        run.state()
+        self.good(run)
+
     def test_claim_forgotten_and_no_more_wanted(self):
         run = Run()
         a, = run.publish((1, "d"))
@@ -547,6 +567,35 @@ class Bad(unittest.TestCase):
         run, a = self.one_message()
         run.claim(1, (a, 1))
         run.settle(1, count=2)
+        self.bad(run, "count")
+
+    def miscounted_after(self, forgets, since, effects=False, **settings):
+        """An ack that the crash can't have forgotten is counted once more."""
+        run, a = self.one_message(**settings)
+        run.claim(1, (a, 1))
+        run.settle(1, effects=[a] if effects else [], count=1)
+        run.add("crash", forgets=forgets, since=since if since is not None else run.clock)
+        run.settle(1, count=1)
+        self.bad(run, "count")
+
+    def test_miscounted_though_nothing_is_forgotten(self):
+        self.miscounted_after("nothing", 0)
+
+    def test_miscounted_though_safe_before_the_crash(self):
+        self.miscounted_after("async", None)
+
+    def test_miscounted_though_durable(self):
+        self.miscounted_after("async", 0, durable_acks=True)
+
+    def test_miscounted_though_with_effects(self):
+        self.miscounted_after("async", 0, effects=True)
+
+    def test_miscounted_before_the_crash(self):
+        run, a = self.one_message()
+        run.claim(1, (a, 1))
+        run.settle(1, count=1)
+        run.settle(1, count=1)
+        run.add("crash", forgets="tail", since=0)
         self.bad(run, "count")
 
     def test_miscounted_by_one_call(self):
