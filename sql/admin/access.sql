@@ -354,7 +354,7 @@ AS $$
 		|| '{EXECUTE ON FUNCTION iotmq.overview_zone_offsets,EXECUTE ON FUNCTION iotmq.stats,
 			EXECUTE ON FUNCTION iotmq.held_back_holders,EXECUTE ON FUNCTION iotmq.holder_transactions,
 			EXECUTE ON FUNCTION iotmq.alerts_maintenance,
-			EXECUTE ON FUNCTION iotmq.epoch_gaps}'::text[]
+			EXECUTE ON FUNCTION iotmq.epoch_gaps,EXECUTE ON FUNCTION iotmq.epoch_began_at}'::text[]
 	FROM unnest('{dead_letter_depth,topic_stats,held_back,cursor_holder,zone_epoch,alerts,
 		overdue_segment,metrics,privileges,maintenance_run}'::text[]) AS view
 $$;

@@ -41,8 +41,11 @@ BEGIN
 	END LOOP;
 	BEGIN
 		PERFORM iotmq.epoch_note(zone_id);
-	EXCEPTION WHEN lock_not_available THEN
-		busy := array_append(busy, ': offsets are in use');
+	EXCEPTION
+		WHEN lock_not_available THEN
+			busy := array_append(busy, ': offsets are in use');
+		WHEN object_not_in_prerequisite_state THEN
+			NULL;				-- a segment can't be read, as retention_note_unreadable says
 	END;
 	PERFORM iotmq.depend_restore(id);
 END
@@ -142,6 +145,9 @@ BEGIN
 	JOIN iotmq_internal.topic AS t USING (topic_id)
 	WHERE z.zone_id = maintenance_needs.zone_id;
 	segments := segments OR iotmq.epoch_is_open(zone_id)
+		OR EXISTS (SELECT FROM iotmq_internal.zone_gap AS g	-- where nothing was published since
+			WHERE g.zone_id = maintenance_needs.zone_id AND g.began_at IS NULL
+				AND NOT EXISTS (SELECT FROM iotmq_internal.zone_gap AS l WHERE l.zone_id = g.zone_id AND l.epoch > g.epoch))
 		OR (SELECT iotmq.depend_is_lost(z.topic_id) FROM iotmq_internal.zone AS z WHERE z.zone_id = maintenance_needs.zone_id);
 	empty := empty OR retention;
 	earliest := earliest OR retention OR iotmq.offset_is_gone(zone_id);

@@ -253,6 +253,7 @@ CREATE FUNCTION iotmq.retention_drop_table(segment iotmq_internal.segment) RETUR
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	PERFORM iotmq.epoch_note(segment.zone_id);
 	BEGIN
 		EXECUTE format('DROP TABLE %s', segment.table_name);
 	EXCEPTION WHEN dependent_objects_still_exist THEN
@@ -353,6 +354,7 @@ BEGIN
 		WHERE c.zone_id = segment.zone_id;
 	END IF;
 	IF truncates THEN
+		PERFORM iotmq.epoch_note(segment.zone_id);
 		EXECUTE format('TRUNCATE %s', segment.table_name);
 		UPDATE iotmq_internal.segment AS s
 		SET emptied = true, first_offset = NULL, last_offset = NULL,
@@ -641,6 +643,7 @@ BEGIN
 				PERFORM iotmq.retention_lock_table(zone_table, false);
 				EXECUTE format('ALTER TABLE %s DETACH PARTITION %s', zone_table, segment.table_name);
 			END IF;
+			PERFORM iotmq.epoch_note(zone_id);
 			PERFORM iotmq.retention_forget_lost(segment, lost.state);
 			DELETE FROM iotmq_internal.segment AS s
 			WHERE s.zone_id = segment.zone_id AND s.from_time = segment.from_time;
@@ -708,6 +711,7 @@ BEGIN
 		RETURN;					-- dropped meanwhile, or busy: the next run does it
 	END IF;
 	earliest := iotmq.offset_at(zone_id, '4000-01-01 BC');
+	PERFORM iotmq.epoch_note(zone_id);
 	UPDATE iotmq_internal.zone AS z
 	SET earliest_offset = earliest
 	WHERE z.zone_id = retention_move_earliest.zone_id AND z.earliest_offset < earliest;

@@ -206,6 +206,7 @@ extern Oid	iotmq_relation_table(Catalog catalog);
 extern Oid	iotmq_relation_index(CatalogIndex index);
 extern Oid	iotmq_relation_dead_message_ids(void);
 extern Oid	iotmq_relation_epoch(void);
+extern Oid	iotmq_relation_last_epoch(void);
 extern Oid	iotmq_relation_schema(void);
 extern Oid	iotmq_relation_admin_function(void);
 extern Oid	iotmq_relation_monitor_function(void);

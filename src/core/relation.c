@@ -59,6 +59,7 @@ static Oid	tables[CATALOGS];
 static Oid	indexes[CATALOG_INDEXES];
 static Oid	dead_message_ids;	/* a sequence */
 static Oid	epoch;				/* likewise */
+static Oid	last_epoch;			/* likewise */
 static Oid	admin_function;
 static Oid	monitor_function;
 
@@ -103,6 +104,14 @@ iotmq_relation_epoch(void)
 	return present(epoch, "epoch");
 }
 
+/* The sequence that holds the last epoch that was begun. */
+Oid
+iotmq_relation_last_epoch(void)
+{
+	look_up();
+	return present(last_epoch, "last_epoch");
+}
+
 /* The schema iotmq; its owner is the extension's. */
 Oid
 iotmq_relation_schema(void)
@@ -142,6 +151,7 @@ look_up(void)
 		indexes[i] = get_relname_relid(index_names[i], schema);
 	dead_message_ids = get_relname_relid("dead_message_id_seq", schema);
 	epoch = get_relname_relid("epoch", schema);
+	last_epoch = get_relname_relid("last_epoch", schema);
 	admin_function = LookupFuncName(list_make2(makeString("iotmq"), makeString("grant_admin")),
 									1, (Oid[]) {REGROLEOID}, false);
 	monitor_function = LookupFuncName(list_make2(makeString("iotmq"), makeString("stats")),
@@ -180,7 +190,7 @@ static void
 forget(Datum arg, Oid relid)
 {
 	bool		ours = relid == InvalidOid || relid == dead_message_ids ||
-		relid == epoch;
+		relid == epoch || relid == last_epoch;
 
 	for (int i = 0; i < CATALOGS && !ours; i++)
 		ours = relid == tables[i];

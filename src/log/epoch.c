@@ -4,10 +4,17 @@
  * What a crash, a promotion or a restore loses of the log may have been read before. So
  * offsets are not given out again: every recovery begins a new epoch, and each zone goes on
  * at epoch << 32 before its next offset is drawn. The epoch is kept in an unlogged sequence,
- * which every recovery resets; who finds it unset makes it one more than the highest epoch
- * of any zone. The gap is known: from the row with the highest offset below it (last_before)
- * to first_offset no offset ever came to be. Maintenance notes gaps in iotmq_internal.zone_gap before
- * it drops what shows them; those not noted yet are found in the log.
+ * which every recovery resets; who finds it unset makes it one more than the highest that is
+ * known: of any zone, and in a sequence that is on disk before anything is published, since
+ * all that was published in an epoch may be lost. A standby may have got nothing of an epoch
+ * at all, but its promotion has begun a timeline: an epoch is never below these.
+ *
+ * The gap is known: from the row with the highest offset below it (last_before) to
+ * first_offset no offset ever came to be. It is there from when the zone's sequence is moved,
+ * whatever becomes of the first message. Whoever drops what shows gaps, or moves the zone's
+ * earliest offset, notes them in iotmq_internal.zone_gap before, and maintenance soon; those
+ * not noted yet are found in the log. Gaps never overlap: of what was lost of an epoch whose
+ * gap is noted, the rest is in the gap behind it.
  *
  * A sequence is also watched: somebody may have set it back, restored it without the rows
  * that it numbered, or have given it a cache.
@@ -17,6 +24,7 @@
 #include "log/log.h"
 
 #include "access/htup_details.h"
+#include "access/xlog.h"
 #include "catalog/pg_sequence.h"
 #include "commands/sequence.h"
 #include "funcapi.h"
@@ -29,13 +37,15 @@
 #include "utils/tuplestore.h"
 
 static int32 current_epoch(void);
+static int32 begin_epoch(void);
 static int32 highest_epoch(void);
-static int32 noted_epoch(const Zone *zone);
+static int64 noted_offset(const Zone *zone);
 static void check_sequence(const Topic *topic, const Zone *zone);
 static int64 highest_known(const Zone *zone);
 static void move_sequence(Oid sequence, int64 last);
-static Gap *gaps_until(const Zone *zone, int64 last, int *n);
-static Gap *find_gaps(const Zone *zone, int64 last, int *n);
+static bool find_began_at(const Zone *zone, int64 first_offset, TimestampTz *began_at);
+static Gap *gaps_until(const Zone *zone, int64 next, bool lenient, int *n);
+static Gap *find_gaps(const Zone *zone, int64 next, bool lenient, int *n);
 
 /*
  * Called by a publisher that holds the zone's publish lock, before it draws: sees that the
@@ -79,7 +89,7 @@ iotmq_epoch_differs(int64 a, int64 b)
 	return EPOCH_OF(a) != EPOCH_OF(b);
 }
 
-/* How many offsets from from to to, exclusive, never came to be. */
+/* How many offsets from from to to, exclusive, never came to be; for views. */
 int64
 iotmq_epoch_missing(const Zone *zone, int64 from, int64 to)
 {
@@ -89,15 +99,19 @@ iotmq_epoch_missing(const Zone *zone, int64 from, int64 to)
 
 	if (!iotmq_epoch_differs(from, to))
 		return 0;
-	gaps = gaps_until(zone, to, &n);
+	gaps = gaps_until(zone, to, true, &n);
 	for (int i = 0; i < n; i++)
+	{
 		missing += Max(0, Min(to, gaps[i].first_offset) - Max(from, gaps[i].last_before + 1));
+		from = Max(from, gaps[i].first_offset); /* one noted meanwhile may be among those found, too */
+	}
 	return missing;
 }
 
 /*
  * The gap that an offset lies in, behind the first offset that is missing; false: in none.
- * Who reads on there has read what never came to be.
+ * Who reads on there has read what never came to be. last: the last offset given out.
+ * Errors: 55000 a segment that the gap may begin in can't be read.
  */
 bool
 iotmq_epoch_is_lost(const Zone *zone, int64 msg_offset, int64 last, Gap *gap)
@@ -105,9 +119,9 @@ iotmq_epoch_is_lost(const Zone *zone, int64 msg_offset, int64 last, Gap *gap)
 	int			n;
 	Gap		   *gaps;
 
-	if (!iotmq_epoch_differs(msg_offset, last))
+	if (!iotmq_epoch_differs(msg_offset, last + 1))
 		return false;
-	gaps = gaps_until(zone, last, &n);
+	gaps = gaps_until(zone, last + 1, false, &n);
 	for (int i = 0; i < n; i++)
 		if (gaps[i].last_before + 1 < msg_offset && msg_offset < gaps[i].first_offset)
 		{
@@ -117,11 +131,11 @@ iotmq_epoch_is_lost(const Zone *zone, int64 msg_offset, int64 last, Gap *gap)
 	return false;
 }
 
-/* All gaps of the zone up to that offset, in order: those noted and those found in the log. */
+/* All gaps of the zone below that offset, in order: those noted and those found in the log. */
 static Gap *
-gaps_until(const Zone *zone, int64 last, int *n)
+gaps_until(const Zone *zone, int64 next, bool lenient, int *n)
 {
-	Gap		   *found = find_gaps(zone, last, n);
+	Gap		   *found = find_gaps(zone, next, lenient, n);
 	Gap		   *gaps = palloc(sizeof(Gap) * (zone->ngaps + *n));
 
 	memcpy(gaps, zone->gaps, sizeof(Gap) * zone->ngaps);
@@ -131,8 +145,9 @@ gaps_until(const Zone *zone, int64 last, int *n)
 }
 
 /*
- * epoch_gaps(zone_id int) RETURNS SETOF record: gaps that are not noted yet; none of a zone
- * that was dropped. Columns: see sql/log/epoch.sql.
+ * epoch_gaps(zone_id int, lenient boolean) RETURNS SETOF record: gaps that are not noted yet;
+ * none of a zone that was dropped. lenient: segments that can't be read don't count, for
+ * views; else they are an error, 55000. Columns: see sql/log/epoch.sql.
  */
 PG_FUNCTION_INFO_V1(iotmq_epoch_gaps_found);
 Datum
@@ -147,17 +162,14 @@ iotmq_epoch_gaps_found(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	if (!iotmq_catalog_zone_by_id(PG_GETARG_INT32(0), &topic, &zone))
 		return (Datum) 0;
-	gaps = find_gaps(zone, iotmq_sequence_last(zone->sequence), &n);
+	gaps = find_gaps(zone, iotmq_sequence_last(zone->sequence) + 1, PG_GETARG_BOOL(1), &n);
 	for (int i = 0; i < n; i++)
 	{
 		Datum		values[4];
 		bool		isnull[4] = {false};
-		ZoneScan   *scan = iotmq_scan_begin(zone, gaps[i].first_offset, gaps[i].first_offset);
 		TimestampTz began_at = 0;
 
-		scan->lenient = true;
-		isnull[3] = !iotmq_scan_published_at(scan, gaps[i].first_offset, &began_at);
-		iotmq_scan_end(scan);
+		isnull[3] = !find_began_at(zone, gaps[i].first_offset, &began_at);
 		values[0] = Int32GetDatum(EPOCH_OF(gaps[i].first_offset));
 		values[1] = Int64GetDatum(gaps[i].first_offset);
 		values[2] = Int64GetDatum(gaps[i].last_before);
@@ -165,6 +177,39 @@ iotmq_epoch_gaps_found(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 	}
 	return (Datum) 0;
+}
+
+/*
+ * epoch_began_at(zone_id int, first_offset bigint) RETURNS timestamptz: when the first message
+ * of an epoch was published; NULL: there is none yet, or the zone was dropped.
+ */
+PG_FUNCTION_INFO_V1(iotmq_epoch_began_at);
+Datum
+iotmq_epoch_began_at(PG_FUNCTION_ARGS)
+{
+	Topic	   *topic;
+	Zone	   *zone;
+	TimestampTz began_at;
+
+	if (!iotmq_catalog_zone_by_id(PG_GETARG_INT32(0), &topic, &zone) ||
+		!find_began_at(zone, PG_GETARG_INT64(1), &began_at))
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(began_at);
+}
+
+/* Of the first committed message of the epoch that begins there; false: none is known. */
+static bool
+find_began_at(const Zone *zone, int64 first_offset, TimestampTz *began_at)
+{
+	int64		next_epoch = EPOCH_START(EPOCH_OF(first_offset) + 1);
+	int64		last = iotmq_sequence_last(zone->sequence);
+	ZoneScan   *scan = iotmq_scan_begin(zone, first_offset, Min(last, next_epoch - 1));
+	bool		found;
+
+	scan->lenient = true;
+	found = iotmq_scan_published_at(scan, first_offset, began_at);
+	iotmq_scan_end(scan);
+	return found;
 }
 
 /* epoch_is_open(zone_id int) RETURNS boolean: may it have gaps that are not noted? */
@@ -176,7 +221,7 @@ iotmq_epoch_is_open(PG_FUNCTION_ARGS)
 	Zone	   *zone;
 
 	PG_RETURN_BOOL(iotmq_catalog_zone_by_id(PG_GETARG_INT32(0), &topic, &zone) &&
-				   EPOCH_OF(iotmq_sequence_last(zone->sequence)) > noted_epoch(zone));
+				   iotmq_epoch_differs(noted_offset(zone), iotmq_sequence_last(zone->sequence) + 1));
 }
 
 /* The epoch that offsets are given out in now. It changes with a recovery only. */
@@ -197,8 +242,10 @@ current_epoch(void)
 		value = iotmq_sequence_last(sequence);
 		if (value == 0)
 		{
+			int32		epoch = begin_epoch();
+
 			iotmq_sequence_mend(sequence);
-			value = highest_epoch() + 1 + 1;
+			value = epoch + 1;
 			move_sequence(sequence, value);
 		}
 		iotmq_zone_lock_give(0, ZONE_LOCK_EPOCH, ExclusiveLock);
@@ -208,7 +255,25 @@ current_epoch(void)
 	return known;
 }
 
-/* Of all zones of the database. */
+/*
+ * The next epoch. On disk before anybody hears of it: not all commits wait for that, and a
+ * message may be read before they have.
+ */
+static int32
+begin_epoch(void)
+{
+	Oid			sequence = iotmq_relation_last_epoch();
+	int32		last = iotmq_sequence_last(sequence);
+	int32		highest = highest_epoch();
+	int32		timeline = GetWALInsertionTimeLine();
+	int32		epoch = Max(Max(last, highest) + 1, timeline - 1);
+
+	move_sequence(sequence, epoch);
+	iotmq_commit_flush();
+	return epoch;
+}
+
+/* Of all zones of the database. One whose sequence was moved may have given out the first. */
 static int32
 highest_epoch(void)
 {
@@ -220,7 +285,7 @@ highest_epoch(void)
 	{
 		int64		last = iotmq_sequence_last(sequences[i]);
 
-		highest = Max(highest, EPOCH_OF(last));
+		highest = Max(highest, EPOCH_OF(last + 1));
 	}
 	return highest;
 }
@@ -260,7 +325,7 @@ static int64
 highest_known(const Zone *zone)
 {
 	int64		next = iotmq_catalog_highest_cursor(zone->zone_id);
-	int64		highest = iotmq_scan_last_below(zone, PG_INT64_MAX);
+	int64		highest = iotmq_scan_last_below(zone, PG_INT64_MAX, true);
 
 	highest = Max(highest, Max(zone->earliest_offset, next) - 1);
 	iotmq_catalog_segments(zone);
@@ -280,36 +345,38 @@ move_sequence(Oid sequence, int64 last)
 	iotmq_owner_restore(saved);
 }
 
-/* The epoch up to which all gaps are noted. */
-static int32
-noted_epoch(const Zone *zone)
+/* An offset of the epoch up to which all gaps are noted. */
+static int64
+noted_offset(const Zone *zone)
 {
 	iotmq_catalog_segments(zone);
-	return Max(EPOCH_OF(zone->earliest_offset), zone->ngaps == 0 ? 0 :
-			   EPOCH_OF(zone->gaps[zone->ngaps - 1].first_offset));
+	return Max(zone->earliest_offset,
+			   zone->ngaps == 0 ? 0 : zone->gaps[zone->ngaps - 1].first_offset);
 }
 
-/* The gaps up to that offset that are not noted, in order. */
+/*
+ * The gaps that are not noted, in order, up to one that begins the epoch of that offset, the
+ * next to be given out. lenient: see epoch_gaps.
+ */
 static Gap *
-find_gaps(const Zone *zone, int64 last, int *n)
+find_gaps(const Zone *zone, int64 next, bool lenient, int *n)
 {
-	int32		noted = noted_epoch(zone);
-	int32		epoch = EPOCH_OF(last);
+	int64		noted = noted_offset(zone);
 	int			room = 4;
 	Gap		   *gaps = palloc(sizeof(Gap) * room);
 
 	*n = 0;
-	while (epoch > noted)
+	while (EPOCH_OF(next) > EPOCH_OF(noted))
 	{
-		Gap			gap = {.first_offset = EPOCH_START(epoch)};
+		Gap			gap = {.first_offset = EPOCH_START(EPOCH_OF(next))};
 
-		gap.last_before = iotmq_scan_last_below(zone, gap.first_offset);
-		gap.last_before = Max(gap.last_before, zone->earliest_offset - 1);
+		gap.last_before = iotmq_scan_last_below(zone, gap.first_offset, lenient);
+		gap.last_before = Max(gap.last_before, noted - 1);
 		if (*n == room)
 			gaps = repalloc(gaps, sizeof(Gap) * (room *= 2));
 		memmove(gaps + 1, gaps, sizeof(Gap) * (*n)++);
 		gaps[0] = gap;
-		epoch = EPOCH_OF(gap.last_before);
+		next = gap.last_before;
 	}
 	return gaps;
 }

@@ -151,7 +151,7 @@ extern bool iotmq_scan_is_partial(const ZoneScan *scan);
 extern void iotmq_scan_end(ZoneScan *scan);
 extern int64 iotmq_scan_since(const Zone *zone, TimestampTz at, bool lenient);
 extern TimestampTz iotmq_scan_newest(const Zone *zone);
-extern int64 iotmq_scan_last_below(const Zone *zone, int64 msg_offset);
+extern int64 iotmq_scan_last_below(const Zone *zone, int64 msg_offset, bool lenient);
 
 /* ---- name.c ---- */
 

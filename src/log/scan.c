@@ -271,16 +271,16 @@ iotmq_scan_newest(const Zone *zone)
 }
 
 /*
- * The highest offset below that one that a row has, committed or open; 0: there is none. Rows
- * that can't be read don't count.
+ * The highest offset below that one that a row has, committed or open; 0: there is none.
+ * lenient: rows that can't be read don't count; else they are an error.
  */
 int64
-iotmq_scan_last_below(const Zone *zone, int64 msg_offset)
+iotmq_scan_last_below(const Zone *zone, int64 msg_offset, bool lenient)
 {
 	ZoneScan   *scan = iotmq_scan_begin(zone, PG_INT64_MIN, PG_INT64_MAX);
 	int64		highest = 0;
 
-	scan->lenient = true;
+	scan->lenient = lenient;
 	for (int i = 0; i < zone->nsegments; i++)
 	{
 		const Segment *segment = &zone->segments[i];

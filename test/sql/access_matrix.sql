@@ -171,6 +171,7 @@ INSERT INTO expected VALUES
 	('held_back', 'SELECT * FROM %s', '{monitor}'),
 	('zone_epoch', 'SELECT * FROM %s', '{monitor}'),
 	('epoch_gaps', NULL, '{monitor}'),
+	('epoch_began_at', NULL, '{monitor}'),
 	('overdue_segment', 'SELECT * FROM %s', '{monitor}'),
 	('alerts', 'SELECT * FROM %s', '{monitor}'),
 	('metrics', 'SELECT * FROM %s', '{monitor}'),
