@@ -149,7 +149,8 @@ class History:
             else:
                 continue
             value = tuple(value) if isinstance(value, list) else value
-            if event["result"] == "committed" and (event["end"] < begin or event["action"] == "create"):
+            if event["result"] == "committed" and (event["action"] == "create" or event["end"] < begin
+                                                   and not self.forgotten(event, durable=True)):
                 values = [value]
             else:
                 values.append(value)

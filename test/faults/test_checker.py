@@ -212,6 +212,14 @@ class Good(unittest.TestCase):
         run.state()
         self.good(run)
 
+    def test_alter_forgotten(self):
+        run = Run(tags=["alarm"])
+        run.alter(tags=None)
+        run.add("crash", forgets="tail", since=0)
+        run.publish((1, "d"))
+        run.state()
+        self.good(run)
+
     def test_claim_forgotten_and_no_more_wanted(self):
         run = Run()
         a, = run.publish((1, "d"))
@@ -520,6 +528,25 @@ class Bad(unittest.TestCase):
         run.alter(tags=["alarm"])
         run.state()
         self.bad(run, "lost")
+
+    def test_alter_safe_before_a_crash(self):
+        run = Run(tags=["alarm"])
+        run.alter(tags=None)
+        run.add("crash", forgets="tail", since=run.clock)
+        run.publish((1, "d"))
+        run.state()
+        self.bad(run, "lost")
+
+    def test_delivered_before_prepare(self):
+        run, a = self.one_message()
+        outcome = run.events[-1]
+        run.claim(1, (a, 1))
+        run.events[-1].update(begin=outcome["begin"] - 0.2, end=outcome["begin"] - 0.1)
+        run.add("crash", forgets="tail", since=0)
+        run.add("outcome", xact="p-1", result="unknown")
+        run.claim(2, (a, 1))
+        run.settle(2, count=1)
+        self.bad(run, "uncommitted")
 
     def test_durable_ack_forgotten(self):
         run, a = self.one_message(durable_acks=True)
