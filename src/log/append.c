@@ -8,8 +8,13 @@
  *
  * Locks, to the end of the transaction: the zone's publish lock, then RowExclusiveLock
  * on the segment; if that is to be made, those of segment.c between the two. Of several
- * zones in the order of their ids. Those of a zone to which nothing is written are given
- * back, and so are all of them while a key is waited for.
+ * zones in the order of their ids, each lock of all zones before the next. Those of a zone to
+ * which nothing is written are given back, and so are all of them while a key is waited for.
+ *
+ * Whoever changes a topic's table locks it, then the zones' tables, then their segments. So
+ * what is above a segment is locked while no segment is: where the owner has changed the
+ * table, so that insert.c is going to need the zones' tables, RowExclusiveLock on all of them,
+ * until the messages are written; what it takes to make a segment likewise.
  */
 #include "log/log.h"
 
@@ -23,6 +28,7 @@
 #include "core/stop.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/syscache.h"
 
@@ -37,22 +43,40 @@ typedef struct Target			/* a zone that is written to */
 	Topic	   *topic;
 	Zone	   *zone;
 	TimestampTz at;				/* the present */
-	Relation	segment;		/* its segment */
+	Relation	segment;		/* its segment; NULL: not opened */
+	bool		is_plain;		/* the segment: rows may be written to it directly */
+	Oid			key_index;		/* of a plain one, see insert.c */
+	Oid			locked_table;	/* the zone's table; invalid: not locked by us */
+	Oid			taken_away;		/* the segment that was, after TAKEN_AWAY */
 } Target;
+
+typedef enum Opening			/* what became of opening a segment */
+{
+	OPENED,
+	OUTDATED,					/* another one is to be opened */
+	MISSING,					/* it has to be made */
+	TAKEN_AWAY,					/* somebody has dropped it, or detached it from its zone */
+	CHANGED						/* the owner has: the zone's table has to be locked before */
+} Opening;
 
 static Target *group_by_zone(Batch *batch, int *ntargets);
 static int	compare_zones(const void *a, const void *b);
 static Key *collect_keys(Batch *batch, int *nkeys);
 static void open_targets(Target *targets, int n);
+static void close_targets(Target *targets, int n);
+static void make_present(Target *target);
+static void cut_present(Target *target, int cuts);
+static void lock_table(Target *target);
+static void unlock_table(Target *target);
 static void claim_keys(Batch *batch, Target *targets, int ntargets, Key *keys, int nkeys);
 static void date_keys(const Target *targets, int ntargets, Key *keys, int nkeys);
 static void leave_out_known(Batch *batch, Target *targets, int ntargets, const Key *keys,
 							int nkeys);
 static void write_target(Batch *batch, Target *target);
-static void open_present(Target *target);
+static Opening open_present(Target *target);
 static void require_table(const Topic *topic, const Zone *zone);
 static const Segment *present(Target *target);
-static void write_rows(Batch *batch, Target *target, Oid key_index);
+static void write_rows(Batch *batch, Target *target);
 static void open_indexes(ResultRelInfo *rri, Oid except);
 static HeapTuple form_row(Relation segment, Message *message);
 static void insert(Batch *batch, Message **messages, ResultRelInfo *rri, EState *estate,
@@ -160,21 +184,95 @@ collect_keys(Batch *batch, int *nkeys)
 	return keys;
 }
 
+/* Opens the segments of the present for writing; makes those that are missing. */
 static void
 open_targets(Target *targets, int n)
 {
+	int			cuts = 0;
+	int			opened = 0;
+
+	for (int i = 0; i < n; i++)
+		iotmq_stable_enter(targets[i].zone_id);
+	while (opened < n)
+	{
+		Opening		opening = open_present(&targets[opened]);
+
+		CHECK_FOR_INTERRUPTS();
+		if (opening == OPENED)
+			opened++;
+		if (opening == OPENED || opening == OUTDATED)
+			continue;
+		close_targets(targets, n);
+		if (opening == MISSING)
+			make_present(&targets[opened]);
+		else if (opening == TAKEN_AWAY)
+			cut_present(&targets[opened], cuts++);
+		else
+			for (int i = 0; i < n; i++)
+				lock_table(&targets[i]);
+		opened = 0;
+	}
+}
+
+/* Closes what is open, as if nothing had been; the zones are still ours to publish to. */
+static void
+close_targets(Target *targets, int n)
+{
 	for (int i = 0; i < n; i++)
 	{
-		iotmq_stable_enter(targets[i].zone_id);
-		open_present(&targets[i]);
+		if (targets[i].segment != NULL)
+			relation_close(targets[i].segment, RowExclusiveLock);
+		targets[i].segment = NULL;
+		unlock_table(&targets[i]);
 	}
+}
+
+static void
+make_present(Target *target)
+{
+	require_table(target->topic, target->zone);
+	iotmq_segment_make_present(target->topic, target->zone, target->at);
+}
+
+/* Another segment may be made after that; cuts: how many were before in this call. */
+static void
+cut_present(Target *target, int cuts)
+{
+	require_table(target->topic, target->zone);
+	if (cuts == MOST_CUTS)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the present segment of zone \"%s\" of topic \"%s\" was dropped or detached",
+						target->zone->name, target->topic->name),
+				 errhint("Let it go: CALL iotmq.run_maintenance();")));
+	iotmq_segment_cut(target->zone_id, target->taken_away, target->at);
+}
+
+static void
+lock_table(Target *target)
+{
+	Topic	   *topic;
+	Zone	   *zone;
+
+	if (!iotmq_catalog_zone_by_id(target->zone_id, &topic, &zone))
+		return;					/* who opens its segment says so */
+	target->locked_table = zone->relid;
+	LockRelationOid(target->locked_table, RowExclusiveLock);
+}
+
+static void
+unlock_table(Target *target)
+{
+	if (OidIsValid(target->locked_table))
+		UnlockRelationOid(target->locked_table, RowExclusiveLock);
+	target->locked_table = InvalidOid;
 }
 
 /* Claims the keys, and strikes out the messages that there is nothing to write of. */
 static void
 claim_keys(Batch *batch, Target *targets, int ntargets, Key *keys, int nkeys)
 {
-	KeyWait		wait;
+	KeyWait		wait = {0};
 
 	for (;;)
 	{
@@ -182,11 +280,9 @@ claim_keys(Batch *batch, Target *targets, int ntargets, Key *keys, int nkeys)
 		date_keys(targets, ntargets, keys, nkeys);
 		if (iotmq_key_claim(keys, nkeys, &wait))
 			break;
+		close_targets(targets, ntargets);
 		for (int i = 0; i < ntargets; i++)
-		{
-			relation_close(targets[i].segment, RowExclusiveLock);
 			iotmq_stable_leave(targets[i].zone_id);
-		}
 		iotmq_key_wait(&wait);
 		open_targets(targets, ntargets);
 	}
@@ -238,16 +334,14 @@ leave_out_known(Batch *batch, Target *targets, int ntargets, const Key *keys, in
 static void
 write_target(Batch *batch, Target *target)
 {
-	Oid			key_index;
-
 	if (target->n == 0)
 	{
-		relation_close(target->segment, RowExclusiveLock);
+		close_targets(target, 1);
 		iotmq_stable_leave(target->zone_id);
 		return;
 	}
-	if (iotmq_insert_is_plain(target->segment, &key_index))
-		write_rows(batch, target, key_index);
+	if (target->is_plain)
+		write_rows(batch, target);
 	else
 	{
 		iotmq_name_remember(target->topic, target->zone);
@@ -255,58 +349,40 @@ write_target(Batch *batch, Target *target)
 	}
 	batch->at_hand = 0;
 	relation_close(target->segment, NoLock);
+	unlock_table(target);
 }
 
-/*
- * Opens the segment of the present for writing; makes it if it is missing, or if somebody
- * has dropped it or detached it from its zone.
- */
-static void
+/* Opens the segment of the present for writing, unless something has to be done before. */
+static Opening
 open_present(Target *target)
 {
-	int			cuts = 0;
+	const Segment *segment = present(target);
+	Oid			relid;
+	Relation	rel;
 
-	for (;;)
+	if (segment == NULL)
+		return MISSING;
+	relid = segment->relid;
+	rel = try_relation_open(relid, RowExclusiveLock);
+	/* what sealing closed, or retention dropped, meanwhile can't be closed any more */
+	segment = present(target);
+	if (segment == NULL || segment->relid != relid)
 	{
-		const Segment *segment;
-		Oid			relid;
-		Relation	rel;
-
-		CHECK_FOR_INTERRUPTS();
-		segment = present(target);
-		if (segment == NULL)
-		{
-			require_table(target->topic, target->zone);
-			iotmq_segment_make_present(target->topic, target->zone, target->at);
-			continue;
-		}
-		relid = segment->relid;
-		rel = try_relation_open(relid, RowExclusiveLock);
-		/* what sealing closed, or retention dropped, meanwhile can't be closed any more */
-		segment = present(target);
-		if (segment == NULL || segment->relid != relid)
-		{
-			if (rel != NULL)
-				relation_close(rel, NoLock);
-			continue;
-		}
-		if (rel != NULL && iotmq_segment_is_ours(relid, target->zone))
-		{
-			iotmq_epoch_begin(target->topic, target->zone);
-			target->segment = rel;
-			return;
-		}
 		if (rel != NULL)
 			relation_close(rel, RowExclusiveLock);
-		require_table(target->topic, target->zone);
-		if (cuts++ == MOST_CUTS)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("the present segment of zone \"%s\" of topic \"%s\" was dropped or detached",
-							target->zone->name, target->topic->name),
-					 errhint("Let it go: CALL iotmq.run_maintenance();")));
-		iotmq_segment_cut(target->zone_id, relid, target->at);
+		return OUTDATED;
 	}
+	target->segment = rel;
+	if (rel == NULL || !iotmq_segment_is_ours(relid, target->zone))
+	{
+		target->taken_away = relid;
+		return TAKEN_AWAY;
+	}
+	target->is_plain = iotmq_insert_is_plain(rel, &target->key_index);
+	if (!target->is_plain && !OidIsValid(target->locked_table))
+		return CHANGED;
+	iotmq_epoch_begin(target->topic, target->zone);
+	return OPENED;
 }
 
 /* Raises 42704 if somebody has dropped the zone's table. */
@@ -337,7 +413,7 @@ present(Target *target)
 
 /* Writes rows to a segment that nobody has changed. */
 static void
-write_rows(Batch *batch, Target *target, Oid key_index)
+write_rows(Batch *batch, Target *target)
 {
 	Datum		zone_name = CStringGetTextDatum(target->zone->name);
 	Relation	segment = target->segment;
@@ -348,10 +424,10 @@ write_rows(Batch *batch, Target *target, Oid key_index)
 	TupleDesc	desc = RelationGetDescr(segment);
 	bool		keyed = false;
 
-	for (int i = 0; i < target->n && OidIsValid(key_index) && !keyed; i++)
+	for (int i = 0; i < target->n && OidIsValid(target->key_index) && !keyed; i++)
 		keyed = !target->messages[i]->isnull[Anum_message_key - 1];
 	InitResultRelInfo(rri, segment, 0, NULL, 0);
-	open_indexes(rri, keyed ? InvalidOid : key_index);
+	open_indexes(rri, keyed ? InvalidOid : target->key_index);
 	/*
 	 * Each slot with the relation's own would be noted as a user of it, in a hash table that is
 	 * slow with hundreds of one. A copy has no values of missing columns: a plain table neither.

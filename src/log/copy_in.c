@@ -237,7 +237,7 @@ check_rows(Publishing *publishing, bool at_end)
 	MemoryContext old;
 	Key		   *keys = palloc(sizeof(Key) * list_length(publishing->rows));
 	ListCell   *lc;
-	KeyWait		wait;
+	KeyWait		wait = {0};
 	int			n = 0;
 
 	foreach(lc, publishing->rows)

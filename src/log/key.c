@@ -29,7 +29,8 @@
  * the caller does not matter.
  *
  * Locks: the buckets, for a moment; meanwhile AccessShareLock on the segments and their
- * indexes, and the zone's change lock, not waiting.
+ * indexes, and the zone's change lock, not waiting: ALTER TABLE may have older segments and
+ * wait for the one that the caller writes to. So it is waited for with no lock held.
  */
 #include "log/segment_scan.h"
 
@@ -49,6 +50,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#define MOST_REFUSALS 10		/* of segments, to one publish; then it waits with its locks */
 #define INDEX_SUFFIX "_message_key"	/* segment_add_key_index() in segment.sql */
 
 /* The key of the message that a publish is writing by a statement; NULL: there is none. */
@@ -57,7 +59,8 @@ static const Key *being_written = NULL;
 static int	bucket_of(const Key *key);
 static int	end_of_zone(const Key *keys, int n, int from);
 static bool is_repeated(const Key *keys, int i);
-static void look(Key *keys, int n);
+static Oid	look(Key *keys, int n, bool waits);
+static Relation open_segment(Oid relid, bool waits, bool *refused);
 static void look_in_segment(Relation segment, Key *keys, int n, int64 window);
 static void look_by_index(Relation segment, Oid index, Key *keys, int n, int64 window);
 static void look_at_all(Relation segment, Key *keys, int n, int64 window);
@@ -99,7 +102,7 @@ iotmq_key_same(const Key *a, const Key *b)
 /*
  * k1 and k2 for sorted keys. True: taken_by of each is certain, and nobody else writes a
  * message with one of them, until iotmq_key_release. False: there is something to wait for
- * first, and no lock is held.
+ * first, and no lock is held. wait is the one of the call before; all 0 at first.
  */
 bool
 iotmq_key_claim(Key *keys, int n, KeyWait *wait)
@@ -109,7 +112,7 @@ iotmq_key_claim(Key *keys, int n, KeyWait *wait)
 			bucket_of(&keys[i]) != bucket_of(&keys[i - 1]))
 			iotmq_zone_lock_take(keys[i].zone_id, ZONE_LOCK_KEYS + bucket_of(&keys[i]), ExclusiveLock);
 
-	*wait = (KeyWait) {0};
+	*wait = (KeyWait) {.refusals = wait->refusals};
 	for (int from = 0, end; from < n && wait->zone_id == 0; from = end)
 	{
 		end = end_of_zone(keys, n, from);
@@ -118,12 +121,21 @@ iotmq_key_claim(Key *keys, int n, KeyWait *wait)
 			wait->zone_id = keys[from].zone_id;
 			break;
 		}
-		look(&keys[from], end - from);
+		wait->segment = look(&keys[from], end - from, wait->refusals >= MOST_REFUSALS);
+		if (OidIsValid(wait->segment))
+		{
+			wait->zone_id = keys[from].zone_id;
+			wait->refusals++;
+			break;
+		}
 		for (int i = from; i < end && wait->zone_id == 0; i++)
 			if (keys[i].taken_by == 0 && TransactionIdIsValid(keys[i].writer) &&
 				!keys[i].is_claimed &&
 				(keys[i].own_offset == 0 || keys[i].is_written))
-				*wait = (KeyWait) {.writer = keys[i].writer, .zone_id = keys[i].zone_id};
+			{
+				wait->writer = keys[i].writer;
+				wait->zone_id = keys[i].zone_id;
+			}
 	}
 	if (wait->zone_id != 0)
 		iotmq_key_release(keys, n);
@@ -146,6 +158,11 @@ iotmq_key_wait(const KeyWait *wait)
 {
 	if (TransactionIdIsValid(wait->writer))
 		XactLockTableWait(wait->writer, NULL, NULL, XLTW_None);
+	else if (OidIsValid(wait->segment))
+	{
+		LockRelationOid(wait->segment, AccessShareLock);
+		UnlockRelationOid(wait->segment, AccessShareLock);
+	}
 	else
 	{
 		iotmq_zone_lock_take(wait->zone_id, ZONE_LOCK_CHANGE, ShareLock);
@@ -223,9 +240,12 @@ is_repeated(const Key *keys, int i)
 	return i > 0 && keys[i].own_offset == 0 && iotmq_key_same(&keys[i - 1], &keys[i]);
 }
 
-/* k2, for keys of one zone. */
-static void
-look(Key *keys, int n)
+/*
+ * k2, for keys of one zone. Returns the segment that somebody is changing, if there is one: then
+ * nothing is known. With waits it is waited for.
+ */
+static Oid
+look(Key *keys, int n, bool waits)
 {
 	Topic	   *topic;
 	Zone	   *zone;
@@ -249,12 +269,15 @@ look(Key *keys, int n)
 	{
 		const Segment *segment = &zone->segments[i];
 		Relation	rel;
+		bool		refused;
 
 		if (segment->to_time <= earliest - topic->dedup_window ||
 			segment->from_time >= latest + topic->dedup_window ||
 			(segment->sealed && segment->last_offset < segment->first_offset))
 			continue;
-		rel = try_relation_open(segment->relid, AccessShareLock);
+		rel = open_segment(segment->relid, waits, &refused);
+		if (refused)
+			return segment->relid;
 		if (rel == NULL)
 			continue;			/* retention has dropped it */
 		look_in_segment(rel, keys, n, topic->dedup_window);
@@ -266,6 +289,22 @@ look(Key *keys, int n)
 			keys[i].taken_by = keys[i - 1].taken_by;
 			keys[i].writer = keys[i - 1].writer;
 		}
+	return InvalidOid;
+}
+
+/* Opens a segment to read it; NULL: it was dropped, or is refused. */
+static Relation
+open_segment(Oid relid, bool waits, bool *refused)
+{
+	Relation	rel;
+
+	*refused = !waits && !ConditionalLockRelationOid(relid, AccessShareLock);
+	if (*refused)
+		return NULL;
+	rel = try_relation_open(relid, AccessShareLock);
+	if (!waits)
+		UnlockRelationOid(relid, AccessShareLock);
+	return rel;
 }
 
 static void

@@ -140,6 +140,8 @@ typedef struct ZoneScan
 	bool		stale;			/* ended since the zone in memory is out of date */
 	int64		window;			/* about so many messages will be read; 0: nobody knows */
 	struct SegmentScan **segments;	/* as in zone; NULL: not opened */
+	int			nopen;			/* how many are */
+	bool		partial;		/* one that was open could not be read */
 	struct SegmentScan *current;	/* the one read last */
 } ZoneScan;
 
@@ -223,8 +225,10 @@ typedef struct Key				/* of a message, looked for in its zone */
 
 typedef struct KeyWait			/* what has to end before a key can be judged */
 {
-	TransactionId writer;		/* invalid: the making of segments */
+	TransactionId writer;		/* invalid: the making of segments, or a change of one */
 	int32		zone_id;
+	Oid			segment;		/* that somebody is changing; invalid: it is not that */
+	int			refusals;		/* of segments, so far; 0 at the beginning */
 } KeyWait;
 
 extern void iotmq_key_init(Key *key, int32 zone_id, Datum device_id, Datum message_key);

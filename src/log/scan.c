@@ -21,12 +21,15 @@
  * A scan is read in order (iotmq_scan_next) or offset by offset, not both.
  *
  * Locks: AccessShareLock on a segment and its index, from its first use to
- * iotmq_scan_end: nothing here makes retention wait for a transaction's end.
+ * iotmq_scan_end: nothing here makes retention wait for a transaction's end. Of several
+ * segments the first one is waited for; ALTER TABLE may have another one and wait for that:
+ * so who has to wait for another one closes all that are open before.
  */
 #include "log/segment_scan.h"
 
 #include "access/xlog.h"
 #include "core/stop.h"
+#include "storage/lmgr.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -38,6 +41,8 @@ static int	guess(ZoneScan *scan);
 static bool may_hold(const Segment *segment, int64 msg_offset);
 static SegmentScan *enter_segment(ZoneScan *scan, int i);
 static SegmentScan *open_segment(ZoneScan *scan, int i);
+static void lock_segment(ZoneScan *scan, Oid relid);
+static void close_segments(ZoneScan *scan);
 static TupleTableSlot *next_from(ZoneScan *scan, int64 from);
 
 /*
@@ -183,7 +188,7 @@ iotmq_scan_is_partial(const ZoneScan *scan)
 	for (int i = 0; i < scan->zone->nsegments; i++)
 		if (scan->segments[i] != NULL && scan->segments[i]->unreadable)
 			return true;
-	return false;
+	return scan->partial;
 }
 
 void
@@ -193,9 +198,7 @@ iotmq_scan_end(ZoneScan *scan)
 		scan->memory->stable.offset = Max(scan->memory->stable.offset, scan->position);
 	if (scan->current != NULL && scan->current->heap != NULL)
 		scan->memory->last_segment = RelationGetRelid(scan->current->heap);
-	for (int i = 0; i < scan->zone->nsegments; i++)
-		if (scan->segments[i] != NULL)
-			iotmq_segment_scan_close(scan->segments[i]);
+	close_segments(scan);
 	pfree(scan->segments);
 	pfree(scan);
 }
@@ -430,16 +433,53 @@ enter_segment(ZoneScan *scan, int i)
 	return s;
 }
 
-/* Opens segment i, once; whoever reads it in order has to seek first. */
+/*
+ * Opens segment i, once; whoever reads it in order has to seek first. Others may be closed by
+ * that.
+ */
 static SegmentScan *
 open_segment(ZoneScan *scan, int i)
 {
+	Oid			relid = scan->zone->segments[i].relid;
+	bool		among_others = scan->nopen > 0;
+
 	if (scan->segments[i] != NULL)
 		return scan->segments[i];
-	scan->segments[i] = iotmq_segment_scan_open(scan->zone->segments[i].relid);
+	if (among_others)
+		lock_segment(scan, relid);
+	scan->segments[i] = iotmq_segment_scan_open(relid);
+	if (among_others)
+		UnlockRelationOid(relid, AccessShareLock);
 	scan->segments[i]->lenient = scan->lenient;
 	scan->segments[i]->window = scan->window;
+	scan->nopen++;
+	STOP("scan_opened");
 	return scan->segments[i];
+}
+
+/* Locks a segment while others are open, or after they were closed. */
+static void
+lock_segment(ZoneScan *scan, Oid relid)
+{
+	if (ConditionalLockRelationOid(relid, AccessShareLock))
+		return;
+	close_segments(scan);
+	LockRelationOid(relid, AccessShareLock);
+}
+
+static void
+close_segments(ZoneScan *scan)
+{
+	for (int i = 0; i < scan->zone->nsegments; i++)
+	{
+		if (scan->segments[i] == NULL)
+			continue;
+		scan->partial = scan->partial || scan->segments[i]->unreadable;
+		iotmq_segment_scan_close(scan->segments[i]);
+		scan->segments[i] = NULL;
+	}
+	scan->current = NULL;
+	scan->nopen = 0;
 }
 
 /* The first committed message from that offset on, wherever the scan stood. */

@@ -10,11 +10,11 @@
  * a segment: PostgreSQL attaches no partition to a table that the same session
  * is writing to. It finds those made ahead.
  *
- * Locks: whoever makes segments takes ShareUpdateExclusiveLock on the zone's
- * table, which ATTACH PARTITION wants anyway, to the end of the transaction. It
- * excludes other makers only, not publishers and readers. Then the zone's change lock:
- * readers pass no gap until they have been told. ATTACH PARTITION asks for ACCESS SHARE on the
- * topic's table, too; who makes segments ahead in passing takes both without waiting.
+ * Locks: whoever makes segments takes AccessShareLock on the topic's table and
+ * ShareUpdateExclusiveLock on the zone's, in the order of ALTER TABLE; ATTACH PARTITION wants
+ * both anyway, to the end of the transaction. The second excludes other makers only, not
+ * publishers and readers. Then the zone's change lock: readers pass no gap until they have
+ * been told. Who makes segments ahead in passing takes the tables without waiting.
  *
  * What is made ahead of time can wait: where it can't be made, or only after a wait, publishing
  * and consuming go on without.
@@ -44,6 +44,7 @@ static Oid	known_segment = InvalidOid; /* that is known to be a partition */
 static Oid	known_parent;
 
 static void forget_known(Datum arg, Oid relid);
+static void lock_tables(const Topic *topic, const Zone *zone);
 static bool try_for_a_moment(void (*work) (const Zone *zone, TimestampTz at, int64 ahead),
 							 const Topic *topic, const Zone *zone, TimestampTz at, int64 ahead);
 static void make_ahead(const Zone *zone, TimestampTz at, int64 ahead);
@@ -117,7 +118,7 @@ iotmq_segment_cut(int32 zone_id, Oid relid, TimestampTz at)
 
 	if (!iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
 		return;
-	LockRelationOid(zone->relid, ShareUpdateExclusiveLock);
+	lock_tables(topic, zone);
 	iotmq_zone_lock_take(zone_id, ZONE_LOCK_CHANGE, RowExclusiveLock);
 	iotmq_owner_run("SELECT iotmq.segment_cut($1, $2, $3)", 3,
 					(Oid[]) {INT4OID, REGCLASSOID, TIMESTAMPTZOID},
@@ -139,7 +140,7 @@ iotmq_segment_make(int32 zone_id, TimestampTz at, TimestampTz until)
 
 	if (!iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
 		return 0;
-	LockRelationOid(zone->relid, ShareUpdateExclusiveLock);
+	lock_tables(topic, zone);
 	while (at < until)
 	{
 		const Segment *segment;
@@ -158,6 +159,15 @@ iotmq_segment_make(int32 zone_id, TimestampTz at, TimestampTz until)
 		made++;
 	}
 	return made;
+}
+
+static void
+lock_tables(const Topic *topic, const Zone *zone)
+{
+	Oid			zone_relid = zone->relid;	/* while it waits they may be read anew */
+
+	LockRelationOid(topic->relid, AccessShareLock);
+	LockRelationOid(zone_relid, ShareUpdateExclusiveLock);
 }
 
 /* Makes the segment for that moment, for a publisher who can't do without. */
