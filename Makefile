@@ -24,7 +24,9 @@ SQL_MODULES = \
 	view/overview view/lag view/open view/stats view/held_back view/holder view/zone_epoch view/overdue \
 	view/status view/settings view/alerts view/metrics \
 	admin/access admin/node admin/group admin/zone admin/topic admin/seek admin/retention \
-	admin/maintenance admin/schedule admin/execute
+	admin/maintenance admin/schedule \
+	mirror/groups \
+	admin/execute
 
 # Upgrade scripts.  Set even while there is none: "make demo DATA=..." means another DATA.
 DATA = $(wildcard sql/upgrade/*.sql)

@@ -126,6 +126,8 @@ typedef struct Topic
 	Zone	   *zones;			/* by name */
 	int			ngroups;
 	ConsumerGroup *groups;		/* by name */
+	int			nmirrors;
+	Oid		   *mirrors;		/* roles that may pull it */
 } Topic;
 
 /* One group in one zone: what a lease id leads to. */
@@ -168,6 +170,7 @@ typedef enum Catalog
 	CATALOG_GROUP,
 	CATALOG_CURSOR,
 	CATALOG_CONSUME_GRANT,
+	CATALOG_MIRROR_GRANT,
 	CATALOG_ZONE_GAP,
 	CATALOG_CURSOR_STATE,
 	CATALOG_LEASE,
@@ -189,6 +192,7 @@ typedef enum CatalogIndex
 	INDEX_CURSOR_ZONE,
 	INDEX_CURSOR_GROUP,
 	INDEX_CONSUME_GRANT,
+	INDEX_MIRROR_GRANT,
 	INDEX_ZONE_GAP,
 	INDEX_CURSOR_STATE,
 	INDEX_LEASE,
@@ -225,8 +229,10 @@ extern Datum iotmq_call_return_row(FunctionCallInfo fcinfo, Datum *values, bool 
 extern void iotmq_access_require_publish(const Topic *topic, const Zone *zone);
 extern void iotmq_access_require_consume(const Topic *topic, const ConsumerGroup *group);
 extern void iotmq_access_require_read(const Topic *topic, const Zone *zone);
+extern void iotmq_access_require_mirror(const Topic *topic);
 extern bool iotmq_access_may_read(const Topic *topic, const Zone *zone);
 extern bool iotmq_access_may_consume(const ConsumerGroup *group);
+extern bool iotmq_access_is_mirror(const Topic *topic);
 extern bool iotmq_access_may_use(const Topic *topic, const Zone *zone);
 extern bool iotmq_access_may_monitor(void);
 extern bool iotmq_access_is_admin(void);

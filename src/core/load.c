@@ -49,7 +49,7 @@ enum
 };
 enum
 {
-	Anum_grant_group_id = 1, Anum_grant_role
+	Anum_grant_of = 1, Anum_grant_role	/* of consume_grant and mirror_grant */
 };
 enum
 {
@@ -67,7 +67,7 @@ static void read_zone(Zone *zone, const Datum *values);
 static void load_segments(Zone *zone);
 static void load_gaps(Zone *zone);
 static void load_groups(Topic *topic);
-static void load_grantees(ConsumerGroup *group);
+static Oid *load_grantees(Catalog catalog, CatalogIndex index, int32 id, int *n);
 static void load_group(ConsumerGroup *group, const Datum *values, const bool *isnull);
 
 /* A scan of one catalog by its first key column, or of all of it. */
@@ -158,6 +158,8 @@ iotmq_load_topic(Topic *topic, Datum key, LoadBy by, MemoryContext in)
 		return false;
 	load_zones(topic);
 	load_groups(topic);
+	topic->mirrors = load_grantees(CATALOG_MIRROR_GRANT, INDEX_MIRROR_GRANT, topic->topic_id,
+								   &topic->nmirrors);
 	return true;
 }
 
@@ -411,7 +413,12 @@ load_groups(Topic *topic)
 	}
 	scan_end(&s);
 	for (int i = 0; i < topic->ngroups; i++)
-		load_grantees(&topic->groups[i]);
+	{
+		ConsumerGroup *group = &topic->groups[i];
+
+		group->grantees = load_grantees(CATALOG_CONSUME_GRANT, INDEX_CONSUME_GRANT,
+										group->group_id, &group->ngrantees);
+	}
 }
 
 /* Reads the settings of one group; false: there is none with that id. */
@@ -430,22 +437,23 @@ iotmq_load_group(ConsumerGroup *group, int32 group_id, MemoryContext in)
 	return found;
 }
 
-static void
-load_grantees(ConsumerGroup *group)
+/* The roles that have a grant of the group or topic of that id; NULL: none. */
+static Oid *
+load_grantees(Catalog catalog, CatalogIndex index, int32 id, int *n)
 {
 	CatalogScan s;
+	Oid		   *grantees = NULL;
 
-	scan_by(&s, CATALOG_CONSUME_GRANT, INDEX_CONSUME_GRANT, Anum_grant_group_id, F_INT4EQ,
-			Int32GetDatum(group->group_id));
+	*n = 0;
+	scan_by(&s, catalog, index, Anum_grant_of, F_INT4EQ, Int32GetDatum(id));
 	while (scan_next(&s))
 	{
-		group->grantees = group->ngrantees == 0 ?
-			MemoryContextAlloc(context, sizeof(Oid)) :
-			repalloc(group->grantees, sizeof(Oid) * (group->ngrantees + 1));
-		group->grantees[group->ngrantees++] =
-			DatumGetObjectId(s.values[Anum_grant_role - 1]);
+		grantees = *n == 0 ? MemoryContextAlloc(context, sizeof(Oid)) :
+			repalloc(grantees, sizeof(Oid) * (*n + 1));
+		grantees[(*n)++] = DatumGetObjectId(s.values[Anum_grant_role - 1]);
 	}
 	scan_end(&s);
+	return grantees;
 }
 
 static void
