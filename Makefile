@@ -25,7 +25,7 @@ SQL_MODULES = \
 	view/status view/settings view/alerts view/metrics \
 	admin/access admin/node admin/group admin/zone admin/topic admin/seek admin/retention \
 	admin/maintenance admin/schedule \
-	mirror/groups \
+	mirror/groups mirror/read_source mirror/apply_source \
 	admin/execute
 
 # Upgrade scripts.  Set even while there is none: "make demo DATA=..." means another DATA.

@@ -140,6 +140,28 @@ CREATE TABLE iotmq_internal.past_cursor (
 );
 COMMENT ON TABLE iotmq_internal.past_cursor IS 'one row per cursor that was dropped: the last lease id that it gave out';
 
+-- The cursors of this node whose zones were moved to another server: their lease ids go on there.
+CREATE TABLE iotmq_internal.away_cursor (
+	cursor_id int PRIMARY KEY,
+	topic text COLLATE "C" NOT NULL,
+	consumer_group text COLLATE "C" NOT NULL
+);
+COMMENT ON TABLE iotmq_internal.away_cursor IS 'one row per cursor of this node that another server has, until it comes back';
+
+-- What the mirror of a zone knows of its source's groups: see mirror/apply_source.sql.
+CREATE TABLE iotmq_internal.source_group (
+	cursor_id int PRIMARY KEY,
+	made boolean NOT NULL,
+	settings jsonb NOT NULL,
+	hashes jsonb,
+	left_as bigint
+);
+COMMENT ON TABLE iotmq_internal.source_group IS 'one row per cursor of a mirrored zone whose group the source has';
+COMMENT ON COLUMN iotmq_internal.source_group.made IS 'the group was made by the mirror';
+COMMENT ON COLUMN iotmq_internal.source_group.settings IS 'of the group at the source, as they were seen last';
+COMMENT ON COLUMN iotmq_internal.source_group.hashes IS 'of what was taken over; NULL: not all of it';
+COMMENT ON COLUMN iotmq_internal.source_group.left_as IS 'a hash of the cursor''s state then; another one now: somebody has changed it here';
+
 -- Which of several servers this is, so that lease ids differ. No row: node 0.
 CREATE TABLE iotmq_internal.node (
 	node int NOT NULL CHECK (node BETWEEN 0 AND 63),
@@ -320,6 +342,8 @@ SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.consumer_group_group_
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.cursor', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.cursor_number', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.past_cursor', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.away_cursor', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.source_group', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.node', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.past_zone', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.cursor_state', '');

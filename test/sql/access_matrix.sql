@@ -187,7 +187,7 @@ INSERT INTO expected VALUES
 -- them nevertheless stands above
 INSERT INTO expected
 SELECT 'iotmq_internal.' || unnest('{topic,zone,zone_gap,segment,consumer_group,cursor,cursor_state,lease,redelivery,
-	dead_message,consume_grant,mirror_grant,past_cursor,past_zone,node,maintenance_run,overdue}'::text[]), 'SELECT * FROM %s', '{}', false;
+	dead_message,consume_grant,mirror_grant,past_cursor,past_zone,away_cursor,source_group,node,maintenance_run,overdue}'::text[]), 'SELECT * FROM %s', '{}', false;
 INSERT INTO expected
 SELECT p.proname, NULL, '{}', false
 FROM pg_proc AS p
