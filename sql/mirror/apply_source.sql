@@ -575,6 +575,19 @@ BEGIN
 	BEGIN
 		PERFORM iotmq.apply_source_require(state ->> 'version' = '1' AND jsonb_typeof(state -> 'groups') = 'array'
 			AND (state ->> 'earliest_offset')::bigint >= 1, 'it is not the state of groups, or of another version of iotmq');
+		-- two mirrors of the topic may change its groups: in turns
+		IF EXISTS (
+			SELECT s.settings, g.consumer_group
+			FROM iotmq_internal.source_group AS s
+			JOIN iotmq_internal.cursor AS c USING (cursor_id)
+			JOIN iotmq_internal.consumer_group AS g USING (group_id)
+			FULL JOIN jsonb_array_elements(state -> 'groups') AS e (one) ON e.one ->> 'consumer_group' = g.consumer_group
+				AND c.zone_id = apply_source_groups.zone_id
+			WHERE coalesce(c.zone_id, apply_source_groups.zone_id) = apply_source_groups.zone_id
+				AND s.settings IS DISTINCT FROM e.one -> 'settings')
+		THEN
+			PERFORM iotmq.call_hold_topic(place.topic);
+		END IF;
 		FOR of_group IN SELECT e.one FROM jsonb_array_elements(state -> 'groups') AS e (one) LOOP
 			name := of_group ->> 'consumer_group';
 			PERFORM iotmq.call_check_name('consumer_group', name);
@@ -621,7 +634,9 @@ $$;
 COMMENT ON FUNCTION iotmq.apply_source_groups IS 'internal: takes over what the groups of a mirrored zone have at its source';
 
 -- apply_source_expire(zone_id): the source is gone, and with it whoever had a lease: what was in
--- flight is due now, as after a lease that expired. The zone is not a mirror any more.
+-- flight is due now, as after a lease that expired. The zone is open already. New leases begin
+-- an hour ahead: those that the source has given out since have other ids, although its clock
+-- may have been fast, and its node this one's. Errors: 55000 leases stay.
 CREATE FUNCTION iotmq.apply_source_expire(zone_id int) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
@@ -630,14 +645,21 @@ DECLARE
 	cursors int[] := ARRAY(
 		SELECT c.cursor_id FROM iotmq_internal.cursor AS c WHERE c.zone_id = apply_source_expire.zone_id ORDER BY c.cursor_id);
 	one int;
+	ahead bigint := (extract(epoch FROM clock_timestamp() + interval '1 hour' - timestamptz '2026-01-01 00:00+00') * 10000)::bigint;
 BEGIN
 	PERFORM iotmq.cursor_lock_exclude(cursors);
 	PERFORM FROM iotmq_internal.cursor_state AS p WHERE p.cursor_id = ANY (cursors) ORDER BY p.cursor_id FOR UPDATE;
 	FOREACH one IN ARRAY cursors LOOP
 		-- a step each
 		WHILE (SELECT p.next_expiry < 'infinity' FROM iotmq_internal.cursor_state AS p WHERE p.cursor_id = one) LOOP
-			PERFORM iotmq.expire_leases(one, 'infinity');
+			IF iotmq.expire_leases(one, 'infinity') > 0 IS NOT TRUE THEN
+				RAISE EXCEPTION 'the leases of zone % can''t be ended', zone_id
+					USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = 'It is not open.';
+			END IF;
 		END LOOP;
+		UPDATE iotmq_internal.cursor_state AS p
+		SET last_lease = iotmq.lease_first(one) + least(ahead, (7::bigint << 40) - 1)	-- as lease.c, where the time ends
+		WHERE p.cursor_id = one AND p.last_lease < iotmq.lease_first(one) + least(ahead, (7::bigint << 40) - 1);
 	END LOOP;
 END
 $$;

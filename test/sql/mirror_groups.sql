@@ -223,6 +223,19 @@ SELECT iotmq.drop_group('mirror_source', 'new');
 SELECT pg_temp.apply(pg_temp.state());
 SELECT consumer_group FROM iotmq.group_settings WHERE topic = 'mirror_target' ORDER BY consumer_group COLLATE "C";
 SELECT iotmq.drop_zone('mirror_target', 'other');
+-- Both zones have it from the source: it goes with the first that says so.
+SELECT iotmq.create_group('mirror_source', 'two', max_retries => 3);
+SELECT iotmq.add_zone('mirror_target', 'other');
+SELECT pg_temp.apply(pg_temp.state());
+SELECT z.zone_id AS other FROM iotmq_internal.zone AS z JOIN iotmq_internal.topic USING (topic_id) WHERE topic = 'mirror_target' AND zone = 'other' \gset
+SELECT iotmq.apply_source_groups(:other, jsonb_set(s, '{groups}', (SELECT jsonb_agg(g) FROM jsonb_array_elements(s -> 'groups') AS g WHERE g ->> 'consumer_group' = 'two')), 1, false)
+FROM pg_temp.state(true) AS s;
+SELECT iotmq.drop_group('mirror_source', 'two');
+SELECT iotmq.apply_source_groups(:other, jsonb_set(s, '{groups}', '[]'), 1, false) FROM pg_temp.state(true) AS s;
+SELECT max_retries FROM iotmq.group_settings WHERE topic = 'mirror_target' AND consumer_group = 'two';
+SELECT iotmq.drop_zone('mirror_target', 'other');
+SELECT pg_temp.apply(pg_temp.state());
+SELECT consumer_group FROM iotmq.group_settings WHERE topic = 'mirror_target' ORDER BY consumer_group COLLATE "C";
 
 --
 -- What was not pulled yet is not passed.
@@ -256,6 +269,8 @@ SELECT consumer_group, msg_offset, attempts, reason, payload, body, properties F
 SELECT redeliveries = (SELECT count(*) FROM iotmq_internal.redelivery AS r WHERE r.cursor_id = p.cursor_id) AS counted
 FROM iotmq_internal.cursor_state AS p JOIN iotmq_internal.cursor AS c USING (cursor_id) WHERE c.zone_id = :target;
 SELECT count(*) FROM iotmq_internal.source_group;
+SELECT p.last_lease - iotmq.lease_first(p.cursor_id) - extract(epoch FROM now() - timestamptz '2026-01-01 00:00+00') * 10000 BETWEEN 35000000 AND 40000000 AS an_hour_ahead
+FROM iotmq_internal.cursor_state AS p JOIN iotmq_internal.cursor AS c USING (cursor_id) WHERE c.zone_id = :target;
 ROLLBACK;
 
 --
