@@ -395,7 +395,7 @@ AS $$
 			EXECUTE ON FUNCTION iotmq.alerts_maintenance,
 			EXECUTE ON FUNCTION iotmq.epoch_gaps}'::text[]
 	FROM unnest('{dead_letter_depth,topic_stats,held_back,cursor_holder,zone_epoch,alerts,
-		overdue_segment,metrics,privileges,maintenance_run}'::text[]) AS view
+		overdue_segment,mirror,metrics,privileges,maintenance_run}'::text[]) AS view
 $$;
 COMMENT ON FUNCTION iotmq.access_monitor_rights IS 'internal: the privileges to monitor';
 
@@ -431,7 +431,7 @@ $$;
 COMMENT ON FUNCTION iotmq.revoke_monitor IS 'takes the right to read the views back';
 
 -- access_admin_rights(): all views, the functions of administration, and the steps of
--- run_maintenance, which runs as its caller. No other internal function: those that
+-- run_maintenance, and of pulls and moves, which run as their caller. No other internal function: those that
 -- act as the owner trust their arguments.
 CREATE FUNCTION iotmq.access_admin_rights() RETURNS text[]
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -446,7 +446,13 @@ AS $$
 		run_maintenance,call_check_transaction,call_plain_message,maintenance_plan,maintenance_step,maintenance_prepare,
 		maintenance_add,maintenance_note,
 		segment_seal,expire_leases,claim_pass,retention_let_go,retention_note_unreadable,retention_free,retention_drop,retention_tidy,retention_move_earliest,maintenance_note_failure,maintenance_note_run,
-		schedule_maintenance,unschedule_maintenance}'::text[]) AS routine
+		schedule_maintenance,unschedule_maintenance,
+		mirror_zone,pull,run_mirrors,promote_zone,demote_zone,fence_zone,open_zone,
+		link_connect,link_wait,link_schema,link_patience,link_check,link_close,link_open,link_send,link_receive,link_value,
+		store_described,store_next,read_source_groups,
+		mirror_read,mirror_read_gaps,mirror_missing,mirror_require_kept,mirror_question,mirror_check_new,mirror_create,mirror_begin,
+		mirror_store,mirror_pull,mirror_ahead,mirror_all,mirror_note_error,mirror_try,mirror_end,
+		move_apply,move_promote,move_require_fenced,move_check_source,move_demote}'::text[]) AS routine
 $$;
 COMMENT ON FUNCTION iotmq.access_admin_rights IS 'internal: the privileges to administer';
 

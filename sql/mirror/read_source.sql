@@ -1,45 +1,11 @@
 -- What the source of a mirrored zone says of its groups: read over a connection of dblink.
 
--- read_source_dblink(): the function dblink(connection, command), with its schema.
--- Errors: 55000 this database has no dblink.
-CREATE FUNCTION iotmq.read_source_dblink() RETURNS text
-	LANGUAGE plpgsql STABLE PARALLEL SAFE
-	SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	name text;
-BEGIN
-	SELECT format('%I.dblink', n.nspname) INTO name
-	FROM pg_extension AS e
-	JOIN pg_namespace AS n ON n.oid = e.extnamespace
-	WHERE e.extname = 'dblink';
-	IF NOT FOUND THEN
-		RAISE EXCEPTION 'dblink is not installed in this database'
-			USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Run: CREATE EXTENSION dblink;';
-	END IF;
-	RETURN name;
-END
-$$;
-COMMENT ON FUNCTION iotmq.read_source_dblink IS 'internal: what dblink is called here';
-
--- read_source_value(conn, command): the one value that a query returns at the source. The
--- name must be that of a connection: dblink takes another text for where to connect to.
+-- read_source_value(conn, command): the one value that a query returns at the source.
 CREATE FUNCTION iotmq.read_source_value(conn text, command text) RETURNS jsonb
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	dblink text := iotmq.read_source_dblink();
-	is_open boolean;
-	value jsonb;
-BEGIN
-	EXECUTE format('SELECT $1 = ANY (%s_get_connections())', dblink) INTO is_open USING conn;
-	IF is_open IS NOT TRUE THEN
-		RAISE EXCEPTION 'there is no connection "%"', conn USING ERRCODE = 'connection_does_not_exist';
-	END IF;
-	EXECUTE format('SELECT s.value FROM %s($1, $2) AS s (value jsonb)', dblink) INTO value USING conn, command;
-	RETURN value;
-END
+	SELECT iotmq.link_value(conn, command)::jsonb
 $$;
 COMMENT ON FUNCTION iotmq.read_source_value IS 'internal: the result of a query at the source';
 

@@ -72,6 +72,13 @@ typedef struct Gap				/* offsets that never came to be: see epoch.c */
 	int64		first_offset;	/* of the epoch behind it */
 } Gap;
 
+typedef enum ZoneState
+{
+	ZONE_OPEN,
+	ZONE_FENCED,				/* about to move to another server, or moved */
+	ZONE_MIRROR					/* follows another server's */
+} ZoneState;
+
 typedef struct Zone
 {
 	int32		zone_id;
@@ -81,6 +88,8 @@ typedef struct Zone
 	Oid			sequence;
 	int64		earliest_offset;
 	TimestampTz floor_time;		/* no message is published below it any more */
+	ZoneState	state;
+	int32		generation;		/* another one: nothing is known to be decided */
 	uint64		changes;		/* of the catalogs, that were known when it was loaded */
 	uint64		told;			/* the last of them that was about it; see also its topic */
 	bool		has_segments;	/* what follows is there: see iotmq_catalog_segments */
@@ -155,6 +164,8 @@ extern Topic *iotmq_catalog_topic_by_id(int32 topic_id);
 extern bool iotmq_catalog_zone_by_id(int32 zone_id, Topic **topic, Zone **zone);
 extern bool iotmq_catalog_cursor_by_id(int32 cursor_id, Cursor *cursor);
 extern bool iotmq_catalog_zone_is_current(const Zone *zone);
+extern ZoneState iotmq_catalog_zone_state(const Zone *zone);
+extern bool iotmq_catalog_mirror_next(int32 zone_id, int64 *next_offset);
 extern bool iotmq_catalog_group_is_current(const ConsumerGroup *group);
 extern uint64 iotmq_catalog_changes(void);
 extern int64 iotmq_catalog_highest_cursor(int32 zone_id);
@@ -166,6 +177,7 @@ typedef enum Catalog
 {
 	CATALOG_TOPIC,
 	CATALOG_ZONE,
+	CATALOG_MIRROR,
 	CATALOG_SEGMENT,
 	CATALOG_GROUP,
 	CATALOG_CURSOR,
@@ -185,6 +197,7 @@ typedef enum CatalogIndex
 	INDEX_TOPIC_NAME,
 	INDEX_ZONE,
 	INDEX_ZONE_TOPIC,
+	INDEX_MIRROR,
 	INDEX_SEGMENT,
 	INDEX_GROUP,
 	INDEX_GROUP_TOPIC,

@@ -29,7 +29,13 @@ enum
 enum
 {
 	Anum_zone_id = 1, Anum_zone_topic_id, Anum_zone_name, Anum_zone_table,
-	Anum_zone_sequence, Anum_zone_earliest, Anum_zone_floor_time
+	Anum_zone_sequence, Anum_zone_earliest, Anum_zone_floor_time, Anum_zone_floor_xid,
+	Anum_zone_seal_xid, Anum_zone_state, Anum_zone_elsewhere, Anum_zone_handed_over,
+	Anum_zone_generation
+};
+enum
+{
+	Anum_mirror_zone_id = 1, Anum_mirror_source_zone, Anum_mirror_next_offset
 };
 enum
 {
@@ -63,6 +69,7 @@ enum
 static MemoryContext context;	/* of the topic being loaded */
 
 static void load_zones(Topic *topic);
+static ZoneState state_named(const char *name);
 static void read_zone(Zone *zone, const Datum *values);
 static void load_segments(Zone *zone);
 static void load_gaps(Zone *zone);
@@ -281,6 +288,21 @@ iotmq_load_highest_cursor(int32 zone_id)
 	return highest;
 }
 
+/* The position of the zone if it is a mirror, as it is committed now; false: it is none. */
+bool
+iotmq_load_mirror_next(int32 zone_id, int64 *next_offset)
+{
+	CatalogScan s;
+	bool		found;
+
+	scan_by(&s, CATALOG_MIRROR, INDEX_MIRROR, Anum_mirror_zone_id, F_INT4EQ, Int32GetDatum(zone_id));
+	found = scan_next(&s);
+	if (found)
+		*next_offset = DatumGetInt64(s.values[Anum_mirror_next_offset - 1]);
+	scan_end(&s);
+	return found;
+}
+
 static void
 load_zones(Topic *topic)
 {
@@ -334,6 +356,15 @@ read_zone(Zone *zone, const Datum *values)
 	zone->sequence = DatumGetObjectId(values[Anum_zone_sequence - 1]);
 	zone->earliest_offset = DatumGetInt64(values[Anum_zone_earliest - 1]);
 	zone->floor_time = DatumGetTimestampTz(values[Anum_zone_floor_time - 1]);
+	zone->state = state_named(TextDatumGetCString(values[Anum_zone_state - 1]));
+	zone->generation = DatumGetInt32(values[Anum_zone_generation - 1]);
+}
+
+static ZoneState
+state_named(const char *name)
+{
+	return strcmp(name, "open") == 0 ? ZONE_OPEN : strcmp(name, "mirror") == 0 ? ZONE_MIRROR :
+		ZONE_FENCED;
 }
 
 static void

@@ -19,6 +19,7 @@
 static const char *const table_names[CATALOGS] = {
 	[CATALOG_TOPIC] = "topic",
 	[CATALOG_ZONE] = "zone",
+	[CATALOG_MIRROR] = "mirror_state",
 	[CATALOG_SEGMENT] = "segment",
 	[CATALOG_GROUP] = "consumer_group",
 	[CATALOG_CURSOR] = "cursor",
@@ -36,6 +37,7 @@ static const char *const index_names[CATALOG_INDEXES] = {
 	[INDEX_TOPIC_NAME] = "topic_topic_key",
 	[INDEX_ZONE] = "zone_pkey",
 	[INDEX_ZONE_TOPIC] = "zone_topic_id_zone_key",
+	[INDEX_MIRROR] = "mirror_state_pkey",
 	[INDEX_SEGMENT] = "segment_pkey",
 	[INDEX_GROUP] = "consumer_group_pkey",
 	[INDEX_GROUP_TOPIC] = "consumer_group_topic_id_consumer_group_key",

@@ -147,7 +147,7 @@ iotmq_epoch_gaps_found(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	if (!iotmq_catalog_zone_by_id(PG_GETARG_INT32(0), &topic, &zone))
 		return (Datum) 0;
-	gaps = find_gaps(zone, iotmq_sequence_last(zone->sequence), &n);
+	gaps = find_gaps(zone, iotmq_stable_last(zone), &n);
 	for (int i = 0; i < n; i++)
 	{
 		Datum		values[4];
@@ -176,7 +176,7 @@ iotmq_epoch_is_open(PG_FUNCTION_ARGS)
 	Zone	   *zone;
 
 	PG_RETURN_BOOL(iotmq_catalog_zone_by_id(PG_GETARG_INT32(0), &topic, &zone) &&
-				   EPOCH_OF(iotmq_sequence_last(zone->sequence)) > noted_epoch(zone));
+				   EPOCH_OF(iotmq_stable_last(zone)) > noted_epoch(zone));
 }
 
 /* The epoch that offsets are given out in now. It changes with a recovery only. */

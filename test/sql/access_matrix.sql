@@ -136,6 +136,17 @@ INSERT INTO expected VALUES
 	('revoke_admin', $$SELECT %s('regress_iotmq_admin')$$, '{}'),
 	-- before the first group
 	('set_node', NULL, '{}'),
+	-- zones on other servers; those with a connection need dblink
+	('fence_zone', $$SELECT %s('access_matrix', 'a')$$, '{}'),
+	('open_zone', $$SELECT %s('access_matrix', 'a')$$, '{}'),
+	('mirror_source', $$SELECT %s('access_matrix', 'a')$$, '{mirror}'),
+	('mirror_messages', $$SELECT %s('access_matrix', 'a', 1, 10)$$, '{mirror}'),
+	('hand_over', NULL, '{nobody,publisher_a,publisher,consumer,reader,mirror,monitor}'),
+	('mirror_zone', NULL, '{}'),
+	('pull', NULL, '{}'),
+	('run_mirrors', NULL, '{}'),
+	('promote_zone', NULL, '{}'),
+	('demote_zone', NULL, '{}'),
 	-- not in a transaction block; need pg_cron
 	('run_maintenance', NULL, '{}'),
 	('call_check_transaction', NULL, '{}'),
@@ -178,6 +189,7 @@ INSERT INTO expected VALUES
 	('zone_epoch', 'SELECT * FROM %s', '{monitor}'),
 	('epoch_gaps', NULL, '{monitor}'),
 	('overdue_segment', 'SELECT * FROM %s', '{monitor}'),
+	('mirror', 'SELECT * FROM %s', '{monitor}'),
 	('alerts', 'SELECT * FROM %s', '{monitor}'),
 	('metrics', 'SELECT * FROM %s', '{monitor}'),
 	('privileges', 'SELECT * FROM %s', '{monitor}'),
@@ -187,7 +199,13 @@ INSERT INTO expected VALUES
 -- them nevertheless stands above
 INSERT INTO expected
 SELECT 'iotmq_internal.' || unnest('{topic,zone,zone_gap,segment,consumer_group,cursor,cursor_state,lease,redelivery,
-	dead_message,consume_grant,mirror_grant,past_cursor,past_zone,away_cursor,source_group,node,maintenance_run,overdue}'::text[]), 'SELECT * FROM %s', '{}', false;
+	dead_message,consume_grant,mirror_grant,past_cursor,past_zone,away_cursor,source_group,node,maintenance_run,overdue,mirror_state}'::text[]), 'SELECT * FROM %s', '{}', false;
+-- the steps of pulls and moves, which run as their caller
+INSERT INTO expected
+SELECT unnest('{link_connect,link_wait,link_schema,link_patience,link_check,link_close,link_open,link_send,link_receive,link_value,store_described,store_next,read_source_groups,
+	mirror_read,mirror_read_gaps,mirror_missing,mirror_require_kept,mirror_question,mirror_check_new,mirror_create,mirror_begin,mirror_store,
+	mirror_pull,mirror_ahead,mirror_all,mirror_note_error,mirror_try,mirror_end,
+	move_apply,move_promote,move_require_fenced,move_check_source,move_demote}'::text[]), NULL, '{}';
 INSERT INTO expected
 SELECT p.proname, NULL, '{}', false
 FROM pg_proc AS p
