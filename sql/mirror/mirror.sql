@@ -289,12 +289,15 @@ BEGIN
 	IF NOT iotmq.zone_lock_pull(id, wait) THEN
 		RETURN;
 	END IF;
+	IF current_setting('transaction_isolation') <> 'read committed' THEN
+		-- 40001 if its snapshot shows what was before
+		PERFORM FROM iotmq_internal.mirror_state AS m WHERE m.zone_id = id FOR SHARE;
+	END IF;
 	SELECT z.zone_id, z.elsewhere, m.source_zone, m.next_offset, m.last_offset, m.groups_at
 	INTO mirror_begin.zone_id, source, mirror_begin.source_zone, mirror_begin.next_offset, mirror_begin.last_offset, mirror_begin.groups_at
 	FROM iotmq_internal.zone AS z
 	JOIN iotmq_internal.mirror_state AS m USING (zone_id)
-	WHERE z.zone_id = id AND z.state = 'mirror'
-	FOR SHARE OF m;				-- 40001 if an old snapshot shows what was before
+	WHERE z.zone_id = id AND z.state = 'mirror';
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'zone "%" of topic "%" is no mirror', zone, topic
 			USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -342,7 +345,10 @@ BEGIN
 		groups_at = CASE WHEN groups IS NULL THEN m.groups_at ELSE clock_timestamp() END,
 		error = NULL,
 		failed_at = NULL
-	WHERE m.zone_id = id;
+	WHERE m.zone_id = id
+		-- who pulls all the time writes twice a second that there is nothing
+		AND (done.next_offset > m.next_offset OR groups IS NOT NULL OR m.error IS NOT NULL OR offsets.end_offset > done.next_offset
+			OR coalesce(clock_timestamp() > m.last_pull + interval '0.5 s', true));
 	RETURN done.stored;
 END
 $$;

@@ -91,7 +91,9 @@ BEGIN
 	END IF;
 	IF NOT fenced.handed_over THEN
 		PERFORM iotmq.cursor_give_away(fenced.zone_id);
-		UPDATE iotmq_internal.zone AS z SET handed_over = true WHERE z.zone_id = fenced.zone_id;
+		UPDATE iotmq_internal.zone AS z
+		SET handed_over = true, elsewhere = coalesce(z.elsewhere, 'another server')
+		WHERE z.zone_id = fenced.zone_id;
 	END IF;
 END
 $$;
@@ -159,7 +161,7 @@ BEGIN
 	IF opened.handed_over AND NOT force THEN
 		RAISE EXCEPTION 'zone "%" of topic "%" was handed over', zone, topic
 			USING ERRCODE = 'object_not_in_prerequisite_state',
-				DETAIL = format('%s owns it.', coalesce(opened.elsewhere, 'Another server')),
+				DETAIL = format('It has moved to %s.', opened.elsewhere),
 				HINT = format('Drop it here: SELECT iotmq.drop_zone(%1$L, %2$L); or let it follow the other server: SELECT iotmq.demote_zone(%1$L, %2$L, ...);', topic, zone);
 	END IF;
 	IF opened.handed_over THEN

@@ -67,8 +67,8 @@ iotmq_send_messages(PG_FUNCTION_ARGS)
 		add_message(&batch, slot);
 		n++;
 	}
-	snprintf(header, sizeof(header), "%19" INT64_MODIFIER "d\t%19" INT64_MODIFIER "d \n",
-			 from, Max(scan->position, from));
+	snprintf(header, sizeof(header), "%19lld\t%19lld \n", (long long) from,
+			 (long long) Max(scan->position, from));
 	memcpy(batch.data, header, HEADER_BYTES);
 	iotmq_scan_end(scan);
 	return PointerGetDatum(cstring_to_text_with_len(batch.data, batch.len));

@@ -73,7 +73,8 @@ iotmq_store_messages(PG_FUNCTION_ARGS)
 	batch = read_batch(&reader, zone_id);
 	PG_TRY();
 	{
-		stored = iotmq_import_messages(zone_id, batch);
+		if (batch->n > 0)
+			stored = iotmq_import_messages(zone_id, batch);
 	}
 	PG_CATCH();
 	{
@@ -297,7 +298,7 @@ read_number(const char *field, const char *what)
 	int64		number;
 
 	errno = 0;
-	number = strtoi64(field, &end, 10);
+	number = strtoll(field, &end, 10);
 	while (*end == ' ')
 		end++;
 	if (errno != 0 || end == field || *end != '\0')
