@@ -440,7 +440,7 @@ AS $$
 	SELECT iotmq.access_monitor_rights() || '{SELECT ON iotmq.dead_letter}'::text[]
 		|| array_agg('EXECUTE ON ROUTINE iotmq.' || routine)
 	FROM unnest('{create_topic,alter_topic,drop_topic,add_zone,drop_zone,
-		create_group,alter_group,drop_group,pause_group,resume_group,seek,seek_offset,set_node,
+		create_group,alter_group,drop_group,pause_group,resume_group,seek,seek_offset,set_node,this_node,
 		grant_publish,revoke_publish,grant_consume,revoke_consume,grant_read,revoke_read,grant_mirror,revoke_mirror,
 		grant_monitor,revoke_monitor,grant_admin,revoke_admin,
 		run_maintenance,call_check_transaction,call_plain_message,maintenance_plan,maintenance_step,maintenance_prepare,

@@ -136,6 +136,7 @@ INSERT INTO expected VALUES
 	('revoke_admin', $$SELECT %s('regress_iotmq_admin')$$, '{}'),
 	-- before the first group
 	('set_node', NULL, '{}'),
+	('this_node', NULL, '{}'),
 	-- zones on other servers; those with a connection need dblink
 	('fence_zone', $$SELECT %s('access_matrix', 'a')$$, '{}'),
 	('open_zone', $$SELECT %s('access_matrix', 'a')$$, '{}'),
