@@ -60,6 +60,11 @@ all:
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
 ifneq ($(PGXS),)
 include $(PGXS)
+
+# The extension iotmq_router is SQL, and goes along; where there is no PL/Proxy it can't be created.
+all install uninstall clean: %: %-router
+%-router:
+	$(MAKE) -C router $*
 else
 all install installcheck clean:
 	@echo 'PostgreSQL server development files not found by "$(PG_CONFIG)".' >&2
