@@ -17,14 +17,16 @@ PGFILEDESC = "iotmq - message topics with consumer groups for IoT data"
 # The rooms of src, in the same words; in the order in which the install script needs them.
 SQL_MODULES = \
 	core/schema core/consume_grant core/catalog_change core/depend core/call core/access core/access_lock core/group_lock \
-	log/zone_lock log/stable log/message log/copy_in log/segment log/offset log/epoch log/publish \
+	log/zone_lock log/state log/stable log/message log/copy_in log/segment log/offset log/epoch log/publish \
 	group/delivery group/filter group/runs group/lease group/cursor_lock group/cursor group/consume group/claim \
 	group/settle group/pull group/preview group/count group/expire group/forget group/deadletter group/redrive \
 	group/waiting \
-	view/overview view/lag view/open view/stats view/held_back view/holder view/zone_epoch view/overdue \
+	view/overview view/lag view/open view/stats view/held_back view/holder view/zone_epoch view/overdue view/mirror \
 	view/status view/settings view/alerts view/metrics \
 	admin/access admin/node admin/group admin/zone admin/topic admin/seek admin/retention \
-	admin/maintenance admin/schedule admin/execute
+	admin/maintenance admin/schedule \
+	mirror/link mirror/groups mirror/read_source mirror/apply_source mirror/send mirror/store mirror/mirror mirror/move \
+	admin/execute
 
 # Upgrade scripts.  Set even while there is none: "make demo DATA=..." means another DATA.
 DATA = $(wildcard sql/upgrade/*.sql)
@@ -58,6 +60,11 @@ all:
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
 ifneq ($(PGXS),)
 include $(PGXS)
+
+# The extension iotmq_router is SQL, and goes along; where there is no PL/Proxy it can't be created.
+all install uninstall clean: %: %-router
+%-router:
+	$(MAKE) -C router $*
 else
 all install installcheck clean:
 	@echo 'PostgreSQL server development files not found by "$(PG_CONFIG)".' >&2

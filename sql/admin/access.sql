@@ -15,9 +15,9 @@
 -- Each comes with USAGE of the schemas that it needs, which nobody else has: who may name a
 -- table may queue a lock on it. The zones of each topic have a schema of their own. And with
 -- SELECT on topic_settings and group_settings, which show each role what it has a right on.
--- Only consume has no table of its own: iotmq_internal.consume_grant. A role that was
--- dropped is no role any more there either: its successor of the same name has
--- another oid.
+-- Only consume and mirror have no privilege of PostgreSQL's: they are rows of
+-- iotmq_internal.consume_grant and mirror_grant. A role that was dropped is no role any more
+-- there either: its successor of the same name has another oid.
 -- Functions of administration are SECURITY DEFINER and not for PUBLIC; those that
 -- check the caller's right themselves are for everybody.
 
@@ -74,11 +74,21 @@ BEGIN
 		) AS gone
 		WHERE c.group_id = gone.group_id AND c.role::oid = gone.role::oid;
 	END IF;
+	IF EXISTS (SELECT FROM iotmq_internal.mirror_grant AS m WHERE m.role NOT IN (SELECT r.oid FROM pg_roles AS r)) THEN
+		DELETE FROM iotmq_internal.mirror_grant AS m
+		USING (
+			SELECT m.topic_id, m.role
+			FROM iotmq_internal.mirror_grant AS m
+			WHERE m.role NOT IN (SELECT r.oid FROM pg_roles AS r)
+			FOR UPDATE SKIP LOCKED
+		) AS gone
+		WHERE m.topic_id = gone.topic_id AND m.role::oid = gone.role::oid;
+	END IF;
 	FOR idle IN
 		SELECT o.object, o.actions, o.topic, o.of_zone, a.grantee AS role
 		FROM (
 			SELECT 'USAGE ON SCHEMA iotmq' AS object, n.nspacl AS acl, n.nspowner AS owner,
-				'{publish,consume,read,monitor,admin}'::text[] AS actions, NULL AS topic, NULL::boolean AS of_zone
+				'{publish,consume,read,mirror,monitor,admin}'::text[] AS actions, NULL AS topic, NULL::boolean AS of_zone
 			FROM pg_namespace AS n
 			WHERE n.nspname = 'iotmq'
 			UNION ALL
@@ -90,7 +100,7 @@ BEGIN
 			FROM iotmq_internal.topic AS t
 			JOIN pg_namespace AS n ON n.nspname = 'iotmq_zone_' || t.topic_id
 			UNION ALL
-			SELECT 'SELECT ON iotmq.' || v.relname, v.relacl, v.relowner, '{publish,consume,read,monitor,admin}', NULL, NULL
+			SELECT 'SELECT ON iotmq.' || v.relname, v.relacl, v.relowner, '{publish,consume,read,mirror,monitor,admin}', NULL, NULL
 			FROM pg_class AS v
 			WHERE v.oid IN ('iotmq.topic_settings'::regclass, 'iotmq.group_settings'::regclass)
 			UNION ALL
@@ -344,6 +354,35 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.revoke_read IS 'takes the right to read the history of a topic back, of these zones or all';
 
+-- grant_mirror, revoke_mirror: a server that has this role's name and password may pull the
+-- topic: read all its messages by fetch, and what its groups have. Errors: 22004; 42704.
+CREATE FUNCTION iotmq.grant_mirror(topic text, role regrole) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id int := iotmq.call_hold_topic(topic);
+BEGIN
+	PERFORM iotmq.access_grant('{}', role);
+	INSERT INTO iotmq_internal.mirror_grant (topic_id, role) VALUES (id, role) ON CONFLICT DO NOTHING;
+END
+$$;
+COMMENT ON FUNCTION iotmq.grant_mirror IS 'lets a role pull a topic to another server, with what its groups have';
+
+CREATE FUNCTION iotmq.revoke_mirror(topic text, role regrole) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id int := iotmq.call_hold_topic(topic);
+BEGIN
+	PERFORM iotmq.access_change('', '{}', role);
+	DELETE FROM iotmq_internal.mirror_grant AS m WHERE m.topic_id = id AND m.role = revoke_mirror.role;
+	PERFORM iotmq.access_tidy(true);
+END
+$$;
+COMMENT ON FUNCTION iotmq.revoke_mirror IS 'takes the right to pull a topic back';
+
 -- access_monitor_rights(): the views but dead_letter, and what they call.
 CREATE FUNCTION iotmq.access_monitor_rights() RETURNS text[]
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -356,7 +395,7 @@ AS $$
 			EXECUTE ON FUNCTION iotmq.alerts_maintenance,
 			EXECUTE ON FUNCTION iotmq.epoch_gaps,EXECUTE ON FUNCTION iotmq.epoch_began_at}'::text[]
 	FROM unnest('{dead_letter_depth,topic_stats,held_back,cursor_holder,zone_epoch,alerts,
-		overdue_segment,metrics,privileges,maintenance_run}'::text[]) AS view
+		overdue_segment,mirror,metrics,privileges,maintenance_run}'::text[]) AS view
 $$;
 COMMENT ON FUNCTION iotmq.access_monitor_rights IS 'internal: the privileges to monitor';
 
@@ -392,7 +431,7 @@ $$;
 COMMENT ON FUNCTION iotmq.revoke_monitor IS 'takes the right to read the views back';
 
 -- access_admin_rights(): all views, the functions of administration, and the steps of
--- run_maintenance, which runs as its caller. No other internal function: those that
+-- run_maintenance, and of pulls and moves, which run as their caller. No other internal function: those that
 -- act as the owner trust their arguments.
 CREATE FUNCTION iotmq.access_admin_rights() RETURNS text[]
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -401,13 +440,19 @@ AS $$
 	SELECT iotmq.access_monitor_rights() || '{SELECT ON iotmq.dead_letter}'::text[]
 		|| array_agg('EXECUTE ON ROUTINE iotmq.' || routine)
 	FROM unnest('{create_topic,alter_topic,drop_topic,add_zone,drop_zone,
-		create_group,alter_group,drop_group,pause_group,resume_group,seek,seek_offset,set_node,
-		grant_publish,revoke_publish,grant_consume,revoke_consume,grant_read,revoke_read,
+		create_group,alter_group,drop_group,pause_group,resume_group,seek,seek_offset,set_node,this_node,
+		grant_publish,revoke_publish,grant_consume,revoke_consume,grant_read,revoke_read,grant_mirror,revoke_mirror,
 		grant_monitor,revoke_monitor,grant_admin,revoke_admin,
 		run_maintenance,call_check_transaction,call_plain_message,maintenance_plan,maintenance_step,maintenance_prepare,
 		maintenance_add,maintenance_note,
 		segment_seal,expire_leases,claim_pass,retention_let_go,retention_note_unreadable,retention_free,retention_drop,retention_tidy,retention_move_earliest,maintenance_note_failure,maintenance_note_run,
-		schedule_maintenance,unschedule_maintenance}'::text[]) AS routine
+		schedule_maintenance,unschedule_maintenance,
+		mirror_zone,pull,run_mirrors,promote_zone,demote_zone,fence_zone,open_zone,
+		link_connect,link_wait,link_schema,link_patience,link_check,link_close,link_open,link_send,link_receive,link_value,
+		store_described,store_next,read_source_groups,
+		mirror_read,mirror_read_gaps,mirror_missing,mirror_require_kept,mirror_question,mirror_check_new,mirror_create,mirror_begin,
+		mirror_store,mirror_pull,mirror_ahead,mirror_all,mirror_note_error,mirror_try,mirror_end,
+		move_apply,move_promote,move_require_fenced,move_check_source,move_demote}'::text[]) AS routine
 $$;
 COMMENT ON FUNCTION iotmq.access_admin_rights IS 'internal: the privileges to administer';
 
@@ -465,6 +510,11 @@ JOIN iotmq_internal.consumer_group AS g USING (group_id)
 JOIN iotmq_internal.topic AS t USING (topic_id)
 JOIN pg_catalog.pg_roles AS r ON r.oid = c.role
 UNION ALL
+SELECT t.topic, NULL, NULL, m.role::oid::regrole, 'mirror'
+FROM iotmq_internal.mirror_grant AS m
+JOIN iotmq_internal.topic AS t USING (topic_id)
+JOIN pg_catalog.pg_roles AS r ON r.oid = m.role
+UNION ALL
 SELECT NULL, NULL, NULL, a.grantee::regrole, CASE p.proname WHEN 'grant_admin' THEN 'admin' ELSE 'monitor' END
 FROM pg_catalog.pg_proc AS p
 CROSS JOIN LATERAL pg_catalog.aclexplode(p.proacl) AS a
@@ -475,7 +525,7 @@ COMMENT ON COLUMN iotmq.privileges.topic IS 'on that topic; NULL: all';
 COMMENT ON COLUMN iotmq.privileges.consumer_group IS 'as that group; NULL: not about groups';
 COMMENT ON COLUMN iotmq.privileges.zone IS 'to or of that zone; NULL: all, or not about zones';
 COMMENT ON COLUMN iotmq.privileges.role IS 'the role';
-COMMENT ON COLUMN iotmq.privileges.action IS 'publish, consume, read, monitor or admin';
+COMMENT ON COLUMN iotmq.privileges.action IS 'publish, consume, read, mirror, monitor or admin';
 
 -- A new row: left out if its role is missing; else the role has what goes along with it.
 -- pg_restore gives the privileges of an object to all their roles by one command, which
@@ -488,11 +538,15 @@ BEGIN
 	IF new.role::oid = 0 THEN
 		RETURN NULL;
 	END IF;
-	PERFORM iotmq.access_grant(iotmq.access_consumer_views(), new.role::oid::regrole);
+	PERFORM iotmq.access_grant(CASE TG_TABLE_NAME WHEN 'consume_grant' THEN iotmq.access_consumer_views() ELSE '{}' END,
+		new.role::oid::regrole);
 	RETURN new;
 END
 $$;
-COMMENT ON FUNCTION iotmq.access_complete IS 'internal: completes the right to consume of a restored dump';
+COMMENT ON FUNCTION iotmq.access_complete IS 'internal: completes the right to consume or mirror of a restored dump';
 CREATE TRIGGER complete BEFORE INSERT ON iotmq_internal.consume_grant
 	FOR EACH ROW EXECUTE FUNCTION iotmq.access_complete();
 ALTER TABLE iotmq_internal.consume_grant ENABLE ALWAYS TRIGGER complete;
+CREATE TRIGGER complete BEFORE INSERT ON iotmq_internal.mirror_grant
+	FOR EACH ROW EXECUTE FUNCTION iotmq.access_complete();
+ALTER TABLE iotmq_internal.mirror_grant ENABLE ALWAYS TRIGGER complete;

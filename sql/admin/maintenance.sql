@@ -132,7 +132,8 @@ BEGIN
 					FROM iotmq_internal.segment AS s
 					WHERE s.zone_id = z.zone_id AND s.to_time > p.present AND s.from_time < u.until)),
 		EXISTS (SELECT FROM iotmq_internal.segment AS s
-			WHERE s.zone_id = z.zone_id AND NOT s.sealed AND s.to_time <= clock_timestamp()),
+			WHERE s.zone_id = z.zone_id AND NOT s.sealed
+				AND s.to_time <= CASE z.state WHEN 'mirror' THEN z.floor_time ELSE clock_timestamp() END),
 		EXISTS (SELECT FROM iotmq_internal.segment AS s
 			WHERE s.zone_id = z.zone_id AND s.from_time <= at - t.retention),
 		EXISTS (SELECT FROM iotmq_internal.segment AS s WHERE s.zone_id = z.zone_id AND s.emptied)
@@ -144,6 +145,12 @@ BEGIN
 	FROM iotmq_internal.zone AS z
 	JOIN iotmq_internal.topic AS t USING (topic_id)
 	WHERE z.zone_id = maintenance_needs.zone_id;
+	IF EXISTS (SELECT FROM iotmq_internal.zone AS z WHERE z.zone_id = maintenance_needs.zone_id AND z.state = 'fenced') THEN
+		retention := false;
+		empty := false;
+		earliest := false;
+		RETURN;
+	END IF;
 	segments := segments OR iotmq.epoch_is_open(zone_id)
 		OR EXISTS (SELECT FROM iotmq_internal.zone_gap AS g	-- where nothing was published since
 			WHERE g.zone_id = maintenance_needs.zone_id AND g.began_at IS NULL
@@ -201,7 +208,7 @@ AS $$
 			(6, 'unwanted messages', CASE WHEN g.tags IS NOT NULL OR g.filter IS NOT NULL
 				THEN p.next_offset <= iotmq.offset_last(z.zone_id) END)
 		) AS s (n, step, is_needed)
-		WHERE s.is_needed
+		WHERE s.is_needed AND z.state = 'open'
 	)
 	SELECT w.zone_id, w.cursor_id, w.step, w.name
 	FROM work AS w

@@ -34,3 +34,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION iotmq.set_node IS 'says which of several servers this is; before the first consumer group';
+
+-- this_node(): the number that set_node has given this server; NULL: none.
+CREATE FUNCTION iotmq.this_node() RETURNS int
+	LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT n.node FROM iotmq_internal.node AS n
+$$;
+COMMENT ON FUNCTION iotmq.this_node IS 'which of several servers this is; NULL: nobody has said so';

@@ -86,6 +86,9 @@ DECLARE
 		SELECT u.from_time FROM iotmq.segment_unreadable() AS u WHERE u.zone_id = retention_next.zone_id);
 	segment iotmq_internal.segment;
 BEGIN
+	IF EXISTS (SELECT FROM iotmq_internal.zone AS z WHERE z.zone_id = retention_next.zone_id AND z.state = 'fenced') THEN
+		RETURN NULL;			-- what moves is to be the same at its end
+	END IF;
 	FOR segment IN
 		SELECT s.*
 		FROM iotmq_internal.segment AS s
@@ -705,10 +708,10 @@ DECLARE
 	earliest bigint;
 BEGIN
 	PERFORM FROM iotmq_internal.zone AS z
-	WHERE z.zone_id = retention_move_earliest.zone_id
+	WHERE z.zone_id = retention_move_earliest.zone_id AND z.state <> 'fenced'
 	FOR NO KEY UPDATE SKIP LOCKED;
 	IF NOT FOUND THEN
-		RETURN;					-- dropped meanwhile, or busy: the next run does it
+		RETURN;					-- dropped or fenced meanwhile, or busy: the next run does it
 	END IF;
 	earliest := iotmq.offset_at(zone_id, '4000-01-01 BC');
 	PERFORM iotmq.epoch_note(zone_id);

@@ -55,7 +55,8 @@ $$;
 COMMENT ON FUNCTION iotmq.seek_cursor IS 'internal: moves a group in one zone';
 
 -- seek_begin(topic, consumer_group, zone, dry_run): the group's cursors, in that zone or all,
--- once nobody uses them; with dry_run only those. Errors: 22004, 42704.
+-- once nobody uses them, but for zones that are not open; with dry_run only those. Errors:
+-- 22004, 42704; 55000 that zone is not open.
 CREATE FUNCTION iotmq.seek_begin(topic text, consumer_group text, zone text, dry_run boolean) RETURNS int[]
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
@@ -79,7 +80,17 @@ BEGIN
 				CASE WHEN one IS NOT NULL THEN format(' in zone "%s"', zone) ELSE '' END
 			USING ERRCODE = 'undefined_object';
 	END IF;
-	RETURN cursors;
+	-- of zones that are not open only what is asked for, and that is an error
+	IF one IS NOT NULL THEN
+		PERFORM iotmq.state_require_open(one);
+		RETURN cursors;
+	END IF;
+	RETURN ARRAY(
+		SELECT c.cursor_id
+		FROM iotmq_internal.cursor AS c
+		JOIN iotmq_internal.zone AS z USING (zone_id)
+		WHERE c.cursor_id = ANY (cursors) AND z.state = 'open'
+		ORDER BY c.cursor_id);
 END
 $$;
 COMMENT ON FUNCTION iotmq.seek_begin IS 'internal: the cursors that a seek moves';

@@ -325,6 +325,7 @@ BEGIN
 	JOIN pg_class AS k ON k.oid = t.table_name
 	WHERE t.topic_id = id;
 	PERFORM iotmq.topic_drop_schema('iotmq_zone_' || id);
+	DELETE FROM iotmq_internal.mirror_grant AS m WHERE m.topic_id = id;
 	DELETE FROM iotmq_internal.topic AS t WHERE t.topic_id = id;
 	PERFORM iotmq.access_tidy();
 END

@@ -28,18 +28,15 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.zone_drop_table IS 'internal: drops a table of messages';
 
--- add_zone: one more zone, which every group reads from its beginning. If there was one of
--- this name before, it goes on above that one's offsets.
--- Errors: 42704 unknown topic; 42602 bad name; 42710 the zone exists; 55000 the topic's table
--- can't take it.
-CREATE FUNCTION iotmq.add_zone(topic text, zone text) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+-- zone_add(topic, zone, first): add_zone, of a zone that begins with that offset; NULL: above those
+-- of an earlier zone of this name. The new zone's id.
+CREATE FUNCTION iotmq.zone_add(topic text, zone text, first bigint DEFAULT NULL) RETURNS int
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	id int;
 	new_zone int;
-	first bigint;
 	root regclass;
 	name text;
 	columns text[];
@@ -51,16 +48,16 @@ BEGIN
 	-- groups must not come or go meanwhile
 	id := iotmq.call_hold_topic(topic);
 	SELECT t.table_name INTO STRICT root FROM iotmq_internal.topic AS t WHERE t.topic_id = id;
-	IF EXISTS (SELECT FROM iotmq_internal.zone AS z WHERE z.topic_id = id AND z.zone = add_zone.zone) THEN
+	IF EXISTS (SELECT FROM iotmq_internal.zone AS z WHERE z.topic_id = id AND z.zone = zone_add.zone) THEN
 		RAISE EXCEPTION 'zone "%" of topic "%" already exists', zone, topic
 			USING ERRCODE = 'duplicate_object';
 	END IF;
 
 	columns := iotmq.message_columns(root);
-	first := 1 + coalesce((
+	first := coalesce(first, 1 + (
 		SELECT p.last_offset
 		FROM iotmq_internal.past_zone AS p
-		WHERE p.topic = add_zone.topic AND p.zone = add_zone.zone), 0);
+		WHERE p.topic = zone_add.topic AND p.zone = zone_add.zone), 1);
 	-- a dump without data leaves the tables of zones that are not known
 	LOOP
 		new_zone := nextval('iotmq_internal.zone_zone_id_seq');
@@ -121,7 +118,20 @@ BEGIN
 	FROM iotmq_internal.consumer_group AS g
 	WHERE g.topic_id = id
 	ORDER BY g.group_id;
+	RETURN new_zone;
 END
+$$;
+COMMENT ON FUNCTION iotmq.zone_add IS 'internal: adds a zone that begins with an offset';
+
+-- add_zone: one more zone, which every group reads from its beginning. If there was one of
+-- this name before, it goes on above that one's offsets.
+-- Errors: 42704 unknown topic; 42602 bad name; 42710 the zone exists; 55000 the topic's table
+-- can't take it.
+CREATE FUNCTION iotmq.add_zone(topic text, zone text) RETURNS void
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT iotmq.zone_add(topic, zone)
 $$;
 COMMENT ON FUNCTION iotmq.add_zone IS 'adds a zone to a topic; every group reads it from its beginning';
 
@@ -189,6 +199,7 @@ BEGIN
 		written := NULL;		-- somebody has changed the table's columns
 	END;
 	last := greatest(drawn, written,
+		(SELECT m.next_offset - 1 FROM iotmq_internal.mirror_state AS m WHERE m.zone_id = zone_note_past.zone_id),
 		(SELECT max(s.last_offset) FROM iotmq_internal.segment AS s WHERE s.zone_id = zone_note_past.zone_id),
 		(SELECT max(greatest(p.next_offset, p.stable_offset)) - 1
 			FROM iotmq_internal.cursor AS c
@@ -225,8 +236,8 @@ $$;
 COMMENT ON FUNCTION iotmq.zone_detach_moved IS 'internal: detaches segments that somebody has moved to another schema';
 
 -- drop_zone: a zone with its messages. Errors: 42704 unknown topic or zone;
--- 55006 a group has unread or unsettled messages or dead letters there, or users made
--- something of its table, without force. Waits for open transactions that use the zone:
+-- 55006 a group has unread or unsettled messages or dead letters there (unless another server
+-- owns the zone), or users made something of its table, without force. Waits for open transactions that use the zone:
 -- publishers and consumers, then readers of its table.
 CREATE FUNCTION iotmq.drop_zone(topic text, zone text, force boolean DEFAULT false) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
@@ -248,7 +259,9 @@ BEGIN
 	WHERE c.zone_id = id;
 	PERFORM iotmq.cursor_lock_exclude(cursors, ARRAY[id]);
 	PERFORM FROM iotmq_internal.cursor_state AS p WHERE p.cursor_id = ANY (cursors) ORDER BY p.cursor_id FOR UPDATE;
-	IF NOT force THEN
+	IF NOT force AND EXISTS (SELECT FROM iotmq_internal.zone AS z
+		WHERE z.zone_id = id AND z.state <> 'mirror' AND NOT z.handed_over)
+	THEN
 		PERFORM iotmq.zone_require_done(topic, zone);
 	END IF;
 	PERFORM iotmq.zone_note_past(id);
@@ -258,6 +271,7 @@ BEGIN
 	DELETE FROM iotmq_internal.segment AS s WHERE s.zone_id = id;
 	DELETE FROM iotmq_internal.overdue AS o WHERE o.zone_id = id;
 	DELETE FROM iotmq_internal.zone_gap AS g WHERE g.zone_id = id;
+	DELETE FROM iotmq_internal.mirror_state AS m WHERE m.zone_id = id;
 	DELETE FROM iotmq_internal.zone AS z WHERE z.zone_id = id;
 	IF EXISTS (SELECT FROM pg_class AS k WHERE k.oid = old_table) THEN
 		PERFORM iotmq.zone_detach_moved(old_table);

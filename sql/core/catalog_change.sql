@@ -7,7 +7,7 @@ DO $$
 DECLARE
 	name text;
 BEGIN
-	FOREACH name IN ARRAY '{topic,zone,zone_gap,segment,consumer_group,cursor,consume_grant}'::text[] LOOP
+	FOREACH name IN ARRAY '{topic,zone,zone_gap,segment,consumer_group,cursor,consume_grant,mirror_grant}'::text[] LOOP
 		EXECUTE format('CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON iotmq_internal.%I
 			FOR EACH ROW EXECUTE FUNCTION iotmq.catalog_change_tell()', name);
 		EXECUTE format('CREATE TRIGGER emptied AFTER TRUNCATE ON iotmq_internal.%I

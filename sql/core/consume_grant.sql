@@ -1,4 +1,4 @@
--- Who may consume as which group, see admin/access.sql.
+-- Who may consume as which group, and who may mirror which topic: see admin/access.sql.
 
 -- A role, or 0 for one that a dump names and this server doesn't have: see consume_grant.c.
 CREATE TYPE iotmq_internal.grantee;
@@ -28,4 +28,13 @@ CREATE TABLE iotmq_internal.consume_grant (
 );
 COMMENT ON TABLE iotmq_internal.consume_grant IS 'which roles may consume as which group';
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.consume_grant',
+	'WHERE role::pg_catalog.oid IN (SELECT r.oid FROM pg_catalog.pg_roles AS r)');
+
+CREATE TABLE iotmq_internal.mirror_grant (
+	topic_id int NOT NULL,
+	role iotmq_internal.grantee NOT NULL,
+	PRIMARY KEY (topic_id, role)
+);
+COMMENT ON TABLE iotmq_internal.mirror_grant IS 'which roles may pull which topic to another server';
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.mirror_grant',
 	'WHERE role::pg_catalog.oid IN (SELECT r.oid FROM pg_catalog.pg_roles AS r)');

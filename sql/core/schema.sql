@@ -43,6 +43,9 @@ COMMENT ON COLUMN iotmq_internal.topic.dedup_window IS 'how long the key of a me
 COMMENT ON TABLE iotmq_internal.topic IS 'one row per topic: its table and its retention';
 
 -- One row a zone. floor_time, floor_xid, seal_* belong to sealing (see segment.sql).
+-- state: who owns it. Messages are published to an open one only, and consumed there; a fenced
+-- one is about to move or has moved (elsewhere: where to; handed_over: the other server has it);
+-- a mirror follows the zone of another server (elsewhere: the foreign server).
 CREATE TABLE iotmq_internal.zone (
 	zone_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	topic_id int NOT NULL,
@@ -53,8 +56,16 @@ CREATE TABLE iotmq_internal.zone (
 	floor_time timestamptz NOT NULL DEFAULT '-infinity',
 	floor_xid xid8,
 	seal_xid xid8,
+	state text COLLATE "C" NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'fenced', 'mirror')),
+	elsewhere text COLLATE "C",
+	handed_over boolean NOT NULL DEFAULT false,
+	generation int NOT NULL DEFAULT 0,
 	UNIQUE (topic_id, zone)
 );
+COMMENT ON COLUMN iotmq_internal.zone.state IS 'open, fenced or mirror';
+COMMENT ON COLUMN iotmq_internal.zone.elsewhere IS 'where a fenced zone moves to, or the foreign server that a mirror follows';
+COMMENT ON COLUMN iotmq_internal.zone.handed_over IS 'of a fenced zone: another server owns it';
+COMMENT ON COLUMN iotmq_internal.zone.generation IS 'grows when offsets that were decided are filled anew: what backends remember of the zone is void';
 COMMENT ON TABLE iotmq_internal.zone IS 'one row per zone of a topic: its table, its offset sequence, its earliest offset';
 
 -- Offsets that never came to be, between the last row before a recovery and the first offset
@@ -68,6 +79,29 @@ CREATE TABLE iotmq_internal.zone_gap (
 	PRIMARY KEY (zone_id, epoch)
 );
 COMMENT ON TABLE iotmq_internal.zone_gap IS 'one row per epoch of a zone that did not go on where the last one ended';
+
+-- How far a mirror has come. next_offset is committed together with the messages below it, so
+-- it is the end of the zone for readers, instead of the sequence: see src/log/end.c.
+CREATE TABLE iotmq_internal.mirror_state (
+	zone_id int PRIMARY KEY,
+	source_zone text COLLATE "C" NOT NULL,
+	next_offset bigint NOT NULL,
+	last_offset bigint NOT NULL,
+	messages bigint NOT NULL DEFAULT 0,
+	missed bigint NOT NULL DEFAULT 0,
+	lag_messages bigint,
+	last_published timestamptz,
+	last_pull timestamptz,
+	groups_at timestamptz,
+	error text,
+	failed_at timestamptz
+) WITH (fillfactor = 50);
+COMMENT ON TABLE iotmq_internal.mirror_state IS 'one row per zone that is a mirror: how far it has come, and what the last pulls found';
+COMMENT ON COLUMN iotmq_internal.mirror_state.next_offset IS 'the next offset to pull: all below it is here, if it is anywhere';
+COMMENT ON COLUMN iotmq_internal.mirror_state.last_offset IS 'that of the last message that was pulled; between it and next_offset are holes';
+COMMENT ON COLUMN iotmq_internal.mirror_state.messages IS 'how many were pulled';
+COMMENT ON COLUMN iotmq_internal.mirror_state.missed IS 'offsets that the source had dropped before they were pulled';
+COMMENT ON COLUMN iotmq_internal.mirror_state.groups_at IS 'when the state of the groups was pulled last';
 
 -- One row a segment. first_offset, last_offset and bytes are known once it is sealed;
 -- both NULL in a sealed one: it is empty. emptied: retention has taken its messages, and
@@ -139,6 +173,28 @@ CREATE TABLE iotmq_internal.past_cursor (
 	last_lease bigint NOT NULL
 );
 COMMENT ON TABLE iotmq_internal.past_cursor IS 'one row per cursor that was dropped: the last lease id that it gave out';
+
+-- The cursors of this node whose zones were moved to another server: their lease ids go on there.
+CREATE TABLE iotmq_internal.away_cursor (
+	cursor_id int PRIMARY KEY,
+	topic text COLLATE "C" NOT NULL,
+	consumer_group text COLLATE "C" NOT NULL
+);
+COMMENT ON TABLE iotmq_internal.away_cursor IS 'one row per cursor of this node that another server has, until it comes back';
+
+-- What the mirror of a zone knows of its source's groups: see mirror/apply_source.sql.
+CREATE TABLE iotmq_internal.source_group (
+	cursor_id int PRIMARY KEY,
+	made boolean NOT NULL,
+	settings jsonb NOT NULL,
+	hashes jsonb,
+	left_as bigint
+);
+COMMENT ON TABLE iotmq_internal.source_group IS 'one row per cursor of a mirrored zone whose group the source has';
+COMMENT ON COLUMN iotmq_internal.source_group.made IS 'the group was made by the mirror';
+COMMENT ON COLUMN iotmq_internal.source_group.settings IS 'of the group at the source, as they were seen last';
+COMMENT ON COLUMN iotmq_internal.source_group.hashes IS 'of what was taken over; NULL: not all of it';
+COMMENT ON COLUMN iotmq_internal.source_group.left_as IS 'a hash of the cursor''s state then; another one now: somebody has changed it here';
 
 -- Which of several servers this is, so that lease ids differ. No row: node 0.
 CREATE TABLE iotmq_internal.node (
@@ -314,12 +370,15 @@ SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.topic_topic_id_seq', 
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.zone', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.zone_zone_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.zone_gap', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.mirror_state', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.segment', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.consumer_group', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.consumer_group_group_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.cursor', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.cursor_number', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.past_cursor', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.away_cursor', '');
+SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.source_group', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.node', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.past_zone', '');
 SELECT pg_catalog.pg_extension_config_dump('iotmq_internal.cursor_state', '');

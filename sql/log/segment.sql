@@ -185,13 +185,48 @@ COMMENT ON FUNCTION iotmq.segment_cut IS 'internal: ends a segment that is not t
 -- Sealing. A segment whose time is over is sealed when nobody can write to it any
 -- more; then its first and last offset are final, and readers skip it by them. One that can't be
 -- read stays as it is.
--- Three steps, each in a transaction of its own:
+-- A mirror goes by its source's clock: floor_time, which pulls move on, says up to which time
+-- all is here and final; no segment is sealed before.
+-- Else there are three steps, each in a transaction of its own:
 --   1. floor_time := its end. Whoever begins to publish from the commit of this on
 --      puts nothing below it, even if the clock is set back.
 --      (Until all are told, its change lock keeps step 2 away.)
 --   2. A sample of the zone's publishers (see stable.c): seal_xid.
 --   3. When every publisher of that sample has ended: first and last are read.
 --
+-- segment_seal_past(zone_id, floor_time): notes first and last of the segments that end before that
+-- time, which nobody writes to any more; how many.
+CREATE FUNCTION iotmq.segment_seal_past(zone_id int, floor_time timestamptz) RETURNS int
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	past iotmq_internal.segment;
+	lowest bigint;
+	highest bigint;
+	sealed int := 0;
+BEGIN
+	FOR past IN
+		SELECT s.*
+		FROM iotmq_internal.segment AS s
+		WHERE s.zone_id = segment_seal_past.zone_id AND NOT s.sealed AND s.to_time <= segment_seal_past.floor_time
+			AND NOT EXISTS (SELECT FROM iotmq.segment_lost() AS l WHERE l.zone_id = s.zone_id AND l.from_time = s.from_time)
+			AND NOT EXISTS (SELECT FROM iotmq.segment_unreadable() AS u WHERE u.zone_id = s.zone_id AND u.from_time = s.from_time)
+		ORDER BY s.from_time
+	LOOP
+		SELECT b.lowest, b.highest INTO lowest, highest
+		FROM iotmq.segment_bounds(past.table_name) AS b;
+		UPDATE iotmq_internal.segment AS s
+		SET sealed = true, first_offset = lowest, last_offset = highest,
+			bytes = pg_total_relation_size(past.table_name)
+		WHERE s.zone_id = segment_seal_past.zone_id AND s.from_time = past.from_time;
+		sealed := sealed + 1;
+	END LOOP;
+	RETURN sealed;
+END
+$$;
+COMMENT ON FUNCTION iotmq.segment_seal_past IS 'internal: notes first and last offset of segments that nobody writes to';
+
 -- segment_seal(zone_id, at): does the steps that can be done now; returns how
 -- many segments it sealed. Skips a zone that somebody else is sealing, and segments that
 -- somebody has taken away, which maintenance lets go.
@@ -202,17 +237,17 @@ CREATE FUNCTION iotmq.segment_seal(zone_id int, at timestamptz DEFAULT clock_tim
 AS $$
 DECLARE
 	zone iotmq_internal.zone;
-	past iotmq_internal.segment;
 	new_floor timestamptz;
-	lowest bigint;
-	highest bigint;
 	decided boolean;
-	sealed int := 0;
+	sealed int;
 BEGIN
 	SELECT z.* INTO zone
 	FROM iotmq_internal.zone AS z
 	WHERE z.zone_id = segment_seal.zone_id
 	FOR NO KEY UPDATE SKIP LOCKED;
+	IF zone.state = 'mirror' THEN
+		RETURN iotmq.segment_seal_past(zone_id, zone.floor_time);
+	END IF;
 	SELECT max(s.to_time) INTO new_floor
 	FROM iotmq_internal.segment AS s
 	WHERE s.zone_id = segment_seal.zone_id AND NOT s.sealed
@@ -244,22 +279,7 @@ BEGIN
 		RETURN 0;
 	END IF;
 
-	FOR past IN
-		SELECT s.*
-		FROM iotmq_internal.segment AS s
-		WHERE s.zone_id = segment_seal.zone_id AND NOT s.sealed AND s.to_time <= zone.floor_time
-			AND NOT EXISTS (SELECT FROM iotmq.segment_lost() AS l WHERE l.zone_id = s.zone_id AND l.from_time = s.from_time)
-			AND NOT EXISTS (SELECT FROM iotmq.segment_unreadable() AS u WHERE u.zone_id = s.zone_id AND u.from_time = s.from_time)
-		ORDER BY s.from_time
-	LOOP
-		SELECT b.lowest, b.highest INTO lowest, highest
-		FROM iotmq.segment_bounds(past.table_name) AS b;
-		UPDATE iotmq_internal.segment AS s
-		SET sealed = true, first_offset = lowest, last_offset = highest,
-			bytes = pg_total_relation_size(past.table_name)
-		WHERE s.zone_id = segment_seal.zone_id AND s.from_time = past.from_time;
-		sealed := sealed + 1;
-	END LOOP;
+	sealed := iotmq.segment_seal_past(zone_id, zone.floor_time);
 	UPDATE iotmq_internal.zone AS z SET seal_xid = NULL WHERE z.zone_id = segment_seal.zone_id;
 	RETURN sealed;
 EXCEPTION WHEN lock_not_available OR undefined_table THEN

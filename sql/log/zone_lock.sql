@@ -6,3 +6,10 @@ CREATE FUNCTION iotmq.zone_lock_change(zone_id int) RETURNS void
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'iotmq_zone_lock_change';
 COMMENT ON FUNCTION iotmq.zone_lock_change IS 'internal: keeps readers of a zone from passing a gap';
+
+-- zone_lock_pull(zone_id, wait): taken by whoever fills a mirror, or makes it something else,
+-- to the end of the transaction; false, only without wait: somebody else has it.
+CREATE FUNCTION iotmq.zone_lock_pull(zone_id int, wait boolean) RETURNS boolean
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_zone_lock_pull';
+COMMENT ON FUNCTION iotmq.zone_lock_pull IS 'internal: sees to it that one at a time fills a mirror';

@@ -2,8 +2,8 @@
 -- letters of the last hour, a quarter of the retention left until loss, a cursor beyond
 -- the end of its zone, and a lease or a retry that is due days after what the group's
 -- settings give always count; so do a publisher or a consumer whose transaction is open for
--- 5 minutes, or the group's max_delay, maintenance that doesn't come, and segments that can't be
--- read.
+-- 5 minutes, or the group's max_delay, maintenance that doesn't come, segments that can't be
+-- read, and a mirror whose last pull failed or that is as long behind.
 
 -- alerts_maintenance(): how long ago the last run of maintenance began, how long that may be, and
 -- whether there was one. It may be three times as long as it mostly is between two of the
@@ -159,11 +159,22 @@ JOIN iotmq_internal.segment AS s USING (zone_id, from_time)
 JOIN iotmq_internal.zone AS z USING (zone_id)
 JOIN iotmq_internal.topic AS t USING (topic_id)
 WHERE o.unreadable
-GROUP BY t.topic, z.zone;
+GROUP BY t.topic, z.zone
+UNION ALL
+SELECT m.topic, NULL, 'mirror', coalesce(m.error, m.lag_time::text, 'never pulled'), p.patience::text, m.zone,
+	format('SELECT * FROM iotmq.mirror WHERE topic = %L AND zone = %L;', m.topic, m.zone)
+FROM iotmq.mirror AS m
+JOIN iotmq_internal.topic AS t USING (topic)
+CROSS JOIN LATERAL (
+	SELECT coalesce(min(coalesce(g.max_delay, '5 minutes')), '5 minutes') AS patience
+	FROM iotmq_internal.consumer_group AS g
+	WHERE g.topic_id = t.topic_id
+) AS p
+WHERE m.error IS NOT NULL OR m.lag_time IS NULL OR m.lag_time > p.patience;
 COMMENT ON VIEW iotmq.alerts IS 'what an operator should look at now';
 COMMENT ON COLUMN iotmq.alerts.topic IS 'the topic; NULL: it is about all of them';
 COMMENT ON COLUMN iotmq.alerts.consumer_group IS 'the consumer group; NULL: it is about all of them';
-COMMENT ON COLUMN iotmq.alerts.alert IS 'lag, delay, dead_letters, time_to_loss, beyond_end, due_late, held_back, cursor_held or maintenance';
+COMMENT ON COLUMN iotmq.alerts.alert IS 'lag, delay, dead_letters, time_to_loss, beyond_end, due_late, held_back, cursor_held, maintenance or mirror';
 COMMENT ON COLUMN iotmq.alerts.value IS 'how it is';
 COMMENT ON COLUMN iotmq.alerts.threshold IS 'how it should be at worst';
 COMMENT ON COLUMN iotmq.alerts.zone IS 'the zone; NULL: it is about all of them';

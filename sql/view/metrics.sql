@@ -132,6 +132,22 @@ SELECT 'iotmq_group_paused', jsonb_build_object('topic', t.topic, 'consumer_grou
 FROM iotmq_internal.consumer_group AS g
 JOIN iotmq_internal.topic AS t USING (topic_id)
 UNION ALL
+SELECT k.name, jsonb_build_object('topic', m.topic, 'zone', m.zone), k.value, k.help, k.kind
+FROM iotmq.mirror AS m
+CROSS JOIN LATERAL (VALUES
+	('iotmq_mirror_lag_messages', m.lag_messages::float8,
+		'Messages that the source of the mirror had more, when it was asked last.', 'gauge'),
+	('iotmq_mirror_lag_latency', date_part('epoch', m.lag_time) * 1000,
+		'What was published within this time may be missing in the mirror, in milliseconds.', 'gauge'),
+	('iotmq_mirror_failed', (m.error IS NOT NULL)::int::float8,
+		'Whether the last pull of the mirror failed: 1, else 0.', 'gauge'),
+	('iotmq_mirror_messages_total', m.pulled_messages::float8,
+		'Messages pulled since the zone is a mirror.', 'counter'),
+	('iotmq_mirror_missed_total', m.missed_messages::float8,
+		'Offsets that the source of the mirror had dropped before they were pulled.', 'counter')
+) AS k (name, value, help, kind)
+WHERE k.value IS NOT NULL
+UNION ALL
 SELECT 'iotmq_maintenance_age', '{}', date_part('epoch', greatest(m.age, '0')) * 1000,
 	'Time since maintenance began to run last or could have begun first, in milliseconds.', 'gauge'
 FROM iotmq.alerts_maintenance() AS m;

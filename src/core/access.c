@@ -11,6 +11,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 
+static bool is_any(int n, const Oid *roles);
 static bool may_publish(const Zone *zone);
 static bool may_insert(Oid relid);
 static bool may_select(Oid relid);
@@ -70,21 +71,38 @@ iotmq_access_require_read(const Topic *topic, const Zone *zone)
 					 quote_literal_cstr(psprintf("{\"%s\"}", zone->name)))));
 }
 
+/* Raises 42501 unless the current user may pull the topic: its messages, and what its groups have. */
+void
+iotmq_access_require_mirror(const Topic *topic)
+{
+	if (!iotmq_access_is_mirror(topic) && !iotmq_access_is_admin())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to mirror topic \"%s\"", topic->name),
+				 errhint("An administrator can run: SELECT iotmq.grant_mirror(%s, %s);",
+						 quote_literal_cstr(topic->name),
+						 quote_literal_cstr(quote_identifier(GetUserNameFromId(GetUserId(), false))))));
+}
+
 /* May the current user read the zone or, for NULL, all of the topic, with zones to come? */
 bool
 iotmq_access_may_read(const Topic *topic, const Zone *zone)
 {
-	return iotmq_access_is_admin() ||
+	return iotmq_access_is_admin() || iotmq_access_is_mirror(topic) ||
 		may_select(topic->relid) || (zone != NULL && may_select(zone->relid));
 }
 
 bool
 iotmq_access_may_consume(const ConsumerGroup *group)
 {
-	for (int i = 0; i < group->ngrantees; i++)
-		if (has_privs_of_role(GetUserId(), group->grantees[i]))
-			return true;
-	return iotmq_access_is_admin();
+	return is_any(group->ngrantees, group->grantees) || iotmq_access_is_admin();
+}
+
+/* Was the current user granted to pull the topic? Not by being an administrator. */
+bool
+iotmq_access_is_mirror(const Topic *topic)
+{
+	return is_any(topic->nmirrors, topic->mirrors);
 }
 
 /*
@@ -100,6 +118,16 @@ iotmq_access_may_use(const Topic *topic, const Zone *zone)
 		if (iotmq_access_may_consume(&topic->groups[g]))
 			return true;
 	return zone != NULL && may_insert(zone->relid);
+}
+
+/* Has the current user what one of these roles has? */
+static bool
+is_any(int n, const Oid *roles)
+{
+	for (int i = 0; i < n; i++)
+		if (has_privs_of_role(GetUserId(), roles[i]))
+			return true;
+	return false;
 }
 
 static bool

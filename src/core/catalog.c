@@ -279,7 +279,8 @@ iotmq_catalog_zone_is_current(const Zone *zone)
 	scratch = AllocSetContextCreate(CurrentMemoryContext, "iotmq zone", ALLOCSET_SMALL_SIZES);
 	same = iotmq_load_zone(&again, zone->zone_id, scratch) &&
 		again.relid == zone->relid && again.sequence == zone->sequence &&
-		again.floor_time == zone->floor_time && again.nsegments == zone->nsegments &&
+		again.floor_time == zone->floor_time && again.state == zone->state &&
+		again.generation == zone->generation && again.nsegments == zone->nsegments &&
 		again.ngaps == zone->ngaps &&
 		memcmp(again.segments, zone->segments, sizeof(Segment) * zone->nsegments) == 0;
 	MemoryContextDelete(scratch);
@@ -305,6 +306,33 @@ iotmq_catalog_group_is_current(const ConsumerGroup *group)
 	if (same)
 		unconstify(ConsumerGroup *, group)->changes = now;
 	return same;
+}
+
+/*
+ * The state of the zone now. Whoever asks holds a lock that a change of the state waits for,
+ * and accepts invalidation messages here. No lookup: pointers stay good.
+ */
+ZoneState
+iotmq_catalog_zone_state(const Zone *zone)
+{
+	MemoryContext scratch;
+	Zone		again;
+	ZoneState	state;
+
+	AcceptInvalidationMessages();
+	if (is_renewed(zone))
+		return zone->state;
+	scratch = AllocSetContextCreate(CurrentMemoryContext, "iotmq zone", ALLOCSET_SMALL_SIZES);
+	state = iotmq_load_zone(&again, zone->zone_id, scratch) ? again.state : zone->state;
+	MemoryContextDelete(scratch);
+	return state;
+}
+
+/* How far the zone has come as a mirror, as it is committed now; false: it is none. */
+bool
+iotmq_catalog_mirror_next(int32 zone_id, int64 *next_offset)
+{
+	return iotmq_load_mirror_next(zone_id, next_offset);
 }
 
 /* How many changes of the catalogs this backend was told of, with those that have just arrived. */
@@ -464,6 +492,8 @@ read_again(Zone *zone)
 	{
 		zone->earliest_offset = again.earliest_offset;
 		zone->floor_time = again.floor_time;
+		zone->state = again.state;
+		zone->generation = again.generation;
 		zone->changes = now;
 	}
 	else

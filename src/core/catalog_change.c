@@ -56,7 +56,8 @@ tell_of_row(TriggerData *trigger, HeapTuple row)
 
 	if (relid == iotmq_relation_table(CATALOG_TOPIC))
 		tell_of_topic(id_in(trigger, row, "topic_id"));
-	else if (relid == iotmq_relation_table(CATALOG_GROUP))
+	else if (relid == iotmq_relation_table(CATALOG_GROUP) ||
+			 relid == iotmq_relation_table(CATALOG_MIRROR_GRANT))
 		tell_of_topic(id_in(trigger, row, "topic_id"));
 	else if (relid == iotmq_relation_table(CATALOG_ZONE) && is_same_zone(trigger))
 		tell_of_zone(id_in(trigger, row, "zone_id"));

@@ -1,7 +1,8 @@
 /*
- * consume_grant.c - the type of a role that may consume: one that may be missing.
+ * consume_grant.c - the type of a role that may consume or mirror: one that may be missing.
  *
- * A right to consume is a row of consume_grant, and a dump names its role. regrole would
+ * A right to consume is a row of consume_grant, one to mirror of mirror_grant, and a dump
+ * names its role. regrole would
  * refuse a name that the new server doesn't have, and with it all rows of the table. This
  * type takes it as no role (0), with a warning, and a trigger leaves the row out.
  */
@@ -36,7 +37,7 @@ iotmq_consume_grant_in(PG_FUNCTION_ARGS)
 		ereport(WARNING,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("role \"%s\" does not exist", (char *) linitial(names)),
-				 errdetail("Its right to consume is left out."),
-				 errhint("Create the role, and call iotmq.grant_consume.")));
+				 errdetail("Its right to consume or mirror is left out."),
+				 errhint("Create the role, and call iotmq.grant_consume or iotmq.grant_mirror.")));
 	PG_RETURN_OID(role);
 }

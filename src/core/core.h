@@ -72,6 +72,13 @@ typedef struct Gap				/* offsets that never came to be: see epoch.c */
 	int64		first_offset;	/* of the epoch behind it */
 } Gap;
 
+typedef enum ZoneState
+{
+	ZONE_OPEN,
+	ZONE_FENCED,				/* about to move to another server, or moved */
+	ZONE_MIRROR					/* follows another server's */
+} ZoneState;
+
 typedef struct Zone
 {
 	int32		zone_id;
@@ -81,6 +88,8 @@ typedef struct Zone
 	Oid			sequence;
 	int64		earliest_offset;
 	TimestampTz floor_time;		/* no message is published below it any more */
+	ZoneState	state;
+	int32		generation;		/* another one: nothing is known to be decided */
 	uint64		changes;		/* of the catalogs, that were known when it was loaded */
 	uint64		told;			/* the last of them that was about it; see also its topic */
 	bool		has_segments;	/* what follows is there: see iotmq_catalog_segments */
@@ -126,6 +135,8 @@ typedef struct Topic
 	Zone	   *zones;			/* by name */
 	int			ngroups;
 	ConsumerGroup *groups;		/* by name */
+	int			nmirrors;
+	Oid		   *mirrors;		/* roles that may pull it */
 } Topic;
 
 /* One group in one zone: what a lease id leads to. */
@@ -153,6 +164,8 @@ extern Topic *iotmq_catalog_topic_by_id(int32 topic_id);
 extern bool iotmq_catalog_zone_by_id(int32 zone_id, Topic **topic, Zone **zone);
 extern bool iotmq_catalog_cursor_by_id(int32 cursor_id, Cursor *cursor);
 extern bool iotmq_catalog_zone_is_current(const Zone *zone);
+extern ZoneState iotmq_catalog_zone_state(const Zone *zone);
+extern bool iotmq_catalog_mirror_next(int32 zone_id, int64 *next_offset);
 extern bool iotmq_catalog_group_is_current(const ConsumerGroup *group);
 extern uint64 iotmq_catalog_changes(void);
 extern int64 iotmq_catalog_highest_cursor(int32 zone_id);
@@ -164,10 +177,12 @@ typedef enum Catalog
 {
 	CATALOG_TOPIC,
 	CATALOG_ZONE,
+	CATALOG_MIRROR,
 	CATALOG_SEGMENT,
 	CATALOG_GROUP,
 	CATALOG_CURSOR,
 	CATALOG_CONSUME_GRANT,
+	CATALOG_MIRROR_GRANT,
 	CATALOG_ZONE_GAP,
 	CATALOG_CURSOR_STATE,
 	CATALOG_LEASE,
@@ -182,6 +197,7 @@ typedef enum CatalogIndex
 	INDEX_TOPIC_NAME,
 	INDEX_ZONE,
 	INDEX_ZONE_TOPIC,
+	INDEX_MIRROR,
 	INDEX_SEGMENT,
 	INDEX_GROUP,
 	INDEX_GROUP_TOPIC,
@@ -189,6 +205,7 @@ typedef enum CatalogIndex
 	INDEX_CURSOR_ZONE,
 	INDEX_CURSOR_GROUP,
 	INDEX_CONSUME_GRANT,
+	INDEX_MIRROR_GRANT,
 	INDEX_ZONE_GAP,
 	INDEX_CURSOR_STATE,
 	INDEX_LEASE,
@@ -226,8 +243,10 @@ extern Datum iotmq_call_return_row(FunctionCallInfo fcinfo, Datum *values, bool 
 extern void iotmq_access_require_publish(const Topic *topic, const Zone *zone);
 extern void iotmq_access_require_consume(const Topic *topic, const ConsumerGroup *group);
 extern void iotmq_access_require_read(const Topic *topic, const Zone *zone);
+extern void iotmq_access_require_mirror(const Topic *topic);
 extern bool iotmq_access_may_read(const Topic *topic, const Zone *zone);
 extern bool iotmq_access_may_consume(const ConsumerGroup *group);
+extern bool iotmq_access_is_mirror(const Topic *topic);
 extern bool iotmq_access_may_use(const Topic *topic, const Zone *zone);
 extern bool iotmq_access_may_monitor(void);
 extern bool iotmq_access_is_admin(void);

@@ -29,7 +29,13 @@ enum
 enum
 {
 	Anum_zone_id = 1, Anum_zone_topic_id, Anum_zone_name, Anum_zone_table,
-	Anum_zone_sequence, Anum_zone_earliest, Anum_zone_floor_time
+	Anum_zone_sequence, Anum_zone_earliest, Anum_zone_floor_time, Anum_zone_floor_xid,
+	Anum_zone_seal_xid, Anum_zone_state, Anum_zone_elsewhere, Anum_zone_handed_over,
+	Anum_zone_generation
+};
+enum
+{
+	Anum_mirror_zone_id = 1, Anum_mirror_source_zone, Anum_mirror_next_offset
 };
 enum
 {
@@ -49,7 +55,7 @@ enum
 };
 enum
 {
-	Anum_grant_group_id = 1, Anum_grant_role
+	Anum_grant_of = 1, Anum_grant_role	/* of consume_grant and mirror_grant */
 };
 enum
 {
@@ -63,11 +69,12 @@ enum
 static MemoryContext context;	/* of the topic being loaded */
 
 static void load_zones(Topic *topic);
+static ZoneState state_named(const char *name);
 static void read_zone(Zone *zone, const Datum *values);
 static void load_segments(Zone *zone);
 static void load_gaps(Zone *zone);
 static void load_groups(Topic *topic);
-static void load_grantees(ConsumerGroup *group);
+static Oid *load_grantees(Catalog catalog, CatalogIndex index, int32 id, int *n);
 static void load_group(ConsumerGroup *group, const Datum *values, const bool *isnull);
 
 /* A scan of one catalog by its first key column, or of all of it. */
@@ -158,6 +165,8 @@ iotmq_load_topic(Topic *topic, Datum key, LoadBy by, MemoryContext in)
 		return false;
 	load_zones(topic);
 	load_groups(topic);
+	topic->mirrors = load_grantees(CATALOG_MIRROR_GRANT, INDEX_MIRROR_GRANT, topic->topic_id,
+								   &topic->nmirrors);
 	return true;
 }
 
@@ -279,6 +288,21 @@ iotmq_load_highest_cursor(int32 zone_id)
 	return highest;
 }
 
+/* The position of the zone if it is a mirror, as it is committed now; false: it is none. */
+bool
+iotmq_load_mirror_next(int32 zone_id, int64 *next_offset)
+{
+	CatalogScan s;
+	bool		found;
+
+	scan_by(&s, CATALOG_MIRROR, INDEX_MIRROR, Anum_mirror_zone_id, F_INT4EQ, Int32GetDatum(zone_id));
+	found = scan_next(&s);
+	if (found)
+		*next_offset = DatumGetInt64(s.values[Anum_mirror_next_offset - 1]);
+	scan_end(&s);
+	return found;
+}
+
 static void
 load_zones(Topic *topic)
 {
@@ -332,6 +356,15 @@ read_zone(Zone *zone, const Datum *values)
 	zone->sequence = DatumGetObjectId(values[Anum_zone_sequence - 1]);
 	zone->earliest_offset = DatumGetInt64(values[Anum_zone_earliest - 1]);
 	zone->floor_time = DatumGetTimestampTz(values[Anum_zone_floor_time - 1]);
+	zone->state = state_named(TextDatumGetCString(values[Anum_zone_state - 1]));
+	zone->generation = DatumGetInt32(values[Anum_zone_generation - 1]);
+}
+
+static ZoneState
+state_named(const char *name)
+{
+	return strcmp(name, "open") == 0 ? ZONE_OPEN : strcmp(name, "mirror") == 0 ? ZONE_MIRROR :
+		ZONE_FENCED;
 }
 
 static void
@@ -411,7 +444,12 @@ load_groups(Topic *topic)
 	}
 	scan_end(&s);
 	for (int i = 0; i < topic->ngroups; i++)
-		load_grantees(&topic->groups[i]);
+	{
+		ConsumerGroup *group = &topic->groups[i];
+
+		group->grantees = load_grantees(CATALOG_CONSUME_GRANT, INDEX_CONSUME_GRANT,
+										group->group_id, &group->ngrantees);
+	}
 }
 
 /* Reads the settings of one group; false: there is none with that id. */
@@ -430,22 +468,23 @@ iotmq_load_group(ConsumerGroup *group, int32 group_id, MemoryContext in)
 	return found;
 }
 
-static void
-load_grantees(ConsumerGroup *group)
+/* The roles that have a grant of the group or topic of that id; NULL: none. */
+static Oid *
+load_grantees(Catalog catalog, CatalogIndex index, int32 id, int *n)
 {
 	CatalogScan s;
+	Oid		   *grantees = NULL;
 
-	scan_by(&s, CATALOG_CONSUME_GRANT, INDEX_CONSUME_GRANT, Anum_grant_group_id, F_INT4EQ,
-			Int32GetDatum(group->group_id));
+	*n = 0;
+	scan_by(&s, catalog, index, Anum_grant_of, F_INT4EQ, Int32GetDatum(id));
 	while (scan_next(&s))
 	{
-		group->grantees = group->ngrantees == 0 ?
-			MemoryContextAlloc(context, sizeof(Oid)) :
-			repalloc(group->grantees, sizeof(Oid) * (group->ngrantees + 1));
-		group->grantees[group->ngrantees++] =
-			DatumGetObjectId(s.values[Anum_grant_role - 1]);
+		grantees = *n == 0 ? MemoryContextAlloc(context, sizeof(Oid)) :
+			repalloc(grantees, sizeof(Oid) * (*n + 1));
+		grantees[(*n)++] = DatumGetObjectId(s.values[Anum_grant_role - 1]);
 	}
 	scan_end(&s);
+	return grantees;
 }
 
 static void

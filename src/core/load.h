@@ -21,6 +21,7 @@ extern void iotmq_load_cursors(int32 group_id, void (*add) (int32 zone_id, int32
 extern int32 iotmq_load_parent(Catalog catalog, int32 id);
 extern int32 *iotmq_load_topic_ids(int *n);
 extern int64 iotmq_load_highest_cursor(int32 zone_id);
+extern bool iotmq_load_mirror_next(int32 zone_id, int64 *next_offset);
 extern Oid *iotmq_load_sequences(int *n);
 
 #endif

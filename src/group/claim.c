@@ -17,7 +17,7 @@
  *
  * What a claim knows of its group is younger than what it does: once it holds the
  * cursor, it looks whether somebody changes the group (group_lock.c), or has changed it
- * since the catalog was read.
+ * since the catalog was read, and whether the zone is still open.
  *
  * Locks: the cursor's row, skipped when another has it; group_lock.c's, until the claim is
  * made; then the rows of expired leases, skipped likewise.
@@ -75,7 +75,7 @@ iotmq_claim_lease(const Cursor *cursor, ClaimRequest *request, DeliverySet *set)
 
 	iotmq_idle_not(&request->idle);
 	if (request->waits && now < hint->quiet_until &&
-		iotmq_sequence_last(cursor->zone->sequence) == hint->quiet_last)
+		iotmq_stable_last(cursor->zone) == hint->quiet_last)
 		return CLAIM_EMPTY;
 	if (!iotmq_cursor_peek(cursor->cursor_id, &state))
 		return CLAIM_EMPTY;
@@ -165,6 +165,7 @@ iotmq_claim_pass(PG_FUNCTION_ARGS)
 	Cursor		cursor;
 
 	if (!iotmq_catalog_cursor_by_id(PG_GETARG_INT32(0), &cursor) || cursor.group->paused ||
+		cursor.zone->state != ZONE_OPEN ||
 		!iotmq_cursor_peek(cursor.cursor_id, &before))
 		PG_RETURN_INT64(0);
 	iotmq_look_ahead(&cursor, &request, &before, iotmq_hint(&cursor), &ahead);
@@ -261,7 +262,7 @@ hold(const Cursor *cursor, HeldCursor *held)
 	if (!iotmq_group_lock_enter(cursor->group->group_id))
 		return CLAIM_BUSY;
 	AcceptInvalidationMessages();
-	if (iotmq_catalog_group_is_current(cursor->group))
+	if (iotmq_catalog_group_is_current(cursor->group) && iotmq_state_is_open(cursor->zone))
 		return CLAIM_DELIVERED;
 	iotmq_group_lock_leave(cursor->group->group_id);
 	return CLAIM_STALE;
@@ -345,7 +346,7 @@ add_new(Claim *c)
 	if (ahead->scan == NULL || ahead->next_offset != held->state.next_offset)
 	{
 		/* nobody looked yet, or somebody was faster, or some have to be put aside first */
-		int64		last = iotmq_sequence_last(cursor->zone->sequence);
+		int64		last = iotmq_stable_last(cursor->zone);
 
 		if (ahead->scan != NULL)
 			iotmq_scan_end(ahead->scan);
@@ -412,6 +413,6 @@ finish(Claim *c)
 static void
 be_quiet(const Cursor *cursor, Hint *hint, TimestampTz now)
 {
-	hint->quiet_last = iotmq_sequence_last(cursor->zone->sequence);
+	hint->quiet_last = iotmq_stable_last(cursor->zone);
 	hint->quiet_until = now + QUIET_US;
 }

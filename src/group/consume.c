@@ -281,7 +281,7 @@ claim_zone(ConsumeCall *call, ConsumerGroup *group, Zone *zone, DeliverySet *set
 	ClaimResult result;
 	TimestampTz now;
 
-	if (cursor.cursor_id == 0 || group->paused)
+	if (cursor.cursor_id == 0 || group->paused || zone->state != ZONE_OPEN)
 		return CLAIM_EMPTY;
 	/* known before the look: whoever makes one just now has it locked for another moment */
 	iotmq_catalog_segments(zone);

@@ -23,7 +23,7 @@ void
 iotmq_look_ahead(const Cursor *cursor, ClaimRequest *request, const CursorState *state,
 				 Hint *hint, Lookahead *ahead)
 {
-	int64		last = iotmq_sequence_last(cursor->zone->sequence);
+	int64		last = iotmq_stable_last(cursor->zone);
 	const Stable *stable = &iotmq_stable_memory(cursor->zone)->stable;
 	int64		from = iotmq_hint_begin(hint, state);
 	Budget		budget = iotmq_budget(PG_INT32_MAX, request->slice);

@@ -2,7 +2,8 @@
  * policy.c - what row level security lets a reader see.
  *
  * Owners may add policies to a topic's table. They bind whoever reads by the right to SELECT
- * from it, as they bind his SQL; not who reads as a consumer of a group, or as an administrator.
+ * from it, as they bind his SQL; not who reads as a consumer of a group, or as an administrator,
+ * or to mirror the topic: a mirror without some of the messages would be a loss.
  * PostgreSQL itself applies them: what is asked for is asked of the topic's table in SQL, as
  * the caller. So code in a policy runs with the caller's rights and never between
  * iotmq_owner_become and iotmq_owner_restore. It may do anything, also look up topics:
@@ -43,14 +44,15 @@ static void add_messages(const char *command, int nargs, Oid *types, Datum *valu
 bool
 iotmq_policy_applies(const Topic *topic)
 {
-	return may_select(topic) && check_enable_rls(topic->relid, InvalidOid, false) == RLS_ENABLED;
+	return may_select(topic) && !iotmq_access_is_mirror(topic) &&
+		check_enable_rls(topic->relid, InvalidOid, false) == RLS_ENABLED;
 }
 
 /* Are there policies, and the current user may read single zones, to which nothing applies them? */
 bool
 iotmq_policy_shuts_out(const Topic *topic)
 {
-	return !may_select(topic) && !iotmq_access_is_admin() &&
+	return !may_select(topic) && !iotmq_access_is_admin() && !iotmq_access_is_mirror(topic) &&
 		check_enable_rls(topic->relid, InvalidOid, true) == RLS_ENABLED;
 }
 

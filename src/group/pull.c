@@ -106,7 +106,7 @@ iotmq_pull_lowest(const Topic *topic, const Zone *zone)
 static void
 require_given_out(const Topic *topic, const Zone *zone, int64 from_offset)
 {
-	int64		last = iotmq_sequence_last(zone->sequence);
+	int64		last = iotmq_stable_last(zone);
 	Gap			gap;
 
 	if (last < 0)
@@ -231,7 +231,7 @@ static ZoneScan *
 begin_scan(Topic *topic, Zone *zone, int64 from)
 {
 	ZoneMemory *memory = iotmq_stable_memory(zone);
-	int64		last = iotmq_sequence_last(zone->sequence);
+	int64		last = iotmq_stable_last(zone);
 
 	if (memory->stable.offset < from)
 		iotmq_cursor_teach(topic, zone);
@@ -280,7 +280,7 @@ iotmq_commit_offset(PG_FUNCTION_ARGS)
 		group = cursor.group;
 		zone = cursor.zone;
 	}
-	end_offset = iotmq_sequence_last(zone->sequence) + 1;
+	end_offset = iotmq_stable_last(zone) + 1;
 	if (next_offset < zone->earliest_offset || next_offset > end_offset)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -291,6 +291,7 @@ iotmq_commit_offset(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("consumer group \"%s\" of topic \"%s\" was dropped",
 						group->name, topic->name)));
+	iotmq_state_require_open(zone);
 	if (next_offset < held.state.next_offset && !iotmq_access_may_read(topic, zone))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

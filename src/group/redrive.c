@@ -30,6 +30,7 @@ typedef struct Moved			/* dead letters of one cursor, by one call */
 	int32		cursor_id;
 	int64		messages;
 	int64		lowest;			/* offset */
+	bool		is_elsewhere;	/* its zone is not open: what it has is not ours to change */
 } Moved;
 
 typedef struct Letters			/* of a group, that a call is about */
@@ -45,6 +46,8 @@ typedef struct Letters			/* of a group, that a call is about */
 static Letters begin(FunctionCallInfo fcinfo);
 static void await_holders(const Letters *letters);
 static void await_holder(const Moved *moved);
+static void find_elsewhere(const Letters *letters);
+static void require_here(const Moved *moved);
 static void hold_cursors(const Letters *letters);
 static int	hold(const Moved *moved, int n, bool wait, bool keeps);
 static void choose(FunctionCallInfo fcinfo, Letters *letters);
@@ -61,7 +64,8 @@ static int	compare_ids(const void *a, const void *b);
  * first, from attempt 1 on; how many (dry_run: would be). ids NULL: all; ids that are no
  * dead letters of the group don't count. max_messages NULL: no limit.
  * Errors: 22004 topic, consumer_group or dry_run NULL; 22023 max_messages below 0; 42704
- * unknown topic or group; 42501 not allowed; 25006 on a standby.
+ * unknown topic or group; 55000 one that ids name is of a zone that is not open; 42501 not
+ * allowed; 25006 on a standby.
  */
 PG_FUNCTION_INFO_V1(iotmq_redrive);
 Datum
@@ -82,6 +86,7 @@ iotmq_redrive(PG_FUNCTION_ARGS)
 				 errmsg("max_messages must not be negative")));
 	if (!PG_GETARG_BOOL(4))
 		await_holders(&letters);
+	find_elsewhere(&letters);
 	choose(fcinfo, &letters);
 	if (PG_GETARG_BOOL(4))
 		PG_RETURN_INT64(Min(letters.n, most));
@@ -134,6 +139,7 @@ iotmq_purge_dead_letters(PG_FUNCTION_ARGS)
 															 PG_GETARG_DATUM(3)));
 	}
 	await_holders(&letters);
+	find_elsewhere(&letters);
 	choose(fcinfo, &letters);
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "iotmq letter", ALLOCSET_DEFAULT_SIZES);
@@ -199,6 +205,30 @@ await_holders(const Letters *letters)
 		if (iotmq_cursor_peek(letters->moved[c].cursor_id, &state) && state.dead_total > 0)
 			await_holder(&letters->moved[c]);
 	}
+}
+
+/* Which of the cursors are of zones that are not open? */
+static void
+find_elsewhere(const Letters *letters)
+{
+	for (int c = 0; c < letters->ncursors; c++)
+	{
+		Cursor		cursor;
+
+		letters->moved[c].is_elsewhere =
+			iotmq_catalog_cursor_by_id(letters->moved[c].cursor_id, &cursor) &&
+			!iotmq_state_is_open(cursor.zone);
+	}
+}
+
+/* Raises 55000 if it is one of these. */
+static void
+require_here(const Moved *moved)
+{
+	Cursor		cursor;
+
+	if (moved->is_elsewhere && iotmq_catalog_cursor_by_id(moved->cursor_id, &cursor))
+		iotmq_state_require_open(cursor.zone);
 }
 
 /* Waits until nobody else holds the cursor. */
@@ -274,7 +304,7 @@ hold(const Moved *moved, int n, bool wait, bool keeps)
 	return busy;
 }
 
-/* The dead letters that argument 2 names; NULL: all of the group. */
+/* The dead letters that argument 2 names; NULL: all of the group in zones that are open. */
 static void
 choose(FunctionCallInfo fcinfo, Letters *letters)
 {
@@ -284,8 +314,11 @@ choose(FunctionCallInfo fcinfo, Letters *letters)
 	if (PG_ARGISNULL(2))
 		for (int c = 0; c < letters->ncursors; c++)
 		{
-			RowScan		scan = iotmq_deadletter_scan(letters->moved[c].cursor_id);
+			RowScan		scan;
 
+			if (letters->moved[c].is_elsewhere)
+				continue;
+			scan = iotmq_deadletter_scan(letters->moved[c].cursor_id);
 			while (iotmq_deadletter_next(&scan, &letter))
 			{
 				pfree(letter.device);
@@ -304,7 +337,10 @@ choose(FunctionCallInfo fcinfo, Letters *letters)
 		for (int i = 0; i < n; i++)
 			if (!nulls[i] && iotmq_deadletter_find(DatumGetInt64(elements[i]), &letter) &&
 				!letter.redriven && moved_of(letters, letter.cursor_id) != NULL)
+			{
+				require_here(moved_of(letters, letter.cursor_id));
 				add_id(letters, &room, letter.id);
+			}
 	}
 	if (letters->n > 1)
 	{

@@ -388,6 +388,7 @@ static void
 lock_lease(const Cursor *cursor, int64 lease_id, const char *call, Lease *lease, ItemPointer tid)
 {
 	(void) iotmq_cursor_lock_use(cursor->cursor_id, true);
+	iotmq_state_require_open(cursor->zone);
 	if (iotmq_lease_lock(lease_id, true, lease, tid) != ROW_OK)
 		lease_is_gone(lease_id, call);
 }

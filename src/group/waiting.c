@@ -120,6 +120,7 @@ begin(FunctionCallInfo fcinfo, Cursor *cursor, HeldCursor *held)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("consumer group \"%s\" of topic \"%s\" was dropped",
 						group->name, topic->name)));
+	iotmq_state_require_open(zone);
 	while (iotmq_place_is_due(cursor, &held->state))
 		iotmq_place_redriven(held, NULL);
 	return named;

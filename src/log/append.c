@@ -76,7 +76,6 @@ static void write_target(Batch *batch, Target *target);
 static Opening open_present(Target *target);
 static void require_table(const Topic *topic, const Zone *zone);
 static const Segment *present(Target *target);
-static void write_rows(Batch *batch, Target *target);
 static void open_indexes(ResultRelInfo *rri, Oid except);
 static HeapTuple form_row(Relation segment, Message *message);
 static void insert(Batch *batch, Message **messages, ResultRelInfo *rri, EState *estate,
@@ -341,7 +340,8 @@ write_target(Batch *batch, Target *target)
 		return;
 	}
 	if (target->is_plain)
-		write_rows(batch, target);
+		iotmq_append_rows(batch, target->zone, target->segment, target->messages, target->n,
+						  target->key_index, &target->at);
 	else
 	{
 		iotmq_name_remember(target->topic, target->zone);
@@ -407,27 +407,31 @@ present(Target *target)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("zone was dropped while publishing to it")));
+	iotmq_state_require_open(target->zone);
 	target->at = iotmq_segment_publish_time(target->zone);
 	return iotmq_segment_at(target->zone, target->at);
 }
 
-/* Writes rows to a segment that nobody has changed. */
-static void
-write_rows(Batch *batch, Target *target)
+/*
+ * Writes n rows to a segment that nobody has changed: published at that moment, with offsets
+ * that are drawn now; NULL: both are the messages'.
+ */
+void
+iotmq_append_rows(Batch *batch, const Zone *zone, Relation segment, Message **messages, int n,
+				  Oid key_index, const TimestampTz *at)
 {
-	Datum		zone_name = CStringGetTextDatum(target->zone->name);
-	Relation	segment = target->segment;
+	Datum		zone_name = CStringGetTextDatum(zone->name);
 	EState	   *estate = CreateExecutorState();
 	ResultRelInfo *rri = makeNode(ResultRelInfo);
-	int			nslots = Min(target->n, INSERT_AT_ONCE);
+	int			nslots = Min(n, INSERT_AT_ONCE);
 	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * nslots);
 	TupleDesc	desc = RelationGetDescr(segment);
 	bool		keyed = false;
 
-	for (int i = 0; i < target->n && OidIsValid(target->key_index) && !keyed; i++)
-		keyed = !target->messages[i]->isnull[Anum_message_key - 1];
+	for (int i = 0; i < n && OidIsValid(key_index) && !keyed; i++)
+		keyed = !messages[i]->isnull[Anum_message_key - 1];
 	InitResultRelInfo(rri, segment, 0, NULL, 0);
-	open_indexes(rri, keyed ? InvalidOid : target->key_index);
+	open_indexes(rri, keyed ? InvalidOid : key_index);
 	/*
 	 * Each slot with the relation's own would be noted as a user of it, in a hash table that is
 	 * slow with hundreds of one. A copy has no values of missing columns: a plain table neither.
@@ -437,26 +441,31 @@ write_rows(Batch *batch, Target *target)
 	for (int i = 0; i < nslots; i++)
 		slots[i] = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
 
-	for (int done = 0; done < target->n; done += nslots)
+	for (int done = 0; done < n; done += nslots)
 	{
-		int			now = Min(nslots, target->n - done);
+		int			now = Min(nslots, n - done);
 
 		CHECK_FOR_INTERRUPTS();
 		for (int i = 0; i < now; i++)
 		{
-			Message    *message = target->messages[done + i];
+			Message    *message = messages[done + i];
 
-			message->msg_offset = nextval_internal(target->zone->sequence, false);
+			if (at != NULL)
+			{
+				message->msg_offset = nextval_internal(zone->sequence, false);
+				message->published_at = *at;
+			}
 			STOP("append_drawn");
 			message->values[Anum_zone - 1] = zone_name;
 			message->values[Anum_msg_offset - 1] = Int64GetDatum(message->msg_offset);
-			message->values[Anum_published_at - 1] = TimestampTzGetDatum(target->at);
+			message->values[Anum_published_at - 1] = TimestampTzGetDatum(message->published_at);
 			ExecStoreHeapTuple(form_row(segment, message), slots[i], true);
 		}
-		insert(batch, &target->messages[done], rri, estate, slots, now);
+		insert(batch, &messages[done], rri, estate, slots, now);
 	}
 
-	iotmq_stable_memory(target->zone)->highest = target->messages[target->n - 1]->msg_offset;
+	if (at != NULL)
+		iotmq_stable_memory(zone)->highest = messages[n - 1]->msg_offset;
 
 	for (int i = 0; i < nslots; i++)
 		ExecDropSingleTupleTableSlot(slots[i]);

@@ -37,6 +37,7 @@ typedef struct Publishing		/* to a zone, by statements of this session */
 	int64		last_offset;	/* no row of this transaction may have this or a lower one */
 	TimestampTz last_time;		/* that the default gave out */
 	List	   *rows;			/* KeyedRow: written, but their keys are not looked for yet */
+	int64		imported;		/* the row that the statement writes has this offset; 0: none has one */
 } Publishing;
 
 #define ROWS_AT_ONCE 10000		/* as many rows wait for the end of the statement */
@@ -50,12 +51,27 @@ typedef struct KeyedRow
 
 static HTAB *zones = NULL;
 
+/* The next statement that writes to that zone is import.c's, of a message with that offset. */
+static int32 expected_zone = 0;
+static int64 expected_offset;
+
 static void note_row(Publishing *publishing, FunctionCallInfo fcinfo);
 static void check_rows(Publishing *publishing, bool at_end);
 static void forget_row(KeyedRow *row);
 static void report_taken(const Key *key);
 static bool is_current(const Publishing *publishing);
 static Publishing *publishing_to(int32 zone_id);
+
+/*
+ * Announces a statement of import.c, which writes one message with the offset and the time of
+ * its source. What that statement sets off may not do the same.
+ */
+void
+iotmq_copy_in_expect(int32 zone_id, int64 msg_offset)
+{
+	expected_zone = zone_id;
+	expected_offset = msg_offset;
+}
 
 /*
  * before_publish(zone_id) RETURNS trigger, before a statement that writes to a
@@ -85,15 +101,24 @@ iotmq_copy_in_begin(PG_FUNCTION_ARGS)
 				 errhint("SELECT iotmq.zone_table(topic, zone) returns the table of a zone.")));
 
 	publishing = publishing_to(zone_id);
+	publishing->imported = zone_id == expected_zone ? expected_offset : 0;
+	expected_zone = 0;
 	iotmq_stable_enter(zone_id);
 	if (!is_current(publishing))
 		publishing->rows = NIL;
 	publishing->xid = GetTopTransactionId();
 	if (!iotmq_catalog_zone_by_id(zone_id, &topic, &zone))
 		elog(ERROR, "zone %d does not exist", zone_id);
+	if (publishing->imported == 0)
+		iotmq_state_require_open(zone);
 	publishing->sequence = zone->sequence;
 	iotmq_name_remember(topic, zone);
 	iotmq_message_require(trigger->tg_relation);	/* what can't be read need not be written */
+	if (publishing->imported != 0)
+	{
+		iotmq_bound_prepare(trigger->tg_relation);
+		return PointerGetDatum(NULL);
+	}
 	iotmq_epoch_begin(topic, zone);
 	iotmq_stable_memory(zone)->watched = false; /* what the statement draws is not seen here */
 	publishing->last_offset = iotmq_sequence_last(publishing->sequence);
@@ -180,6 +205,8 @@ iotmq_copy_in_place(PG_FUNCTION_ARGS)
 		if (PG_ARGISNULL(i))
 			PG_RETURN_NULL();	/* that is for another constraint to say */
 	msg_offset = PG_GETARG_INT64(1);
+	if (publishing->imported == msg_offset && is_current(publishing))
+		PG_RETURN_BOOL(true);
 	/* what a restore writes was judged elsewhere */
 	if (!PG_ARGISNULL(4) && is_current(publishing))
 		note_row(publishing, fcinfo);
@@ -329,6 +356,7 @@ publishing_to(int32 zone_id)
 	if (!found)
 	{
 		publishing->xid = InvalidTransactionId;
+		publishing->imported = 0;
 		publishing->last_time = DT_NOBEGIN;
 	}
 	return publishing;

@@ -162,7 +162,7 @@ iotmq_epoch_gaps_found(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	if (!iotmq_catalog_zone_by_id(PG_GETARG_INT32(0), &topic, &zone))
 		return (Datum) 0;
-	gaps = find_gaps(zone, iotmq_sequence_last(zone->sequence) + 1, PG_GETARG_BOOL(1), &n);
+	gaps = find_gaps(zone, iotmq_stable_last(zone) + 1, PG_GETARG_BOOL(1), &n);
 	for (int i = 0; i < n; i++)
 	{
 		Datum		values[4];
@@ -202,7 +202,7 @@ static bool
 find_began_at(const Zone *zone, int64 first_offset, TimestampTz *began_at)
 {
 	int64		next_epoch = EPOCH_START(EPOCH_OF(first_offset) + 1);
-	int64		last = iotmq_sequence_last(zone->sequence);
+	int64		last = iotmq_stable_last(zone);
 	ZoneScan   *scan = iotmq_scan_begin(zone, first_offset, Min(last, next_epoch - 1));
 	bool		found;
 
@@ -221,7 +221,7 @@ iotmq_epoch_is_open(PG_FUNCTION_ARGS)
 	Zone	   *zone;
 
 	PG_RETURN_BOOL(iotmq_catalog_zone_by_id(PG_GETARG_INT32(0), &topic, &zone) &&
-				   iotmq_epoch_differs(noted_offset(zone), iotmq_sequence_last(zone->sequence) + 1));
+				   iotmq_epoch_differs(noted_offset(zone), iotmq_stable_last(zone) + 1));
 }
 
 /* The epoch that offsets are given out in now. It changes with a recovery only. */

@@ -22,12 +22,15 @@
 #include "utils/lsyscache.h"
 #include "utils/relcache.h"
 
-/* The columns that a publisher fills in, in the order of a topic's table. */
-#define NCOLUMNS (Natts_message - Anum_device_id + 1)
-static Oid column_types[NCOLUMNS] = {TEXTOID, TEXTOID, JSONBOID, BYTEAOID, JSONBOID, TEXTOID};
+/* The columns that an import fills in, in the order of a topic's table; a publisher those behind the time. */
+#define NCOLUMNS (Natts_message - Anum_msg_offset + 1)
+static Oid column_types[NCOLUMNS] = {
+	INT8OID, TIMESTAMPTZOID, TEXTOID, TEXTOID, JSONBOID, BYTEAOID, JSONBOID, TEXTOID
+};
 
-static void insert(Oid zone_table, Batch *batch, Message **messages, int n);
-static const char *command_for(Oid zone_table);
+static void insert_translated(Oid zone_table, Batch *batch, Message **messages, int n, bool imported);
+static void insert(Oid zone_table, Batch *batch, Message **messages, int n, bool imported);
+static const char *command_for(Oid zone_table, bool imported);
 static bool has_plain_columns(Relation segment);
 static bool has_plain_constraints(Relation segment);
 static bool has_plain_indexes(Relation segment, Oid *key_index);
@@ -52,12 +55,25 @@ iotmq_insert_is_plain(Relation segment, Oid *key_index)
 void
 iotmq_insert_messages(Oid zone_table, Batch *batch, Message **messages, int n)
 {
+	insert_translated(zone_table, batch, messages, n, false);
+}
+
+/* The same with the offsets and times that the messages have. */
+void
+iotmq_insert_imported(Oid zone_table, Batch *batch, Message **messages, int n)
+{
+	insert_translated(zone_table, batch, messages, n, true);
+}
+
+static void
+insert_translated(Oid zone_table, Batch *batch, Message **messages, int n, bool imported)
+{
 	MemoryContext context = CurrentMemoryContext;
 	const Key  *around = iotmq_key_writes(NULL);
 
 	PG_TRY();
 	{
-		insert(zone_table, batch, messages, n);
+		insert(zone_table, batch, messages, n, imported);
 		(void) iotmq_key_writes(around);
 	}
 	PG_CATCH();
@@ -75,9 +91,11 @@ iotmq_insert_messages(Oid zone_table, Batch *batch, Message **messages, int n)
 }
 
 static void
-insert(Oid zone_table, Batch *batch, Message **messages, int n)
+insert(Oid zone_table, Batch *batch, Message **messages, int n, bool imported)
 {
-	const char *command = command_for(zone_table);
+	const char *command = command_for(zone_table, imported);
+	AttrNumber	first = imported ? Anum_msg_offset : Anum_device_id;
+	int			ncolumns = Natts_message - first + 1;
 	Relation	rel = RelationIdGetRelation(zone_table);
 	OwnerContext saved;
 	int			nest;
@@ -90,7 +108,7 @@ insert(Oid zone_table, Batch *batch, Message **messages, int n)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	plan = SPI_prepare(command, NCOLUMNS, column_types);
+	plan = SPI_prepare(command, ncolumns, &column_types[first - Anum_msg_offset]);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare to insert: %s", SPI_result_code_string(SPI_result));
 	for (int i = 0; i < n; i++)
@@ -102,13 +120,19 @@ insert(Oid zone_table, Batch *batch, Message **messages, int n)
 
 		CHECK_FOR_INTERRUPTS();
 		batch->at_hand = message - batch->messages + 1;
-		for (int c = 0; c < NCOLUMNS; c++)
-			nulls[c] = message->isnull[Anum_device_id - 1 + c] ? 'n' : ' ';
-		if (!message->isnull[Anum_message_key - 1])
+		for (int c = 0; c < ncolumns; c++)
+			nulls[c] = message->isnull[first - 1 + c] ? 'n' : ' ';
+		if (imported)
+		{
+			message->values[Anum_msg_offset - 1] = Int64GetDatum(message->msg_offset);
+			message->values[Anum_published_at - 1] = TimestampTzGetDatum(message->published_at);
+			iotmq_copy_in_expect(message->zone_id, message->msg_offset);
+		}
+		else if (!message->isnull[Anum_message_key - 1])
 			iotmq_key_init(&key, message->zone_id, message->values[Anum_device_id - 1],
 						   message->values[Anum_message_key - 1]);
-		(void) iotmq_key_writes(message->isnull[Anum_message_key - 1] ? NULL : &key);
-		if (SPI_execute_plan(plan, &message->values[Anum_device_id - 1], nulls, false, 0) !=
+		(void) iotmq_key_writes(imported || message->isnull[Anum_message_key - 1] ? NULL : &key);
+		if (SPI_execute_plan(plan, &message->values[first - 1], nulls, false, 0) !=
 			SPI_OK_INSERT_RETURNING)
 			elog(ERROR, "could not insert: %s", SPI_result_code_string(SPI_result));
 		message->msg_offset = SPI_processed == 0 ? 0 :
@@ -123,18 +147,21 @@ insert(Oid zone_table, Batch *batch, Message **messages, int n)
 
 /* Of one message; its columns by their numbers, whatever they are called. */
 static const char *
-command_for(Oid zone_table)
+command_for(Oid zone_table, bool imported)
 {
 	const char *columns[Natts_message];
 
 	iotmq_message_columns(zone_table, columns);
-	return psprintf("INSERT INTO %s.%s (%s, %s, %s, %s, %s, %s) VALUES ($1, $2, $3, $4, $5, $6) "
+	return psprintf("INSERT INTO %s.%s (%s%s%s%s%s, %s, %s, %s, %s, %s) VALUES ($1, $2, $3, $4, $5, $6%s) "
 					"RETURNING %s",
 					quote_identifier(get_namespace_name(get_rel_namespace(zone_table))),
 					quote_identifier(get_rel_name(zone_table)),
+					imported ? columns[Anum_msg_offset - 1] : "", imported ? ", " : "",
+					imported ? columns[Anum_published_at - 1] : "", imported ? ", " : "",
 					columns[Anum_device_id - 1], columns[Anum_tag - 1], columns[Anum_payload - 1],
 					columns[Anum_body - 1], columns[Anum_properties - 1],
-					columns[Anum_message_key - 1], columns[Anum_msg_offset - 1]);
+					columns[Anum_message_key - 1], imported ? ", $7, $8" : "",
+					columns[Anum_msg_offset - 1]);
 }
 
 /* Our columns and no others, with our NOT NULLs. */

@@ -5,6 +5,7 @@
  *   copy_in        what COPY and INSERT into a zone's table go through
  *   append         writing messages to the end of a zone
  *   insert         the same, where the owner of the table has changed it
+ *   import         the same, of what was published on another server
  *   name           topic and zone in PostgreSQL's own errors
  *   bound          what PostgreSQL checks of a row because of its zone
  *   message        what a message may be
@@ -18,6 +19,8 @@
  *   zone_lock      locks on a zone that no SQL command takes
  *   epoch          no offset is given out twice, whatever a recovery lost
  *   sequence       the offsets drawn so far
+ *   end            where a zone ends for its readers
+ *   state          open, fenced or a mirror
  */
 #ifndef IOTMQ_LOG_H
 #define IOTMQ_LOG_H
@@ -57,6 +60,8 @@ typedef struct ZoneMemory
 {
 	int32		zone_id;		/* hash key */
 	Oid			sequence;		/* another one: the zone was made anew */
+	int32		generation;		/* another one: what was decided is not any more */
+	bool		is_mirror;		/* as the zone is in memory: see end.c */
 	Stable		stable;
 	bool		watched;		/* highest is right */
 	int64		highest;		/* offset that is known to have been given out */
@@ -78,6 +83,7 @@ typedef enum ZoneLock			/* the objsubid of its tag */
 	ZONE_LOCK_PUBLISH = 1,
 	ZONE_LOCK_CHANGE = 2,
 	ZONE_LOCK_EPOCH = 3,
+	ZONE_LOCK_PULL = 4,
 	ZONE_LOCK_KEYS = 16			/* and KEY_BUCKETS - 1 more */
 } ZoneLock;
 
@@ -93,11 +99,21 @@ extern VirtualTransactionId *iotmq_zone_lock_holders(int32 zone_id, ZoneLock whi
 extern int64 iotmq_sequence_last(Oid sequence);
 extern void iotmq_sequence_mend(Oid sequence);
 
+/* ---- end.c ---- */
+
+extern int64 iotmq_end_read(const ZoneMemory *memory, bool *is_committed);
+
+/* ---- state.c ---- */
+
+extern bool iotmq_state_is_open(const Zone *zone);
+extern void iotmq_state_require_open(const Zone *zone);
+
 /* ---- stable.c ---- */
 
 extern void iotmq_stable_enter(int32 zone_id);
 extern void iotmq_stable_leave(int32 zone_id);
 extern ZoneMemory *iotmq_stable_memory(const Zone *zone);
+extern int64 iotmq_stable_last(const Zone *zone);
 extern void iotmq_stable_merge(Stable *known, const Stable *other);
 extern int64 iotmq_stable_refresh(ZoneMemory *memory);
 extern bool iotmq_stable_look_again(int *looks, int most);
@@ -176,6 +192,10 @@ extern void iotmq_newest_add(NewestScan *scan, const Zone *zone, int64 from, int
 extern TupleTableSlot *iotmq_newest_next(NewestScan *scan);
 extern void iotmq_newest_end(NewestScan *scan);
 
+/* ---- copy_in.c ---- */
+
+extern void iotmq_copy_in_expect(int32 zone_id, int64 msg_offset);
+
 /* ---- bound.c ---- */
 
 extern void iotmq_bound_prepare(Relation zone);
@@ -188,6 +208,7 @@ typedef struct Message			/* to be published */
 	Datum		values[Natts_message];	/* columns of a topic's table, 0-based; append.c */
 	bool		isnull[Natts_message];	/* fills in zone, msg_offset and published_at */
 	int64		msg_offset;		/* the result; 0: a trigger of the table's owner left it out */
+	TimestampTz published_at;	/* likewise; both are given of what was published elsewhere */
 	bool		is_there;		/* its key was published before: msg_offset is that one's */
 	struct Message *first;		/* of those with its key in this batch; NULL: itself */
 } Message;
@@ -246,9 +267,16 @@ extern void iotmq_key_require_window(const Topic *topic);
 
 extern bool iotmq_insert_is_plain(Relation segment, Oid *key_index);
 extern void iotmq_insert_messages(Oid zone_table, Batch *batch, Message **messages, int n);
+extern void iotmq_insert_imported(Oid zone_table, Batch *batch, Message **messages, int n);
 
 /* ---- append.c ---- */
 
 extern void iotmq_append_messages(Batch *batch);
+extern void iotmq_append_rows(Batch *batch, const Zone *zone, Relation segment, Message **messages,
+							  int n, Oid key_index, const TimestampTz *at);
+
+/* ---- import.c ---- */
+
+extern int	iotmq_import_messages(int32 zone_id, Batch *batch);
 
 #endif

@@ -23,7 +23,7 @@ iotmq_offset_at(PG_FUNCTION_ARGS)
 {
 	Zone	   *zone = iotmq_call_zone(fcinfo, 0);
 	TimestampTz at = PG_GETARG_TIMESTAMPTZ(1);
-	int64		last = iotmq_sequence_last(zone->sequence);
+	int64		last = iotmq_stable_last(zone);
 	int64		unwritten;
 	int64		since;
 
@@ -56,7 +56,7 @@ iotmq_offset_is_gone(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(false);
 	/* what is decided now helps whoever looks later, while others publish */
 	(void) iotmq_stable_refresh(iotmq_stable_memory(zone));
-	if (iotmq_sequence_last(zone->sequence) < zone->earliest_offset)
+	if (iotmq_stable_last(zone) < zone->earliest_offset)
 		PG_RETURN_BOOL(false);
 	scan = iotmq_scan_begin(zone, zone->earliest_offset, zone->earliest_offset);
 	is_there = iotmq_scan_one(scan, zone->earliest_offset) != NULL;
@@ -94,7 +94,7 @@ iotmq_offset_last(PG_FUNCTION_ARGS)
 
 	if (!iotmq_catalog_zone_by_id(PG_GETARG_INT32(0), &topic, &zone))
 		PG_RETURN_NULL();
-	last = iotmq_sequence_last(zone->sequence);
+	last = iotmq_stable_last(zone);
 	if (last < 0)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(last);

@@ -40,6 +40,10 @@
  * A holder without a transaction id drew nothing <= H by p1, so it never holds
  * a zone back (a publisher that begins just now).
  *
+ * A mirror's zone is filled by one pull at a time, above a position that is committed with its
+ * rows and read in place of H (end.c): nothing below it can be filled any more, so r2 and r4
+ * are not needed there; r3 is, for segments.
+ *
  * Prepared transactions keep their locks and their id; GetLockConflicts lists them, by
  * their old virtual id until a restart and then by their id. At COMMIT PREPARED they, too,
  * leave the ProcArray first, then tell, then release. Our own lock is in no list:
@@ -72,6 +76,7 @@
 static HTAB *memories = NULL;	/* ZoneMemory by zone_id */
 
 static void enter(int32 zone_id, LOCKMODE mode);
+static int64 refresh_mirror(ZoneMemory *memory, int64 last);
 static bool may_help(const Stable *stable, int64 offset);
 static FullTransactionId oldest_holder(int32 zone_id);
 static TransactionId holder_xid(VirtualTransactionId vxid);
@@ -91,9 +96,21 @@ iotmq_stable_memory(const Zone *zone)
 		memories = hash_create("iotmq zones", 32, &ctl, HASH_ELEM | HASH_BLOBS);
 	}
 	memory = hash_search(memories, &zone->zone_id, HASH_ENTER, &found);
-	if (!found || memory->sequence != zone->sequence)
-		*memory = (ZoneMemory) {.zone_id = zone->zone_id, .sequence = zone->sequence};
+	if (!found || memory->sequence != zone->sequence || memory->generation != zone->generation)
+		*memory = (ZoneMemory) {
+			.zone_id = zone->zone_id, .sequence = zone->sequence, .generation = zone->generation
+		};
+	memory->is_mirror = zone->state == ZONE_MIRROR;
 	return memory;
+}
+
+/* The last offset that readers of the zone may ask for; -1: the zone was dropped. */
+int64
+iotmq_stable_last(const Zone *zone)
+{
+	bool		is_committed;
+
+	return iotmq_end_read(iotmq_stable_memory(zone), &is_committed);
 }
 
 /* Adds what another one knows: a backend of a cursor's row, or a row of a backend. */
@@ -137,11 +154,14 @@ int64
 iotmq_stable_refresh(ZoneMemory *memory)
 {
 	Stable	   *stable = &memory->stable;
-	int64		last = iotmq_sequence_last(memory->sequence);	/* r1 */
+	bool		is_committed;
+	int64		last = iotmq_end_read(memory, &is_committed);	/* r1 */
 	FullTransactionId oldest;
 
 	if (last < stable->offset)
 		return stable->offset;
+	if (is_committed)
+		return refresh_mirror(memory, last);
 
 	STOP("stable_last_read");
 	oldest = oldest_holder(memory->zone_id);	/* r2 */
@@ -173,6 +193,21 @@ iotmq_stable_refresh(ZoneMemory *memory)
 }
 
 /*
+ * The same of a mirror: all up to its end is decided, and whoever gets the change lock knows
+ * the segments of it. What this transaction has pulled may be rolled back.
+ */
+static int64
+refresh_mirror(ZoneMemory *memory, int64 last)
+{
+	Stable	   *stable = &memory->stable;
+
+	if (!iotmq_zone_lock_is_ours(memory->zone_id, ZONE_LOCK_PUBLISH, RowExclusiveLock) &&
+		iotmq_zone_lock_is_free(memory->zone_id, ZONE_LOCK_CHANGE))
+		*stable = (Stable) {.offset = last + 1};
+	return stable->offset;
+}
+
+/*
  * The head of a loop that waits for publishers to end: true for the first time at once,
  * later after a moment, in all that many times. looks is 0 at the beginning.
  */
@@ -198,9 +233,10 @@ bool
 iotmq_stable_await(ZoneEnd *zones, int n)
 {
 	bool		open = true;
+	bool		is_committed;
 
 	for (int z = 0; z < n; z++)
-		zones[z].last = iotmq_sequence_last(zones[z].memory->sequence);
+		zones[z].last = iotmq_end_read(zones[z].memory, &is_committed);
 	if (RecoveryInProgress())
 		return false;
 	for (int looks = 0; open && iotmq_stable_look_again(&looks, AWAIT_LOOKS);)

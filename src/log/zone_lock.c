@@ -10,10 +10,12 @@
  *   change    RowExclusive: whoever changes what readers of the zone rely on (segments,
  *             how far they are closed), until all have been told. Share: nobody is at it.
  *   epoch     Exclusive: moves the zone's offsets on to a new epoch, for a moment.
+ *   pull      Exclusive: pulls messages of another server, to the end of the transaction:
+ *             of two, the second goes on where the first one has ended.
  *   keys      one for each bucket of message keys. Exclusive: looks whether a key is there,
  *             and writes the message that has it, for a moment (key.c).
  *
- * Order: publish, then change, then epoch; tables and rows after these, then keys, by zone
+ * Order: pull, publish, then change, then epoch; tables and rows after these, then keys, by zone
  * and bucket: who has these waits for nothing that a transaction holds.
  */
 #include "log/log.h"
@@ -88,6 +90,17 @@ iotmq_zone_lock_change(PG_FUNCTION_ARGS)
 {
 	iotmq_zone_lock_take(PG_GETARG_INT32(0), ZONE_LOCK_CHANGE, RowExclusiveLock);
 	PG_RETURN_VOID();
+}
+
+/*
+ * zone_lock_pull(zone_id int, wait boolean) RETURNS boolean: takes the pull lock; false: somebody
+ * else has it (only without wait).
+ */
+PG_FUNCTION_INFO_V1(iotmq_zone_lock_pull);
+Datum
+iotmq_zone_lock_pull(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(acquire(PG_GETARG_INT32(0), ZONE_LOCK_PULL, ExclusiveLock, PG_GETARG_BOOL(1)));
 }
 
 /*

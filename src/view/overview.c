@@ -54,8 +54,10 @@ iotmq_overview_all(void)
 void
 iotmq_overview_ends(OverviewZone *zones, int n)
 {
+	bool		is_committed;
+
 	for (int z = 0; z < n; z++)
-		zones[z].end.last = iotmq_sequence_last(zones[z].end.memory->sequence);
+		zones[z].end.last = iotmq_end_read(zones[z].end.memory, &is_committed);
 }
 
 /*

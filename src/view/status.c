@@ -84,7 +84,7 @@ find(Sought *sought)
 	ZoneEnd		end;
 
 	end.memory = iotmq_stable_memory(zone);
-	end.last = iotmq_sequence_last(zone->sequence);
+	end.last = iotmq_stable_last(zone);
 	if (end.memory->stable.offset <= sought->msg_offset)
 	{
 		iotmq_cursor_teach(topic, zone);

@@ -5,7 +5,7 @@
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 DROP ROLE IF EXISTS regress_iotmq_nobody, regress_iotmq_publisher, regress_iotmq_publisher_a,
-	regress_iotmq_consumer, regress_iotmq_reader, regress_iotmq_monitor, regress_iotmq_admin,
+	regress_iotmq_consumer, regress_iotmq_reader, regress_iotmq_mirror, regress_iotmq_monitor, regress_iotmq_admin,
 	regress_iotmq_owner;
 RESET client_min_messages;
 CREATE ROLE regress_iotmq_nobody;
@@ -13,6 +13,7 @@ CREATE ROLE regress_iotmq_publisher;
 CREATE ROLE regress_iotmq_publisher_a;
 CREATE ROLE regress_iotmq_consumer;
 CREATE ROLE regress_iotmq_reader;
+CREATE ROLE regress_iotmq_mirror;
 CREATE ROLE regress_iotmq_monitor;
 CREATE ROLE regress_iotmq_admin;
 -- owner: a member of the role that owns the extension, not a superuser
@@ -28,6 +29,7 @@ SELECT iotmq.grant_publish('access_matrix', 'regress_iotmq_publisher');
 SELECT iotmq.grant_publish('access_matrix', 'regress_iotmq_publisher_a', '{a}');
 SELECT iotmq.grant_consume('access_matrix', 'mine', 'regress_iotmq_consumer');
 SELECT iotmq.grant_read('access_matrix', 'regress_iotmq_reader');
+SELECT iotmq.grant_mirror('access_matrix', 'regress_iotmq_mirror');
 SELECT iotmq.grant_monitor('regress_iotmq_monitor');
 SELECT iotmq.grant_admin('regress_iotmq_admin');
 
@@ -77,33 +79,35 @@ INSERT INTO expected VALUES
 	('committed_offset', $$SELECT %s('access_matrix', 'mine', 'a')$$, '{consumer}'),
 	('committed_offset', $$SELECT %s('access_matrix', 'other', 'a')$$, '{}'),
 	-- reading
-	('fetch', $$SELECT %s('access_matrix', 'a', 1)$$, '{consumer,reader}'),
-	('preview_group', $$SELECT %s('access_matrix', 'mine')$$, '{consumer,reader}'),
-	('preview_group', $$SELECT %s('access_matrix', 'other')$$, '{reader}'),
-	('messages_of_device', $$SELECT %s('access_matrix', 'd')$$, '{reader}'),
-	('message_by_key', $$SELECT %s('access_matrix', 'd', 'k')$$, '{reader}'),
+	('fetch', $$SELECT %s('access_matrix', 'a', 1)$$, '{consumer,reader,mirror}'),
+	('preview_group', $$SELECT %s('access_matrix', 'mine')$$, '{consumer,reader,mirror}'),
+	('preview_group', $$SELECT %s('access_matrix', 'other')$$, '{reader,mirror}'),
+	('messages_of_device', $$SELECT %s('access_matrix', 'd')$$, '{reader,mirror}'),
+	('message_by_key', $$SELECT %s('access_matrix', 'd', 'k')$$, '{reader,mirror}'),
+	('mirror_groups', $$SELECT %s('access_matrix', 'a')$$, '{mirror}'),
+	('mirror_letters', $$SELECT %s('access_matrix', 'a', 'mine', '{1}')$$, '{mirror}'),
 	-- whoever has a grant: names of tables
-	('topic_table', $$SELECT %s('access_matrix')$$, '{publisher_a,publisher,consumer,reader,monitor}'),
-	('zone_table', $$SELECT %s('access_matrix', 'a')$$, '{publisher_a,publisher,consumer,reader,monitor}'),
+	('topic_table', $$SELECT %s('access_matrix')$$, '{publisher_a,publisher,consumer,reader,mirror,monitor}'),
+	('zone_table', $$SELECT %s('access_matrix', 'a')$$, '{publisher_a,publisher,consumer,reader,mirror,monitor}'),
 	-- whoever has a grant: of what it is on
-	('zones', $$SELECT %s('access_matrix')$$, '{publisher_a,publisher,consumer,reader,monitor}'),
-	('topic_settings', 'SELECT * FROM %s', '{publisher_a,publisher,consumer,reader,monitor}'),
-	('group_settings', 'SELECT * FROM %s', '{publisher_a,publisher,consumer,reader,monitor}'),
-	('settings_of_topics', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
-	('settings_of_groups', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
+	('zones', $$SELECT %s('access_matrix')$$, '{publisher_a,publisher,consumer,reader,mirror,monitor}'),
+	('topic_settings', 'SELECT * FROM %s', '{publisher_a,publisher,consumer,reader,mirror,monitor}'),
+	('group_settings', 'SELECT * FROM %s', '{publisher_a,publisher,consumer,reader,mirror,monitor}'),
+	('settings_of_topics', NULL, '{nobody,publisher_a,publisher,consumer,reader,mirror,monitor}'),
+	('settings_of_groups', NULL, '{nobody,publisher_a,publisher,consumer,reader,mirror,monitor}'),
 	-- everybody who comes so far: what a message that is inserted needs
-	('copy_in_time', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
-	('copy_in_elsewhere', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
-	('message_is_valid', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
-	('copy_in_place', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
+	('copy_in_time', NULL, '{nobody,publisher_a,publisher,consumer,reader,mirror,monitor}'),
+	('copy_in_elsewhere', NULL, '{nobody,publisher_a,publisher,consumer,reader,mirror,monitor}'),
+	('message_is_valid', NULL, '{nobody,publisher_a,publisher,consumer,reader,mirror,monitor}'),
+	('copy_in_place', NULL, '{nobody,publisher_a,publisher,consumer,reader,mirror,monitor}'),
 	-- says what the caller itself may do
-	('lease_cursor', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
-	('access_may_administer', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
+	('lease_cursor', NULL, '{nobody,publisher_a,publisher,consumer,reader,mirror,monitor}'),
+	('access_may_administer', NULL, '{nobody,publisher_a,publisher,consumer,reader,mirror,monitor}'),
 	-- rows of the groups that the caller may see: see own_rows
-	('lag', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
-	('deadletter_own', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
-	('open_leases', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
-	('open_waiting', NULL, '{nobody,publisher_a,publisher,consumer,reader,monitor}'),
+	('lag', NULL, '{nobody,publisher_a,publisher,consumer,reader,mirror,monitor}'),
+	('deadletter_own', NULL, '{nobody,publisher_a,publisher,consumer,reader,mirror,monitor}'),
+	('open_leases', NULL, '{nobody,publisher_a,publisher,consumer,reader,mirror,monitor}'),
+	('open_waiting', NULL, '{nobody,publisher_a,publisher,consumer,reader,mirror,monitor}'),
 	-- administration
 	('create_topic', $$SELECT %s('access_matrix_new')$$, '{}'),
 	('alter_topic', $$SELECT %s('access_matrix', retention => '1 day')$$, '{}'),
@@ -124,12 +128,26 @@ INSERT INTO expected VALUES
 	('revoke_consume', $$SELECT %s('access_matrix', 'mine', 'regress_iotmq_consumer')$$, '{}'),
 	('grant_read', $$SELECT %s('access_matrix', 'regress_iotmq_nobody')$$, '{}'),
 	('revoke_read', $$SELECT %s('access_matrix', 'regress_iotmq_reader')$$, '{}'),
+	('grant_mirror', $$SELECT %s('access_matrix', 'regress_iotmq_nobody')$$, '{}'),
+	('revoke_mirror', $$SELECT %s('access_matrix', 'regress_iotmq_mirror')$$, '{}'),
 	('grant_monitor', $$SELECT %s('regress_iotmq_nobody')$$, '{}'),
 	('revoke_monitor', $$SELECT %s('regress_iotmq_monitor')$$, '{}'),
 	('grant_admin', $$SELECT %s('regress_iotmq_nobody')$$, '{}'),
 	('revoke_admin', $$SELECT %s('regress_iotmq_admin')$$, '{}'),
 	-- before the first group
 	('set_node', NULL, '{}'),
+	('this_node', NULL, '{}'),
+	-- zones on other servers; those with a connection need dblink
+	('fence_zone', $$SELECT %s('access_matrix', 'a')$$, '{}'),
+	('open_zone', $$SELECT %s('access_matrix', 'a')$$, '{}'),
+	('mirror_source', $$SELECT %s('access_matrix', 'a')$$, '{mirror}'),
+	('mirror_messages', $$SELECT %s('access_matrix', 'a', 1, 10)$$, '{mirror}'),
+	('hand_over', NULL, '{nobody,publisher_a,publisher,consumer,reader,mirror,monitor}'),
+	('mirror_zone', NULL, '{}'),
+	('pull', NULL, '{}'),
+	('run_mirrors', NULL, '{}'),
+	('promote_zone', NULL, '{}'),
+	('demote_zone', NULL, '{}'),
 	-- not in a transaction block; need pg_cron
 	('run_maintenance', NULL, '{}'),
 	('call_check_transaction', NULL, '{}'),
@@ -173,6 +191,7 @@ INSERT INTO expected VALUES
 	('epoch_gaps', NULL, '{monitor}'),
 	('epoch_began_at', NULL, '{monitor}'),
 	('overdue_segment', 'SELECT * FROM %s', '{monitor}'),
+	('mirror', 'SELECT * FROM %s', '{monitor}'),
 	('alerts', 'SELECT * FROM %s', '{monitor}'),
 	('metrics', 'SELECT * FROM %s', '{monitor}'),
 	('privileges', 'SELECT * FROM %s', '{monitor}'),
@@ -182,7 +201,13 @@ INSERT INTO expected VALUES
 -- them nevertheless stands above
 INSERT INTO expected
 SELECT 'iotmq_internal.' || unnest('{topic,zone,zone_gap,segment,consumer_group,cursor,cursor_state,lease,redelivery,
-	dead_message,consume_grant,past_cursor,past_zone,node,maintenance_run,overdue}'::text[]), 'SELECT * FROM %s', '{}', false;
+	dead_message,consume_grant,mirror_grant,past_cursor,past_zone,away_cursor,source_group,node,maintenance_run,overdue,mirror_state}'::text[]), 'SELECT * FROM %s', '{}', false;
+-- the steps of pulls and moves, which run as their caller
+INSERT INTO expected
+SELECT unnest('{link_connect,link_wait,link_schema,link_patience,link_check,link_close,link_open,link_send,link_receive,link_value,store_described,store_next,read_source_groups,
+	mirror_read,mirror_read_gaps,mirror_missing,mirror_require_kept,mirror_question,mirror_check_new,mirror_create,mirror_begin,mirror_store,
+	mirror_pull,mirror_ahead,mirror_all,mirror_note_error,mirror_try,mirror_end,
+	move_apply,move_promote,move_require_fenced,move_check_source,move_demote}'::text[]), NULL, '{}';
 INSERT INTO expected
 SELECT p.proname, NULL, '{}', false
 FROM pg_proc AS p
@@ -191,7 +216,7 @@ WHERE p.pronamespace = 'iotmq'::regnamespace AND obj_description(p.oid, 'pg_proc
 
 CREATE TEMP VIEW kind AS
 SELECT kind, 'regress_iotmq_' || kind AS role, n
-FROM unnest('{nobody,publisher_a,publisher,consumer,reader,monitor,admin,owner}'::text[]) WITH ORDINALITY AS k (kind, n);
+FROM unnest('{nobody,publisher_a,publisher,consumer,reader,mirror,monitor,admin,owner}'::text[]) WITH ORDINALITY AS k (kind, n);
 
 -- What there is. Two functions of one name would need a closer look than this, and
 -- nobody needs the sequences.
@@ -352,5 +377,5 @@ SELECT iotmq.revoke_monitor('regress_iotmq_monitor');
 SELECT iotmq.revoke_admin('regress_iotmq_admin');
 DROP OWNED BY regress_iotmq_consumer;
 DROP ROLE regress_iotmq_nobody, regress_iotmq_publisher, regress_iotmq_publisher_a,
-	regress_iotmq_consumer, regress_iotmq_reader, regress_iotmq_monitor, regress_iotmq_admin,
+	regress_iotmq_consumer, regress_iotmq_reader, regress_iotmq_mirror, regress_iotmq_monitor, regress_iotmq_admin,
 	regress_iotmq_owner;

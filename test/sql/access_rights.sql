@@ -4,12 +4,13 @@
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 DROP ROLE IF EXISTS regress_iotmq_publisher, regress_iotmq_consumer, regress_iotmq_reader,
-	regress_iotmq_monitor, regress_iotmq_admin, regress_iotmq_member, regress_iotmq_noinherit,
+	regress_iotmq_mirror, regress_iotmq_monitor, regress_iotmq_admin, regress_iotmq_member, regress_iotmq_noinherit,
 	regress_iotmq_nobody, "regress_iotmq_"";x' --";
 RESET client_min_messages;
 CREATE ROLE regress_iotmq_publisher;
 CREATE ROLE regress_iotmq_consumer;
 CREATE ROLE regress_iotmq_reader;
+CREATE ROLE regress_iotmq_mirror;
 CREATE ROLE regress_iotmq_monitor;
 CREATE ROLE regress_iotmq_admin;
 CREATE ROLE regress_iotmq_member IN ROLE regress_iotmq_publisher, regress_iotmq_consumer, regress_iotmq_reader;
@@ -280,6 +281,90 @@ SELECT iotmq.grant_read('unknown', 'regress_iotmq_reader');
 SELECT iotmq.grant_read('access_rights', NULL);
 SELECT iotmq.revoke_read(NULL, 'regress_iotmq_reader');
 \set VERBOSITY default
+
+--
+-- Being pulled from: messages by fetch, and what groups have; no SQL on tables.
+--
+SELECT iotmq.grant_mirror('access_rights', 'regress_iotmq_mirror');
+SELECT iotmq.grant_mirror('access_rights', 'regress_iotmq_mirror');
+SELECT * FROM granted;
+SET ROLE regress_iotmq_mirror;
+SELECT msg_offset FROM iotmq.fetch('access_rights', 'a', 1, 2);
+SELECT msg_offset FROM iotmq.messages_of_device('access_rights', 'd', max_messages => 1, zone => 'a');
+SELECT g ->> 'consumer_group' AS consumer_group
+FROM jsonb_array_elements(iotmq.mirror_groups('access_rights', 'a') -> 'groups') AS g;
+SELECT jsonb_array_length(iotmq.mirror_letters('access_rights', 'a', 'other', '{1,2}'));
+SELECT topic, zones FROM iotmq.topic_settings;
+SELECT * FROM iotmq.zones('access_rights');
+-- Not of another topic, and nothing else.
+SELECT iotmq.mirror_groups('access_rights_2', 'default');
+SELECT iotmq.mirror_letters('access_rights_2', 'default', 'g', '{1}');
+\set VERBOSITY sqlstate
+SELECT * FROM iotmq.fetch('access_rights_2', 'default', 1);
+SELECT count(*) FROM iotmq_topic.access_rights;
+SELECT count(*) FROM :zone_a;
+SELECT iotmq.publish('access_rights', 'd', '0', 'a');
+SELECT iotmq.consume('access_rights', 'mine');
+SELECT iotmq.redrive('access_rights', 'mine');
+SELECT count(*) FROM iotmq.dead_letter;
+SELECT count(*) FROM iotmq.consumer_lag;
+SELECT iotmq.grant_mirror('access_rights', 'regress_iotmq_nobody');
+SELECT iotmq.mirror_groups('access_rights', 'unknown');
+SELECT iotmq.mirror_groups('access_rights', NULL);
+SELECT iotmq.mirror_groups(NULL, 'a');
+SELECT iotmq.mirror_letters('access_rights', 'a', 'unknown', '{1}');
+\set VERBOSITY default
+RESET ROLE;
+-- The right to read alone is not enough; an administrator needs none.
+SET ROLE regress_iotmq_reader;
+\set VERBOSITY sqlstate
+SELECT iotmq.mirror_groups('access_rights', 'a');
+\set VERBOSITY default
+RESET ROLE;
+SELECT iotmq.grant_read('access_rights', 'regress_iotmq_mirror');
+SELECT iotmq.revoke_mirror('access_rights', 'regress_iotmq_mirror');
+SELECT iotmq.revoke_mirror('access_rights', 'regress_iotmq_mirror');
+SELECT * FROM granted;
+-- What it was granted otherwise stays.
+SET ROLE regress_iotmq_mirror;
+SELECT msg_offset FROM iotmq.fetch('access_rights', 'a', 1, 1);
+\set VERBOSITY sqlstate
+SELECT iotmq.mirror_groups('access_rights', 'a');
+RESET ROLE;
+SELECT iotmq.revoke_read('access_rights', 'regress_iotmq_mirror');
+SET ROLE regress_iotmq_mirror;
+SELECT * FROM iotmq.fetch('access_rights', 'a', 1, 1);
+SELECT * FROM iotmq.topic_settings;
+RESET ROLE;
+SELECT iotmq.grant_mirror('unknown', 'regress_iotmq_mirror');
+SELECT iotmq.grant_mirror(NULL, 'regress_iotmq_mirror');
+SELECT iotmq.grant_mirror('access_rights', NULL);
+SELECT iotmq.grant_mirror('access_rights', 'regress_iotmq_unknown');
+SELECT iotmq.revoke_mirror('access_rights', NULL);
+\set VERBOSITY default
+-- A topic that was dropped and made again is another one, and so is a role.
+SELECT iotmq.create_topic('access_rights_mirror');
+SELECT iotmq.grant_mirror('access_rights_mirror', 'regress_iotmq_mirror');
+SELECT iotmq.drop_topic('access_rights_mirror');
+SELECT iotmq.create_topic('access_rights_mirror');
+SELECT * FROM granted;
+SELECT iotmq.grant_mirror('access_rights_mirror', 'regress_iotmq_mirror');
+SELECT iotmq.grant_mirror('access_rights', 'regress_iotmq_mirror');
+SELECT iotmq.revoke_mirror('access_rights', 'regress_iotmq_mirror');
+SELECT * FROM granted;
+DROP OWNED BY regress_iotmq_mirror;
+DROP ROLE regress_iotmq_mirror;
+CREATE ROLE regress_iotmq_mirror;
+SELECT * FROM granted;
+SET ROLE regress_iotmq_mirror;
+\set VERBOSITY sqlstate
+SELECT iotmq.mirror_groups('access_rights_mirror', 'default');
+\set VERBOSITY default
+RESET ROLE;
+SELECT iotmq.grant_mirror('access_rights', 'regress_iotmq_mirror');
+SELECT iotmq.revoke_mirror('access_rights', 'regress_iotmq_mirror');
+SELECT count(*) FROM iotmq_internal.mirror_grant;
+SELECT iotmq.drop_topic('access_rights_mirror');
 
 --
 -- Monitoring: figures, no content.
@@ -682,5 +767,5 @@ SELECT * FROM granted;
 DROP VIEW granted;
 DROP OWNED BY regress_iotmq_nobody, regress_iotmq_publisher, regress_iotmq_consumer;
 DROP ROLE regress_iotmq_publisher, regress_iotmq_consumer, regress_iotmq_reader,
-	regress_iotmq_monitor, regress_iotmq_admin, regress_iotmq_member, regress_iotmq_noinherit,
+	regress_iotmq_mirror, regress_iotmq_monitor, regress_iotmq_admin, regress_iotmq_member, regress_iotmq_noinherit,
 	regress_iotmq_nobody;

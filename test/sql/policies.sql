@@ -127,6 +127,25 @@ SELECT string_agg(payload ->> 'n', ' ' ORDER BY msg_offset) FROM iotmq.fetch('po
 RESET ROLE;
 
 --
+-- A mirror gets everything, one that may also read, too.
+--
+SELECT iotmq.grant_mirror('policies', 'regress_iotmq_south');
+SET ROLE regress_iotmq_south;
+SELECT string_agg(payload ->> 'n', ' ' ORDER BY msg_offset) FROM iotmq.fetch('policies', 'b', 1);
+SELECT string_agg(payload ->> 'n', ' ') FROM iotmq_topic.policies WHERE payload ->> 'tenant' = 'north';
+RESET ROLE;
+SELECT iotmq.revoke_mirror('policies', 'regress_iotmq_south');
+SELECT iotmq.grant_mirror('policies', 'regress_iotmq_worker');
+SELECT iotmq.revoke_consume('policies', 'g', 'regress_iotmq_worker');
+SET ROLE regress_iotmq_worker;
+SELECT string_agg(payload ->> 'n', ' ' ORDER BY msg_offset) FROM iotmq.fetch('policies', 'b', 1);
+RESET ROLE;
+SELECT iotmq.revoke_mirror('policies', 'regress_iotmq_worker');
+SET ROLE regress_iotmq_south;
+SELECT string_agg(payload ->> 'n', ' ' ORDER BY msg_offset) FROM iotmq.fetch('policies', 'b', 1);
+RESET ROLE;
+
+--
 -- Administrators are no readers: they may consume as any group. With the right to SELECT
 -- they are as others.
 --

@@ -68,7 +68,7 @@ SELECT iotmq.pause_group('s', 'paused');
 SELECT iotmq.publish('s', 'd', '1');
 SELECT iotmq.grant_publish('m', 'device', '{b}');
 SELECT iotmq.grant_consume('m', 'idle', 'service');
-SELECT iotmq.grant_read('m', 'device', '{b}'), iotmq.grant_read('m', 'analyst');
+SELECT iotmq.grant_read('m', 'device', '{b}'), iotmq.grant_read('m', 'analyst'), iotmq.grant_mirror('m', 'service');
 SELECT iotmq.segment_make_until(zone_id, now() - interval '3 hours', now() - interval '3 hours' + interval '1 us')
 FROM iotmq_internal.zone WHERE zone = 'a';
 DO $$
@@ -243,6 +243,7 @@ foreach my $target ([ 'lower', 0, 'plain' ], [ 'higher', 20000, 'custom' ], [ 'l
 	is($code->(q{SET ROLE device; SELECT iotmq.publish('m', 'e', '1', 'a')}), '42501', "$name: and where not");
 	is($sql->(q{SET ROLE service; SELECT msg_offset FROM iotmq.consume('m', 'idle')}), "1\n2\n3", "$name: who may consume");
 	is($code->(q{SET ROLE service; SELECT msg_offset FROM iotmq.consume('m', 'plain')}), '42501', "$name: and what not");
+	is($sql->(q{SET ROLE service; SELECT iotmq.mirror_groups('m', 'b') #>> '{groups,0,consumer_group}'}), 'alarms', "$name: who may mirror");
 	is($sql->(q{SET ROLE device; SELECT iotmq.zones('m'); SELECT count(*) > 0 FROM iotmq.fetch('m', 'b', 1)}), "b\nt", "$name: who may read a zone");
 	is($code->(q{SET ROLE device; SELECT iotmq.fetch('m', 'a', 1)}), '42501', "$name: and not another");
 	is($code->(q{SET ROLE stranger; SELECT iotmq.publish('m', 'e', '1', 'b')}), '42501', "$name: and who nothing");

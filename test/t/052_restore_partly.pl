@@ -1,7 +1,7 @@
 # Restores that lack something: a role, or the data.
 #
 # Where a role is missing, its grants are missing, and those of others are there: by psql all
-# of them, by pg_restore those to consume (what it grants on one object it grants to all
+# of them, by pg_restore those to consume and mirror (what it grants on one object it grants to all
 # roles by one command).  From a dump without data a topic's table comes alone: the topic can
 # be made and dropped.
 #
@@ -26,7 +26,8 @@ CREATE EXTENSION iotmq;
 SELECT iotmq.create_topic('t', '{a,b}');
 SELECT iotmq.create_topic('u');
 SELECT iotmq.create_group('t', 'g', start_from => '-infinity');
-SELECT iotmq.grant_consume('t', 'g', role::regrole), iotmq.grant_publish('t', role::regrole), iotmq.grant_read('t', role::regrole)
+SELECT iotmq.grant_consume('t', 'g', role::regrole), iotmq.grant_publish('t', role::regrole), iotmq.grant_read('t', role::regrole),
+	iotmq.grant_mirror('u', role::regrole)
 FROM unnest('{gone,"\"gone, \"\"too\"\"\"",kept,"\"kept, \"\"too\"\"\""}'::text[]) AS role;
 SELECT iotmq.publish('t', 'd', '1', 'a');
 SQL
@@ -43,7 +44,7 @@ CREATE DATABASE schema;
 SQL
 
 my ($stdout, $stderr) = run_command([ 'psql', '-Xq', '-d', $node->connstr('plain'), '-f', "$dir/plain" ]);
-like($stderr, qr/WARNING:  role "gone" does not exist\nDETAIL:  Its right to consume is left out\./, 'psql says what it leaves out');
+like($stderr, qr/WARNING:  role "gone" does not exist\nDETAIL:  Its right to consume or mirror is left out\./, 'psql says what it leaves out');
 unlike($stderr, qr/ERROR:  (?!role "gone)/, 'and nothing else fails');
 run_command([ 'pg_restore', '-d', $node->connstr('custom'), "$dir/custom" ]);
 
@@ -58,6 +59,10 @@ foreach my $db ('plain', 'custom')
 		is($node->safe_psql($db, "SET ROLE $role; SELECT count(*) FROM iotmq.dead_letter"), '0', "$db: $role sees its dead letters");
 	}
 	is($node->safe_psql($db, 'SELECT count(*) FROM iotmq_internal.consume_grant'), 2, "$db: nothing is kept of who is not there");
+	is($node->safe_psql($db, q{SELECT role FROM iotmq.privileges WHERE action = 'mirror' ORDER BY role::text COLLATE "C"}),
+		qq{"kept, ""too"""\nkept}, "$db: who is there may mirror");
+	is($node->safe_psql($db, q{SET ROLE kept; SELECT iotmq.mirror_groups('u', 'default') -> 'groups'}), '[]', "$db: and does");
+	is($node->safe_psql($db, 'SELECT count(*) FROM iotmq_internal.mirror_grant'), 2, "$db: and nothing else is kept");
 }
 is($node->safe_psql('plain', q(SET ROLE kept; SELECT iotmq.publish('t', 'd', '2', 'b'))), '1', 'psql restores all other rights');
 

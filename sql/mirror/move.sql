@@ -1,0 +1,395 @@
+-- Which server owns a zone, and how that changes: fenced where it was, promoted where it is
+-- going to be. Any crash between two steps leaves one owner, and the same command goes on.
+--
+-- Locks: the zone's pull lock, its row, then all that publishers and consumers use of it, which
+-- waits for them (cursor_lock.c).
+
+-- move_state(topic, zone): the zone, locked. Errors: 22004, 42704.
+CREATE FUNCTION iotmq.move_state(topic text, zone text) RETURNS iotmq_internal.zone
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id int := iotmq.call_zone_id(topic, zone);
+	result iotmq_internal.zone;
+BEGIN
+	PERFORM iotmq.zone_lock_pull(id, true);
+	SELECT z.* INTO result FROM iotmq_internal.zone AS z WHERE z.zone_id = id FOR UPDATE;
+	IF NOT FOUND THEN
+		PERFORM iotmq.call_zone_id(topic, zone);	-- dropped meanwhile
+	END IF;
+	RETURN result;
+END
+$$;
+COMMENT ON FUNCTION iotmq.move_state IS 'internal: locks a zone whose owner is to change';
+
+-- move_exclude(zone_id): waits for the open transactions that have published there, or used
+-- a cursor of it; there are no others until this one has ended. The leases and cursors are
+-- as these have left them.
+CREATE FUNCTION iotmq.move_exclude(zone_id int) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	cursors int[] := ARRAY(
+		SELECT c.cursor_id FROM iotmq_internal.cursor AS c WHERE c.zone_id = move_exclude.zone_id ORDER BY c.cursor_id);
+BEGIN
+	PERFORM iotmq.cursor_lock_exclude(cursors, ARRAY[zone_id]);
+	-- rows last, whoever holds one without the lock of its cursor
+	PERFORM FROM iotmq_internal.cursor_state AS p WHERE p.cursor_id = ANY (cursors) ORDER BY p.cursor_id FOR UPDATE;
+END
+$$;
+COMMENT ON FUNCTION iotmq.move_exclude IS 'internal: keeps publishers and consumers from a zone';
+
+-- fence_zone: nothing is published to the zone any more, and nothing of its groups changes
+-- there, from the commit on; retention drops nothing. moved_to: what publishers and consumers
+-- are told. Waits for open transactions of publishers and consumers (lock_timeout counts). Again:
+-- another moved_to. Errors: 22004, 42704; 55000 it is a mirror, or handed over.
+CREATE FUNCTION iotmq.fence_zone(topic text, zone text, moved_to text DEFAULT NULL) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	fenced iotmq_internal.zone := iotmq.move_state(topic, zone);
+BEGIN
+	IF fenced.state = 'mirror' THEN
+		RAISE EXCEPTION 'zone "%" of topic "%" is a mirror', zone, topic
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				HINT = format('Fence it at its source, the foreign server "%s".', fenced.elsewhere);
+	END IF;
+	IF fenced.state = 'open' THEN
+		PERFORM iotmq.move_exclude(fenced.zone_id);
+	END IF;
+	UPDATE iotmq_internal.zone AS z
+	SET state = 'fenced', elsewhere = coalesce(moved_to, z.elsewhere)
+	WHERE z.zone_id = fenced.zone_id;
+END
+$$;
+COMMENT ON FUNCTION iotmq.fence_zone IS 'closes a zone that is to move: to publishers, and to all that changes what its groups have';
+
+-- move_hand_over: hand_over, as the owner.
+CREATE FUNCTION iotmq.move_hand_over(topic text, zone text, end_offset bigint) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	fenced iotmq_internal.zone := iotmq.move_state(topic, zone);
+	ends_at bigint := iotmq.offset_last(fenced.zone_id) + 1;
+BEGIN
+	IF end_offset IS NULL THEN
+		RAISE EXCEPTION 'end_offset must not be NULL' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	IF fenced.state <> 'fenced' THEN
+		RAISE EXCEPTION 'zone "%" of topic "%" is not fenced', zone, topic
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				HINT = format('Fence it: SELECT iotmq.fence_zone(%L, %L);', topic, zone);
+	END IF;
+	IF end_offset <> ends_at THEN
+		RAISE EXCEPTION 'zone "%" of topic "%" ends at offset %, not at %', zone, topic, ends_at, end_offset
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				HINT = 'Who takes it over must have pulled all of it.';
+	END IF;
+	IF NOT fenced.handed_over THEN
+		PERFORM iotmq.cursor_give_away(fenced.zone_id);
+		UPDATE iotmq_internal.zone AS z
+		SET handed_over = true, elsewhere = coalesce(z.elsewhere, 'another server')
+		WHERE z.zone_id = fenced.zone_id;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION iotmq.move_hand_over IS 'internal: notes that another server owns a zone';
+
+-- move_open(zone_id, last_offset, epochs): the zone is open from the commit on, and goes on so many
+-- epochs above the last offset that is known, here or of an earlier zone of its name.
+CREATE FUNCTION iotmq.move_open(zone_id int, last_offset bigint, epochs int) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	opened record;
+	epoch bigint;
+BEGIN
+	SELECT z.offset_sequence, t.segment_interval,
+		greatest(last_offset, (SELECT p.last_offset FROM iotmq_internal.past_zone AS p WHERE p.topic = t.topic AND p.zone = z.zone)) AS last_offset
+	INTO opened
+	FROM iotmq_internal.zone AS z
+	JOIN iotmq_internal.topic AS t USING (topic_id)
+	WHERE z.zone_id = move_open.zone_id;
+	epoch := (opened.last_offset >> 32) + epochs;
+	IF epoch > 2147483647 THEN
+		RAISE EXCEPTION 'there is no epoch left behind offset %', opened.last_offset
+			USING ERRCODE = 'program_limit_exceeded';
+	END IF;
+	PERFORM setval(opened.offset_sequence, (epoch << 32) - 1);
+	PERFORM iotmq.segment_make_until(zone_id, clock_timestamp(), clock_timestamp() + iotmq.segment_ahead(opened.segment_interval));
+	DELETE FROM iotmq_internal.mirror_state AS m WHERE m.zone_id = move_open.zone_id;
+	UPDATE iotmq_internal.zone AS z
+	SET state = 'open', elsewhere = NULL, handed_over = false
+	WHERE z.zone_id = move_open.zone_id;
+END
+$$;
+COMMENT ON FUNCTION iotmq.move_open IS 'internal: opens a zone in a new epoch';
+
+-- move_forced_epochs(): by how many epochs a zone goes on that was opened without asking its
+-- former owner. That one begins a new epoch with each recovery: what it may still give out, until
+-- somebody notices, is not given out here.
+CREATE FUNCTION iotmq.move_forced_epochs() RETURNS int
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+	RETURN 1000;
+COMMENT ON FUNCTION iotmq.move_forced_epochs IS 'internal: how many epochs are left to an owner that was not asked';
+
+-- open_zone: takes a fence back. force: also once another server has taken the zone over: then
+-- there are two owners, until somebody decides. Errors: 22004, 42704; 55000 it is a mirror, or
+-- handed over, without force.
+CREATE FUNCTION iotmq.open_zone(topic text, zone text, force boolean DEFAULT false) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	opened iotmq_internal.zone;
+BEGIN
+	IF force IS NULL THEN
+		RAISE EXCEPTION 'force must not be NULL' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	opened := iotmq.move_state(topic, zone);
+	IF opened.state = 'mirror' THEN
+		RAISE EXCEPTION 'zone "%" of topic "%" is a mirror', zone, topic
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				HINT = format('Let it own the zone: SELECT iotmq.promote_zone(%L, %L);', topic, zone);
+	END IF;
+	IF opened.handed_over AND NOT force THEN
+		RAISE EXCEPTION 'zone "%" of topic "%" was handed over', zone, topic
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				DETAIL = format('It has moved to %s.', opened.elsewhere),
+				HINT = format('Drop it here: SELECT iotmq.drop_zone(%1$L, %2$L); or let it follow the other server: SELECT iotmq.demote_zone(%1$L, %2$L, ...);', topic, zone);
+	END IF;
+	IF opened.handed_over THEN
+		DELETE FROM iotmq_internal.away_cursor AS a
+		USING iotmq_internal.cursor AS c
+		WHERE c.cursor_id = a.cursor_id AND c.zone_id = opened.zone_id;
+		PERFORM iotmq.move_open(opened.zone_id, iotmq.offset_last(opened.zone_id), iotmq.move_forced_epochs());
+	ELSE
+		UPDATE iotmq_internal.zone AS z
+		SET state = 'open', elsewhere = NULL
+		WHERE z.zone_id = opened.zone_id AND z.state = 'fenced';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION iotmq.open_zone IS 'opens a zone that was fenced';
+
+-- move_apply(topic, zone, groups): what groups have, with their leases, once all messages are here.
+CREATE FUNCTION iotmq.move_apply(topic text, zone text, groups jsonb) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	begun record := iotmq.mirror_begin(topic, zone, true);
+BEGIN
+	PERFORM iotmq.apply_source_groups(iotmq.call_zone_id(topic, zone), groups, begun.next_offset, true);
+END
+$$;
+COMMENT ON FUNCTION iotmq.move_apply IS 'internal: takes over what groups have, with their leases';
+
+-- move_promote(topic, zone, forced): the mirror is open from the commit on.
+CREATE FUNCTION iotmq.move_promote(topic text, zone text, forced boolean) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	promoted iotmq_internal.zone := iotmq.move_state(topic, zone);
+	begun record := iotmq.mirror_begin(topic, zone, true);
+BEGIN
+	PERFORM iotmq.move_open(promoted.zone_id, begun.next_offset - 1,
+		CASE WHEN forced THEN iotmq.move_forced_epochs() ELSE 1 END);
+	IF forced THEN
+		PERFORM iotmq.apply_source_expire(promoted.zone_id);	-- once it is open
+	END IF;
+	PERFORM iotmq.apply_source_forget(promoted.zone_id);
+END
+$$;
+COMMENT ON FUNCTION iotmq.move_promote IS 'internal: opens a mirror';
+
+-- move_require_fenced(described, topic, zone, source_zone): raises 55000 unless the source is fenced.
+CREATE FUNCTION iotmq.move_require_fenced(described jsonb, topic text, zone text, source_zone text) RETURNS void
+	LANGUAGE plpgsql STABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	offsets record := iotmq.mirror_read(described);
+BEGIN
+	IF offsets.state <> 'fenced' THEN
+		RAISE EXCEPTION 'the source of zone "%" of topic "%" is %', zone, topic,
+				CASE offsets.state WHEN 'mirror' THEN 'a mirror itself' ELSE 'open' END
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				HINT = CASE offsets.state
+					WHEN 'mirror' THEN format('Promote that one, or this one although it doesn''t own the zone: SELECT iotmq.promote_zone(%L, %L, force => true);', topic, zone)
+					ELSE format('Fence it there: SELECT iotmq.fence_zone(%L, %L); or, if it is lost, do without it: SELECT iotmq.promote_zone(%L, %L, force => true);',
+						topic, source_zone, topic, zone)
+				END;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION iotmq.move_require_fenced IS 'internal: raises an error unless a source is fenced';
+
+-- promote_zone: the mirror becomes the zone's owner, in a new epoch: no offset is given out
+-- twice. Without force its source is fenced: all that is missing is pulled, then what groups
+-- have, with their leases, and last of all the source is told that it owns the zone no more. With
+-- force the source isn't asked: what was not pulled is lost, and leases become retries.
+-- Errors: 22004, 42704; 55000 it is no mirror, or the source is not fenced; as pull.
+CREATE FUNCTION iotmq.promote_zone(topic text, zone text, force boolean DEFAULT false) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	begun record;
+	connection text;
+	described jsonb;
+	groups jsonb;
+BEGIN
+	IF force IS NULL THEN
+		RAISE EXCEPTION 'force must not be NULL' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	begun := iotmq.mirror_begin(topic, zone, true);
+	IF force THEN
+		PERFORM iotmq.move_promote(topic, zone, true);
+		RETURN;
+	END IF;
+	connection := iotmq.link_open(begun.source);
+	BEGIN
+		described := iotmq.link_value(connection, format('SELECT iotmq.mirror_source(%L, %L)', topic, begun.source_zone));
+		PERFORM iotmq.move_require_fenced(described, topic, zone, begun.source_zone);
+		-- a fenced zone stays as it is: it is described once
+		LOOP
+			PERFORM iotmq.mirror_store(topic, zone, NULL,
+				iotmq.link_value(connection, iotmq.mirror_question(topic, begun.source_zone, begun.next_offset, 10000)));
+			begun := iotmq.mirror_begin(topic, zone, true);
+			EXIT WHEN begun.next_offset >= (described ->> 'end')::bigint;
+		END LOOP;
+		groups := iotmq.read_source_groups(connection, topic, begun.source_zone, begun.zone_id);
+		PERFORM iotmq.move_apply(topic, zone, groups);
+		PERFORM iotmq.move_promote(topic, zone, false);
+		PERFORM iotmq.link_value(connection, format('SELECT iotmq.hand_over(%L, %L, %s)', topic, begun.source_zone, described ->> 'end'));
+	EXCEPTION WHEN OTHERS OR query_canceled THEN
+		PERFORM iotmq.link_close(connection);
+		RAISE;
+	END;
+	PERFORM iotmq.link_close(connection);
+END
+$$;
+COMMENT ON FUNCTION iotmq.promote_zone IS 'makes a mirror the owner of its zone';
+
+-- move_check_source(topic, zone, described): raises 55000 unless a zone may follow that source.
+CREATE FUNCTION iotmq.move_check_source(topic text, zone text, source text, described jsonb) RETURNS void
+	LANGUAGE plpgsql STABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	offsets record := iotmq.mirror_read(described);
+BEGIN
+	IF offsets.state <> 'open' THEN
+		RAISE EXCEPTION 'zone "%" of topic "%" is % at server "%"', zone, topic,
+				CASE offsets.state WHEN 'mirror' THEN 'a mirror' ELSE 'fenced' END, source
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				HINT = 'Who follows another server needs one that owns the zone.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION iotmq.move_check_source IS 'internal: raises an error unless a zone may follow that source';
+
+-- move_common_end(zone_id, described): up to where the zone and its source have the same history. They
+-- part where one of them has begun an epoch that the other has not, or behind another message.
+CREATE FUNCTION iotmq.move_common_end(zone_id int, described jsonb) RETURNS bigint
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	WITH here AS (
+		SELECT g.first_offset, g.last_before FROM iotmq.mirror_gaps(move_common_end.zone_id) AS g
+	), there AS (
+		SELECT g.first_offset, g.last_before FROM iotmq.mirror_read_gaps(described) AS g
+	)
+	SELECT least(
+		(SELECT min(d.last_before)
+		FROM ((TABLE here EXCEPT TABLE there) UNION ALL (TABLE there EXCEPT TABLE here)) AS d),
+		iotmq.offset_last(move_common_end.zone_id), (described ->> 'end')::bigint - 1)
+$$;
+COMMENT ON FUNCTION iotmq.move_common_end IS 'internal: up to where a zone and its source have the same history';
+
+-- move_demote(topic, zone, source, described): the zone follows that source from the commit on. What only
+-- it has goes, and a NOTICE says what that was. All its segments are to be filled again, as
+-- far as the source has something of their time; so none is sealed. What groups have comes
+-- with the next pull.
+CREATE FUNCTION iotmq.move_demote(topic text, zone text, source text, described jsonb) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	demoted iotmq_internal.zone := iotmq.move_state(topic, zone);
+	offsets record := iotmq.mirror_read(described);
+	common bigint;
+	tail record;
+BEGIN
+	PERFORM iotmq.move_check_source(topic, zone, source, described);
+	PERFORM iotmq.move_exclude(demoted.zone_id);
+	PERFORM iotmq.zone_lock_change(demoted.zone_id);
+	common := greatest(iotmq.move_common_end(demoted.zone_id, described), 0);
+	EXECUTE format('WITH gone AS (DELETE FROM %1$s WHERE %2$s > $1 RETURNING %2$s AS msg_offset)
+		SELECT count(*) AS messages, min(msg_offset) AS lowest, max(msg_offset) AS highest FROM gone',
+		demoted.table_name, (iotmq.message_columns(demoted.table_name))[2])
+	INTO tail USING common;
+	DELETE FROM iotmq_internal.zone_gap AS g WHERE g.zone_id = demoted.zone_id AND g.first_offset > common;
+	UPDATE iotmq_internal.segment AS s
+	SET sealed = false, first_offset = NULL, last_offset = NULL, bytes = NULL, emptied = false
+	WHERE s.zone_id = demoted.zone_id AND (s.sealed OR s.emptied);
+	PERFORM iotmq.cursor_move(p.cursor_id, least(p.next_offset, common + 1))
+	FROM iotmq_internal.cursor AS c
+	JOIN iotmq_internal.cursor_state AS p USING (cursor_id)
+	WHERE c.zone_id = demoted.zone_id
+	ORDER BY p.cursor_id;
+	UPDATE iotmq_internal.cursor_state AS p
+	SET stable_offset = 0, sample_offset = 0, sample_xid = '0'
+	FROM iotmq_internal.cursor AS c
+	WHERE c.cursor_id = p.cursor_id AND c.zone_id = demoted.zone_id;
+	INSERT INTO iotmq_internal.mirror_state AS m (zone_id, source_zone, next_offset, last_offset)
+	VALUES (demoted.zone_id, zone, common + 1, common)
+	ON CONFLICT ON CONSTRAINT mirror_state_pkey
+	DO UPDATE SET source_zone = excluded.source_zone, next_offset = excluded.next_offset, last_offset = excluded.last_offset, lag_messages = NULL,
+		last_pull = NULL, groups_at = NULL, error = NULL, failed_at = NULL;
+	UPDATE iotmq_internal.zone AS z
+	SET state = 'mirror', elsewhere = source, handed_over = false, generation = z.generation + 1,
+		floor_time = '-infinity', floor_xid = NULL, seal_xid = NULL, earliest_offset = least(z.earliest_offset, common + 1)
+	WHERE z.zone_id = demoted.zone_id;
+	IF tail.messages > 0 THEN
+		RAISE NOTICE 'zone "%" of topic "%" has dropped % messages that its source doesn''t have', zone, topic, tail.messages
+			USING DETAIL = format('Their offsets were %s to %s.', tail.lowest, tail.highest);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION iotmq.move_demote IS 'internal: makes a zone follow another server';
+
+-- demote_zone: what was the zone's owner, or followed another one, becomes a mirror of that foreign
+-- server, which owns the zone now. Messages that the source doesn't have are dropped, and named by
+-- a NOTICE. Waits for open transactions of publishers and consumers. Errors: 22004, 42704; 55000
+-- the source doesn't own the zone; those of the foreign server and of the source, as mirror_zone.
+CREATE FUNCTION iotmq.demote_zone(topic text, zone text, source text) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	connection text;
+	described jsonb;
+BEGIN
+	PERFORM iotmq.link_check(source);
+	PERFORM iotmq.call_check_name('topic', topic), iotmq.call_check_name('zone', zone);
+	connection := iotmq.link_open(source);
+	BEGIN
+		described := iotmq.link_value(connection, format('SELECT iotmq.mirror_source(%L, %L)', topic, zone));
+	EXCEPTION WHEN OTHERS OR query_canceled THEN
+		PERFORM iotmq.link_close(connection);
+		RAISE;
+	END;
+	PERFORM iotmq.link_close(connection);
+	PERFORM iotmq.move_demote(topic, zone, source, described);
+END
+$$;
+COMMENT ON FUNCTION iotmq.demote_zone IS 'makes a zone follow another server that has taken it over';
