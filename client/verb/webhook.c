@@ -360,7 +360,7 @@ loop(Webhook *webhook)
 	bool		cancelled = false;
 	int			running;
 
-	while (!is_done(webhook))
+	for (;;)
 	{
 		if ((stop_wanted() || webhook->status != DONE) && !cancelled)
 		{
@@ -375,6 +375,9 @@ loop(Webhook *webhook)
 		settle_all(webhook);
 		/* An answer or a settlement may have made room for what waits. */
 		send_all(webhook);
+		/* Here, as what was the last to be done has no socket that would wake it. */
+		if (is_done(webhook))
+			return;
 		wait_for_work(webhook);
 	}
 }

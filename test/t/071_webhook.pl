@@ -159,5 +159,18 @@ push @seen, requests();
 my %posted = map { $_->{headers}{'iotmq-offset'} => 1 } @seen;
 is(scalar(grep { $posted{$_} } $from .. $from + 299), 300, 'a kill, a seek and a restart: all is posted');
 
+# SIGTERM ends one that waits for messages, however soon the server has answered: it has nothing
+# that would wake it, and polls for a minute.
+foreach my $try (1 .. 3)
+{
+	my $begin = time;
+	$run = begin('hook', \$err);
+	$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%iotmq.consume($1%'
+		AND pid <> pg_backend_pid()}) or die;
+	$run->signal('TERM');
+	$run->finish;
+	cmp_ok(time - $begin, '<', 50, 'SIGTERM ends one that waits');
+}
+
 $receiver->kill_kill;
 done_testing();
