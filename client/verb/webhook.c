@@ -243,7 +243,7 @@ settle_all(Webhook *webhook)
 			work->batch->lost = true;
 		}
 		else if (trouble == IOTMQ_LOST)
-			complain("lease %s is over: its messages come again", work->batch->lease_id);
+			complain_of_lease(work->batch);
 		if (trouble != IOTMQ_AGAIN && work->marked)
 		{
 			work->marked = false;
