@@ -6,7 +6,7 @@ OSError: the caller connects again and sends again what was not acknowledged.
 
 import socket
 
-CONNECT, PUBLISH = 0x10, 0x32  # the latter with QoS 1
+CONNECT, PUBLISH, RETAIN = 0x10, 0x32, 0x01  # PUBLISH with QoS 1
 CONNACK, PUBACK = b"\x20\x02\x00\x00", b"\x40\x02"
 CLEAN_SESSION = 2
 
@@ -50,10 +50,10 @@ class Connection:
             data += piece
         return data
 
-    def send(self, messages, first_id=1):
+    def send(self, messages, first_id=1, retain=False):
         """Send (topic, content) with identifiers from first_id on; 65535 is the last one."""
         self.sock.sendall(b"".join(
-            packet(PUBLISH, text(topic) + (first_id + n).to_bytes(2, "big") + content)
+            packet(PUBLISH | (RETAIN if retain else 0), text(topic) + (first_id + n).to_bytes(2, "big") + content)
             for n, (topic, content) in enumerate(messages)))
 
     def acknowledged(self):
@@ -62,3 +62,10 @@ class Connection:
         if answer[:2] != PUBACK:
             raise OSError("no PUBACK")
         return int.from_bytes(answer[2:], "big")
+
+
+def free_port():
+    """A port for a broker of one's own."""
+    with socket.socket() as it:
+        it.bind(("127.0.0.1", 0))
+        return it.getsockname()[1]

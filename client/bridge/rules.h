@@ -44,6 +44,8 @@ typedef struct Rules
 	char	   *port;
 	bool		tls;
 	char	   *ca_file;		/* NULL: the system's certificates */
+	char	   *cert_file;		/* NULL: none */
+	char	   *key_file;		/* NULL: in cert_file */
 	char	   *user;			/* NULL: none */
 	char	   *password;		/* NULL: none */
 	char	   *client_id;

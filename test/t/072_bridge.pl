@@ -28,7 +28,7 @@ my ($parsed, $parse_errors) = run_command([ "$folder/parse", 'test/client/packet
 like($parsed, qr/\A\d+ samples and 20000 mutations, with messages in them\z/, 'packets') or diag($parse_errors);
 
 # A broker that keeps what it has, over TCP and, with a certificate of its own, over TLS
-my ($port, $tls_port) = map { PostgreSQL::Test::Cluster::get_free_port() } 1, 2;
+my ($port, $tls_port, $mutual_port) = map { PostgreSQL::Test::Cluster::get_free_port() } 1 .. 3;
 system_or_bail('openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost',
 	'-addext', 'subjectAltName=DNS:localhost', '-keyout', "$folder/key", '-out', "$folder/certificate");
 system_or_bail('mosquitto_passwd', '-b', '-c', "$folder/passwords", 'bridge', 's3cret');
@@ -48,6 +48,12 @@ listener $tls_port 127.0.0.1
 certfile $folder/certificate
 keyfile $folder/key
 password_file $folder/passwords
+listener $mutual_port 127.0.0.1
+certfile $folder/certificate
+keyfile $folder/key
+cafile $folder/certificate
+require_certificate true
+allow_anonymous true
 CONF
 
 my ($broker, $broker_out);
@@ -158,6 +164,8 @@ foreach my $wrong (
 	[ "${head}tls = maybe\n", qr/:4: a bad value of "tls"/ ],
 	[ "${head}password-file = /nowhere\n", qr/:4: a bad value of "password-file"/ ],
 	[ "${head}password-file = $folder/password\n$rule", qr/a password needs a "user"/ ],
+	[ "${head}ca-file = $folder/certificate\n$rule", qr/need "tls = on"/ ],
+	[ "${head}tls = on\nkey-file = $folder/key\n$rule", qr/a "key-file" needs a "cert-file"/ ],
 	[ "${head}colour = red\n", qr/:4: there is no setting "colour" here/ ],
 	[ "${head}nonsense\n", qr/:4: this is no/ ],
 	[ "$head${rule}broker = x\n", qr/:7: there is no setting "broker" here/ ],
@@ -323,6 +331,17 @@ mqtt('-q', '1', '-t', 'secure/small', '-m', '1');
 wait_until(q{count(*) = 4 FROM iotmq_topic.raw WHERE device_id IN ('large', 'small')});
 is(query(q{SELECT DISTINCT length(body) FROM iotmq_topic.raw WHERE device_id = 'large'}), 1 << 20, 'over TLS');
 is(down($run), '4 published, 0 poison', '... and counted');
+
+# A broker that wants a certificate of its clients
+my $mutual = "broker = localhost:$mutual_port\nclient-id = mutual\npoison = none\ntls = on\n${trusted}CERT[mutual/{device}]\ntopic = raw\ndevice = {device}\n";
+is(fails(rules($mutual =~ s/CERT//r)), 3, 'no certificate');
+like($err, qr/certificate required/, '... is told');
+is(fails(rules($mutual =~ s/CERT/cert-file = $folder\/certificate\nkey-file = $folder\/password\n/r)), 3, 'no key');
+like($err, qr/there is no certificate in ".*certificate" with its key in ".*password"/, '... is told');
+$run = up(rules($mutual =~ s/CERT/cert-file = $folder\/certificate\nkey-file = $folder\/key\n/r));
+mqtt('-q', '1', '-t', 'mutual/m', '-m', '1');
+wait_until(q{count(*) = 1 FROM iotmq_topic.raw WHERE device_id = 'm'});
+is(down($run), '1 published, 0 poison', 'a certificate of ours');
 
 # Under load the bridge is killed, the broker is restarted, and the database crashes: what was
 # published is there, and with a key it is there once.
