@@ -1,7 +1,6 @@
 """What every program of the demo shares: the topic, the settings, where things are, the connection."""
 
 import os
-import socket
 import sys
 
 import psycopg2
@@ -68,12 +67,6 @@ def connect(name):
 def is_lost(error):
     """Whether an error says that there is no connection (any more): the server's own have an SQLSTATE."""
     return error.pgcode is None or isinstance(error, psycopg2.OperationalError)
-
-
-def free_port():
-    with socket.socket() as it:
-        it.bind(("127.0.0.1", 0))
-        return it.getsockname()[1]
 
 
 def run(name, main):

@@ -15,7 +15,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from common import HERE, connect, free_port, run
+from common import HERE, connect, run
+from mqtt import free_port
 from plot import Line, Panel, draw
 from trouble import Trouble
 

@@ -12,7 +12,8 @@ import subprocess
 import sys
 import time
 
-from common import ARCHIVE, CLIENT, FOLDER, HERE, LEDGERS, POISON, TOPIC, free_port
+from common import ARCHIVE, CLIENT, FOLDER, HERE, LEDGERS, POISON, TOPIC
+from mqtt import free_port
 
 IOTMQ = os.path.join(CLIENT, "iotmq")
 PORTS = {"BROKER_PORT": str(free_port()), "WEB_PORT": str(free_port())}
@@ -29,6 +30,7 @@ persistence true
 persistence_location {FOLDER}/
 max_queued_messages 0
 max_inflight_messages 1000
+set_tcp_nodelay true
 """
 
 RULES = f"""
