@@ -1,5 +1,7 @@
 # The units for systemd, as they are installed: systemd finds nothing wrong with them, what they
 # may do is little, and what they start is a call that the program takes.
+#
+# Promise: documented
 
 use strict;
 use warnings;
