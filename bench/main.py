@@ -10,7 +10,7 @@ import bench
 
 # The order of the table. A later figure is a file in bench/figures and a word here.
 FIGURES = ["publish", "publish_batch", "consume", "fan_out", "latency", "idle", "backlog", "orderly", "retries", "segments",
-           "retention", "views", "catalogs", "router"]
+           "retention", "views", "catalogs", "router", "mqtt"]
 
 
 def machine():

@@ -1,13 +1,16 @@
-"""What every program of the demo shares: the topic, the settings, the connection."""
+"""What every program of the demo shares: the topic, the settings, where things are, the connection."""
 
 import os
 import sys
 
 import psycopg2
 
-sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools"))  # plot
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.append(os.path.join(HERE, "..", "tools"))  # mqtt, plot
 
 TOPIC = "telemetry"
+POISON = "poison"
+GROUPS = ("analytics", "threshold", "archive")
 URGENT = ("alarm", "battery")  # the tags that the threshold group asks for
 
 DATA = os.environ.get("DATA")
@@ -16,6 +19,16 @@ PLOT = os.environ["PLOT"]
 RETENTION = os.environ.get("RETENTION") or "1 day"
 SEGMENT = os.environ.get("SEGMENT") or "10 s"
 ARCHIVE = os.environ["ARCHIVE"]
+CLIENT = os.environ["CLIENT"]  # the folder of the program iotmq's sources
+
+# A folder for what programs leave to each other, and their logs.
+FOLDER = os.environ["FOLDER"]
+LEDGERS = os.path.join(FOLDER, "ledgers")
+RECEIPTS = os.path.join(FOLDER, "receipts")  # of the web server
+
+# main.py chooses them; the programs that it starts find them here.
+BROKER_PORT = int(os.environ.get("BROKER_PORT") or 0)
+WEB_PORT = int(os.environ.get("WEB_PORT") or 0)
 
 # The numbers among the settings, which demo/run explains: kind, default, least, most.
 SETTINGS = {
@@ -24,7 +37,6 @@ SETTINGS = {
     "ZONES": (int, 4, 1, 1000),
     "RATE": (float, 2000, 1, 1000000),
     "PUBLISHERS": (int, 4, 1, 90),
-    "ROLLBACKS": (float, 2, 0, 99),
     "BATCH": (int, 2000 if DATA else 500, 1, 10000),
     "WINDOW": (float, 3600 if DATA else 5, 0.001, 1e9),
     "FAULTS": (float, 0, 0, 86400),
@@ -47,7 +59,14 @@ def setting(name):
 
 def connect(name):
     """A connection to the demo's own cluster (PGHOST and PGPORT), named for pg_stat_activity."""
-    return psycopg2.connect(application_name="demo " + name)
+    conn = psycopg2.connect(application_name="demo " + name)
+    conn.autocommit = True
+    return conn
+
+
+def is_lost(error):
+    """Whether an error says that there is no connection (any more): the server's own have an SQLSTATE."""
+    return error.pgcode is None or isinstance(error, psycopg2.OperationalError)
 
 
 def run(name, main):

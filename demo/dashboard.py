@@ -7,7 +7,6 @@ and the demo's own plot. It fails if a panel has nothing to show.
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,11 +15,11 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from common import connect, run
+from common import HERE, connect, run
+from mqtt import free_port
 from plot import Line, Panel, draw
 from trouble import Trouble
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 MONITORING = os.path.join(HERE, "..", "monitoring")
 PICTURES = os.environ["PICTURES"]
 SCRAPES = 2  # seconds from one to the next
@@ -38,12 +37,6 @@ scrape_configs:
       - targets: ['127.0.0.1:{port}']
         labels: {{instance: 'localhost:9187'}}
 """
-
-
-def free_port():
-    with socket.socket() as it:
-        it.bind(("127.0.0.1", 0))
-        return it.getsockname()[1]
 
 
 def answers(url, process):
@@ -133,13 +126,13 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         running = [demo]
         try:
-            with connect("pictures") as conn, conn.cursor() as cur:
+            conn = connect("pictures")
+            with conn.cursor() as cur:
                 # the demo makes the extension and, last, its groups
                 while demo.poll() is None:
                     cur.execute("SELECT count(*) FROM pg_extension WHERE extname = 'iotmq'")
                     if cur.fetchone()[0]:
                         break
-                    conn.rollback()
                     time.sleep(0.1)
             exporter, port = start_exporter()
             running.append(exporter)

@@ -1,7 +1,6 @@
-"""The simulated fleet: one publisher connection's share of the devices, at a steady rate.
+"""The simulated fleet: one gateway's share of the devices, at a steady rate.
 
-Devices are spread over all zones and each zone is served by every connection, so that
-transactions of several connections are always open in the same zone.
+Devices are spread over all zones and each zone is served by every gateway.
 """
 
 import math
@@ -9,9 +8,9 @@ import time
 from datetime import datetime, timezone
 
 from common import setting
-from publisher import Message, copy, publish, publish_batch
+from publisher import Message
 
-TICK = 0.04  # seconds from one transaction of a connection to the next
+TICK = 0.04  # seconds from one sending of a gateway to the next
 TOO_HOT = 45.0
 
 
@@ -22,8 +21,9 @@ def zones():
 class Device:
     """A sensor: slow drift, noise, now and then a spike, a battery that runs down."""
 
-    def __init__(self, number, random):
+    def __init__(self, number, zone, random):
         self.device_id = f"sensor-{number:04}"
+        self.zone = zone
         self.random = random
         self.base = random.uniform(18, 26)
         self.phase = random.uniform(0, 2 * math.pi)
@@ -45,44 +45,36 @@ class Device:
             tag = "battery"
         else:
             tag = "temperature"
-        at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        payload = (
-            f'{{"id": {message_id}, "at": "{at}", "temperature": {temperature:.2f}, "vibration": {vibration:.4f}, '
-            f'"battery": {self.battery:.1f}, "rssi": {self.random.randint(-90, -40)}, "firmware": "2.4.1"}}'
-        )
-        return Message(message_id, self.device_id, tag, payload)
+        return Message(message_id, self.zone, self.device_id, tag, {
+            "at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            "temperature": round(temperature, 2),
+            "vibration": round(vibration, 4),
+            "battery": round(self.battery, 1),
+            "rssi": self.random.randint(-90, -40),
+            "firmware": "2.4.1",
+        })
 
 
-def transactions(publisher):
-    """What the connection sends, when it is due: (way, zone, messages)."""
+def batches(publisher):
+    """What the gateway sends, when it is due."""
     number = publisher.number
     publishers, devices = setting("PUBLISHERS"), setting("DEVICES")
     seconds, per_tick = setting("SECONDS_TO_RUN"), setting("RATE") / publishers * TICK
 
-    mine = {zone: [] for zone in zones()}
-    for device in range(number, devices + 1, publishers):
-        zone = zones()[(device - 1) * len(mine) // devices]
-        mine[zone].append(Device(device, publisher.random))
-    served = [(zone, members) for zone, members in mine.items() if members]
+    names = zones()
+    mine = [Device(device, names[(device - 1) * len(names) // devices], publisher.random)
+            for device in range(number, devices + 1, publishers)]
+    publisher.random.shuffle(mine)
 
     start = time.monotonic() + TICK * number / publishers  # so that not all send at the same moment
-    turn, due = [0] * len(served), 0.0
-    for tick in range(int(seconds / TICK) if served else 0):
+    turn, due = 0, 0.0
+    for tick in range(int(seconds / TICK) if mine else 0):
         time.sleep(max(0, start + tick * TICK - time.monotonic()))
         if time.monotonic() - start > seconds:
             break
         due += per_tick
-        which = (tick + number) % len(served)
-        zone, members = served[which]
-        messages = []
-        for _ in range(int(due)):
-            messages.append(members[turn[which] % len(members)].read(publisher.new_id()))
-            turn[which] += 1
+        messages = [mine[(turn + n) % len(mine)].read(publisher.new_id()) for n in range(int(due))]
+        turn += len(messages)
         due -= len(messages)
         if messages:
-            way = publisher.random.choices([publish, publish_batch, copy], [1, 2, 2])[0]
-            if way is publish:
-                for message in messages:
-                    yield way, zone, [message]
-            else:
-                yield way, zone, messages
+            yield messages

@@ -1,4 +1,4 @@
-"""The conductor: makes topic and groups, starts publishers and consumers, reports, checks.
+"""The conductor: makes topic and groups, starts the pipeline's programs, reports, checks.
 
 Started by demo/run. Exit status 0 if every group got every message once.
 """
@@ -9,128 +9,120 @@ import subprocess
 import sys
 import time
 
+import psycopg2
+
 import report
-from common import ARCHIVE, KEEP, PLOT, RETENTION, SEGMENT, SETTINGS, TOPIC, connect, run, setting
+from common import CLIENT, GROUPS, HERE, KEEP, PLOT, POISON, RETENTION, SEGMENT, SETTINGS, TOPIC, connect, is_lost, run, setting
+from counts import Counts
+from faults import Faults
 from program import SOURCE
+from programs import Programs
 from recorder import Recorder
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 TICK = 2.0  # seconds between two lines of progress
 PATIENCE = 30.0  # seconds without a delivery after which the rest counts as lost
-CONSUMERS = ["analytics-1", "analytics-2", "threshold-1", "archiver-1"]
+CONSUMERS = ["analytics-1", "analytics-2", "webhook", "archive"]
 
 
-class Programs:
-    """The running programs by name; all of them end with this one."""
+class Link:
+    """A connection that is made again when it was lost."""
 
     def __init__(self):
-        self.running = {}
+        self.conn = connect("report")
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for process in self.running.values():
-            process.terminate()
-        for process in self.running.values():
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-    def start(self, name):
-        self.running[name] = subprocess.Popen([sys.executable, os.path.join(HERE, "program.py"), name])
-
-    def kill(self, name):
-        """As a crash would end it."""
-        self.running[name].kill()
-        self.running[name].wait()
-
-    def alive(self, prefix):
-        """How many programs whose name starts like this are running. Ends the demo if one has failed."""
-        for name, process in self.running.items():
-            if process.poll():
-                sys.exit(f"demo: {name} failed with status {process.returncode}")
-        return sum(name.startswith(prefix) and p.returncode is None for name, p in self.running.items())
+    def query(self, query, parameters=None):
+        """The rows; None while the database is away."""
+        try:
+            if self.conn is None or self.conn.closed:
+                self.conn = connect("report")
+            with self.conn.cursor() as cur:
+                cur.execute(query, parameters)
+                return cur.fetchall()
+        except psycopg2.Error as error:
+            if not is_lost(error):
+                raise
+            self.conn = None
+            return None
 
 
 def prepare(cur, zones):
-    with open(os.path.join(HERE, "schema.sql"), encoding="utf-8") as file:
-        cur.execute("CREATE EXTENSION iotmq;" + file.read())
+    cur.execute("CREATE EXTENSION iotmq")
+    for name in ("schema.sql", "analytics.sql"):
+        with open(os.path.join(HERE, name), encoding="utf-8") as file:
+            cur.execute(file.read())
     cur.execute(
-        "SELECT iotmq.create_topic(%s, zones => %s, retention => %s, segment_interval => %s)",
-        [TOPIC, zones, RETENTION, SEGMENT],
+        "SELECT iotmq.create_topic(%s, zones => %s, retention => %s, segment_interval => %s,"
+        " dedup_window => least(%s::interval, '1 hour')), iotmq.create_topic(%s)",
+        [TOPIC, zones, RETENTION, SEGMENT, RETENTION, POISON],
     )
-    for group, tags in (("analytics", "*"), ("threshold", "alarm || battery"), ("archive", "*")):
+    for group in GROUPS:
         cur.execute(
-            "SELECT iotmq.create_group(%s, %s, tags => %s, invisible_for => '5 s')", [TOPIC, group, tags]
+            "SELECT iotmq.create_group(%s, %s, tags => %s, invisible_for => '5 s', backoff => '{300 ms}', max_retries => 100)",
+            [TOPIC, group, "alarm || battery" if group == "threshold" else "*"],
         )
 
 
-def faults(cur, programs):
-    """Kill a consumer in each way of reading, and cut a publisher's connection."""
-    print("        analytics-1 and archiver-1 are killed and started again, publisher 1 is cut off")
-    for name in ("analytics-1", "archiver-1"):
-        programs.kill(name)
+def start(programs):
+    """Each part when what it needs is there; the fleet last."""
+    for name in ("broker", "web-server", "bridge"):
+        programs.start_and_wait(name)
+    for name in CONSUMERS:
         programs.start(name)
-    cur.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'demo publisher 1'")
+    for number in range(1, setting("PUBLISHERS") + 1):
+        programs.start(f"publisher-{number}")
 
 
-def watch(cur, programs, recorder):
-    """Report and record until the publishers are through and every group has caught up, or does not get on any more."""
-    progress = report.Progress(cur)
-    start = last_change = time.monotonic()
-    fault_at = setting("FAULTS") or None
+def watch(programs, faults, progress, recorder):
+    """Report and record until the fleet is through and every group has all, or does not get on any more."""
+    begin = last_change = time.monotonic()
     before, publishing, lines = None, True, 0
     while True:
-        elapsed = time.monotonic() - start
-        delivered, lag = progress.line(elapsed)
-        recorder.sample()
-        if not publishing and not any(lag.values()):
+        delivered, missing = progress.line(time.monotonic() - begin)
+        if not publishing and missing == 0:
             return
         if publishing or delivered != before:
             before, last_change = delivered, time.monotonic()
         elif time.monotonic() - last_change > PATIENCE:
-            report.lag_table(cur)
+            report.lag_table()
             print(f"\nno delivery for {PATIENCE:.0f} s: giving up")
             return
         lines += 1
         if lines % 5 == 0:
-            report.lag_table(cur)
+            report.lag_table()
             progress.header()
-        if fault_at and elapsed >= fault_at:
-            recorder.mark("killed, cut off")
-            faults(cur, programs)
-            fault_at = None
         next_line = time.monotonic() + TICK
         while time.monotonic() < next_line and (programs.alive("publisher") or not publishing):
             time.sleep(0.1)
             recorder.sample()
-        publishing = programs.alive("publisher")
+            if publishing:
+                faults.step(time.monotonic() - begin)
+            programs.look()
+        publishing = programs.alive("publisher") > 0
 
 
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     for name in SETTINGS:
         setting(name)
-    publishers, zones = setting("PUBLISHERS"), SOURCE.zones()
-    conn = connect("report")
-    conn.autocommit = True
-    with conn.cursor() as cur, Programs() as programs:
-        prepare(cur, zones)
-        for name in CONSUMERS:
-            programs.start(name)
-        parts = f"{publishers} publishers ({SOURCE.__name__}.py), {len(zones)} zones, {len(report.GROUPS)} groups"
+    subprocess.run(["make", "-s", "-j", str(os.cpu_count()), "-C", CLIENT], check=True)
+    zones, counts, link = SOURCE.zones(), Counts(), Link()
+    with Programs() as programs:
+        with link.conn.cursor() as cur:
+            prepare(cur, zones)
+        start(programs)
+        parts = f"{setting('PUBLISHERS')} gateways ({SOURCE.__name__}.py), {len(zones)} zones, {len(GROUPS)} groups"
         print(parts)
-        for number in range(1, publishers + 1):
-            programs.start(f"publisher-{number}")
-        recorder = Recorder(conn, report.GROUPS)
-        watch(cur, programs, recorder)
+        recorder = Recorder(link.query)
+        watch(programs, Faults(programs, recorder), report.Progress(link.query, counts), recorder)
+        for name in ("bridge", *CONSUMERS):
+            programs.end(name)
+    conn = connect("report")
     with conn.cursor() as cur:
-        wrong = report.check(cur, ARCHIVE, KEEP)
-    version = conn.get_parameter_status("server_version").split()[0]
-    recorder.draw(PLOT, f"iotmq demo: {parts}", f"PostgreSQL {version}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}")
+        counts.look()
+        counts.load(cur)
+        wrong = report.check(cur, counts, KEEP)
+        version = conn.get_parameter_status("server_version").split()[0]
+        recorder.draw(PLOT, f"iotmq demo: {parts}", f"PostgreSQL {version}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}")
     print(f"plot       {os.path.abspath(PLOT)}: rates, lag and latency over time")
     print()
     if wrong:

@@ -1,40 +1,31 @@
-"""One publisher or consumer of the demo.
+"""One of the demo's programs in Python.
 
-usage: program.py NAME    (publisher-N, N from 1 to PUBLISHERS; analytics-N, threshold-N, archiver-N)
+usage: program.py NAME    (publisher-N, N from 1 to PUBLISHERS; analytics-N; web-server)
 """
 
 import signal
 import sys
 
 import analytics
-import archiver
-import consumer
 import fleet
+import publisher
 import replay
-import threshold
+import web_server
 from common import DATA, run
-from publisher import Publisher
 
 SOURCE = replay if DATA else fleet
-EFFECTS = {"analytics": analytics.effects, "threshold": threshold.effects}
 
 
 def main():
     stopping = []  # true when the demo has asked this program to end
-    signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
     name = sys.argv[1]
-    role, number = name.split("-")
-    if role == "publisher":
-        publisher = Publisher(int(number))
-        for way, zone, messages in SOURCE.transactions(publisher):
-            if stopping:
-                break
-            publisher.send(way, zone, messages)
-        publisher.finish()
-    elif role == "archiver":
-        archiver.work(name, stopping)
+    if name == "web-server":
+        web_server.work()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
+    if name.startswith("publisher-"):
+        publisher.work(SOURCE, int(name.split("-")[1]), stopping)
     else:
-        consumer.work(role, name, EFFECTS[role], stopping)
+        analytics.work(name, stopping)
 
 
 if __name__ == "__main__":

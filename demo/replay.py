@@ -1,12 +1,11 @@
 """Replay of recorded series: <DATA>/<zone>/<device>.csv with the header timestamp,value.
 
-Each connection takes its share of the files and sends them as fast as they go. A device's
-readings are sent by one connection, in the order of its file.
+Each gateway takes its share of the files and sends them as fast as they go. A device's
+readings are sent by one gateway, in the order of its file.
 """
 
 import csv
 import itertools
-import json
 import math
 import os
 import re
@@ -14,7 +13,7 @@ import sys
 from datetime import datetime
 
 from common import DATA, setting
-from publisher import Message, copy, publish_batch
+from publisher import Message
 
 MEMORY = 0.02  # weight of a new reading in the running mean and variance
 FAR = 4.0  # standard deviations from the mean that make a reading an alarm
@@ -51,8 +50,9 @@ def _zone_name(directory, taken):
 
 
 def _device_name(path):
+    """The name of a file, as far as it can be a level of an MQTT topic."""
     name = os.fsencode(os.path.basename(path)[: -len(".csv")] or "unnamed").decode(errors="replace")
-    return name.encode()[:255].decode(errors="ignore")
+    return re.sub(r"[+#/]", "_", name).encode()[:255].decode(errors="ignore")
 
 
 def readings(path):
@@ -69,7 +69,7 @@ def readings(path):
                 yield None
 
 
-def messages(publisher, device, path):
+def messages(publisher, zone, device, path):
     """The file's readings as messages; what lies far off its recent mean is tagged as an alarm."""
     mean, variance, count = 0.0, 0.0, 0
     for reading in readings(path):
@@ -82,15 +82,12 @@ def messages(publisher, device, path):
         far = count > 1 / MEMORY and (value - mean) ** 2 > FAR**2 * variance
         variance = (1 - weight) * (variance + weight * (value - mean) ** 2)
         mean += weight * (value - mean)
-        message_id = publisher.new_id()
-        payload = json.dumps({"id": message_id, "at": at, "value": value})
-        yield Message(message_id, device, "alarm" if far else "reading", payload)
+        yield Message(publisher.new_id(), zone, device, "alarm" if far else "reading", {"at": at, "value": value})
 
 
-def transactions(publisher):
-    """What the connection sends, as (way, zone, messages)."""
-    ways = itertools.cycle([publish_batch, copy])
+def batches(publisher):
+    """What the gateway sends."""
     for zone, device, path in series(DATA)[publisher.number - 1 :: setting("PUBLISHERS")]:
-        source = messages(publisher, device, path)
+        source = messages(publisher, zone, device, path)
         while chunk := list(itertools.islice(source, setting("BATCH"))):
-            yield next(ways), zone, chunk
+            yield chunk

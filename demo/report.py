@@ -1,32 +1,12 @@
 """What the demo prints: a line of progress, the lag table, and in the end the check."""
 
-import glob
-import gzip
-import json
-import os
+import subprocess
 
-from psycopg2.extras import execute_values
+from common import ARCHIVE, GROUPS, POISON, TOPIC
+from programs import IOTMQ
 
-from common import TOPIC
-
-GROUPS = ("analytics", "threshold", "archive")
-
-COUNTS = """
-    SELECT (SELECT coalesce(sum(last_id - first_id + 1), 0) FROM demo.published)::bigint,
-           g.consumer_group, g.lag_messages, coalesce(d.messages, 0)::bigint
-    FROM iotmq.group_lag AS g
-    LEFT JOIN (SELECT consumer_group, sum(messages) AS messages FROM demo.delivered GROUP BY 1) AS d
-        USING (consumer_group)
-    WHERE g.topic = %s
-"""
-
-LAG = """
-    SELECT consumer_group, zone, next_offset, stable_offset, end_offset, lag_messages, inflight_messages,
-           (extract(epoch FROM lag_time) * 1000)::int
-    FROM iotmq.consumer_lag
-    WHERE topic = %s
-    ORDER BY array_position(%s, consumer_group), zone
-"""
+LAG = "SELECT consumer_group, lag_messages FROM iotmq.group_lag WHERE topic = %s"
+AGGREGATED = "SELECT coalesce(sum(messages), 0)::bigint FROM demo.delivered"
 
 # What each group should have got, and what it got.
 CHECK = """
@@ -36,11 +16,7 @@ CHECK = """
         SELECT unnest(urgent_ids) FROM demo.published WHERE %(urgent)s
     ), delivered AS (
         SELECT id, count(*) AS times
-        FROM (
-            SELECT unnest(ids) FROM demo.delivered WHERE consumer_group = %(group)s
-            UNION ALL
-            SELECT id FROM archived WHERE %(group)s = 'archive'
-        ) AS receipts (id)
+        FROM (SELECT unnest(ids) FROM demo.delivered WHERE consumer_group = %(group)s) AS receipts (id)
         GROUP BY id
     )
     SELECT count(e.id) AS expected,
@@ -61,22 +37,13 @@ SPEED = """
     WHERE consumer_group = %(group)s
 """
 
-PUBLISHED = """
-    SELECT coalesce(sum(last_id - first_id + 1), 0)::bigint,
-           coalesce(extract(epoch FROM max(at) - min(at)), 0)::float8,
-           count(*),
-           (SELECT coalesce(sum(rolled_back), 0)::bigint FROM demo.publisher),
-           (SELECT coalesce(sum(skipped), 0)::bigint FROM demo.publisher)
-    FROM demo.published
-"""
-
-RESULTS = """
-    SELECT (SELECT coalesce(sum(readings), 0)::bigint FROM demo.device_window),
+RESULTS = f"""
+    SELECT (SELECT extract(epoch FROM max(at) - min(at))::float8 FROM demo.published),
+           (SELECT coalesce(sum(readings), 0)::bigint FROM demo.device_window),
            (SELECT count(*) FROM demo.device_window),
            (SELECT count(*) FROM demo.device),
            (SELECT count(*) FROM demo.anomaly),
-           (SELECT count(*) FROM demo.alert),
-           (SELECT coalesce(sum(messages), 0)::bigint FROM demo.archive_file)
+           (SELECT count(*) FROM iotmq_topic.{POISON})
 """
 
 
@@ -101,8 +68,10 @@ def table(header, rows):
 class Progress:
     """One line at each call: how much was published and delivered since the start, and each group's lag."""
 
-    def __init__(self, cur):
-        self.cur = cur
+    def __init__(self, query, counts):
+        self.query = query
+        self.counts = counts
+        self.aggregated = 0
         self.published = 0
         self.at = 0.0
         self.header()
@@ -112,75 +81,63 @@ class Progress:
         print(f"\n{'time':>7}{'published':>12}{'per s':>9}{groups}")
 
     def line(self, elapsed):
-        """Print a line. Returns {group: delivered} and {group: lag}."""
-        self.cur.execute(COUNTS, [TOPIC])
-        rows = self.cur.fetchall()
-        published = rows[0][0]
-        lag = {group: lag for _, group, lag, _ in rows}
-        delivered = {group: count for _, group, _, count in rows}
-        rate = (published - self.published) / max(elapsed - self.at, 0.001)
-        groups = "".join(f"{delivered[group]:>13,}{lag[group]:>8,}" for group in GROUPS)
-        print(f"{elapsed:>5.0f} s{published:>12,}{rate:>9,.0f}{groups}")
-        self.published, self.at = published, elapsed
-        return delivered, lag
+        """Print a line. Returns {group: delivered}, and how many messages are still to be delivered."""
+        counts = self.counts
+        counts.look()
+        rows, sums = self.query(LAG, [TOPIC]), self.query(AGGREGATED)
+        if sums:
+            self.aggregated = sums[0][0]
+        lag = dict(rows or [])  # none while the database is away
+        delivered = {"analytics": self.aggregated, **counts.delivered}
+        rate = (counts.published - self.published) / max(elapsed - self.at, 0.001)
+        groups = "".join(f"{delivered[group]:>13,}{text(lag.get(group)):>8}" for group in GROUPS)
+        print(f"{elapsed:>5.0f} s{counts.published:>12,}{rate:>9,.0f}{groups}")
+        self.published, self.at = counts.published, elapsed
+        wanted = {"analytics": counts.published, "archive": counts.published, "threshold": counts.urgent}
+        return delivered, sum(max(wanted[group] - delivered[group], 0) for group in GROUPS)
 
 
-def lag_table(cur):
-    cur.execute(LAG, [TOPIC, list(GROUPS)])
-    print("\niotmq.consumer_lag")
-    header = ["group", "zone", "next_offset", "stable_offset", "end_offset", "lag", "in flight", "age ms"]
-    table(header, cur.fetchall())
+def lag_table():
+    """What an operator would look at."""
+    print(f"\niotmq lag {TOPIC} --zones", flush=True)
+    answer = subprocess.run([IOTMQ, "lag", TOPIC, "--zones"], capture_output=True, text=True)
+    print(answer.stdout + answer.stderr, end="")
 
 
-def archived_ids(folder):
-    """The ids in the archive's files, and how many files and bytes these are."""
-    paths = sorted(glob.glob(os.path.join(glob.escape(folder), "*", "*.ndjson.gz")))
-    ids = []
-    for path in paths:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            ids += [json.loads(line)["payload"]["id"] for line in file]
-    return ids, len(paths), sum(map(os.path.getsize, paths))
-
-
-def check(cur, archive, kept):
-    """Compare what was committed with what arrived, print it, and return what is wrong."""
-    ids, files, size = archived_ids(archive)
-    cur.execute("CREATE TEMPORARY TABLE archived (id bigint)")
-    execute_values(cur, "INSERT INTO archived VALUES %s", [(i,) for i in ids], page_size=10000)
-
-    cur.execute(PUBLISHED)
-    published, seconds, transactions, rolled_back, skipped = cur.fetchone()
+def check(cur, counts, kept):
+    """Compare what the devices have published with what arrived, print it, and return what is wrong."""
+    cur.execute(RESULTS)
+    seconds, readings, windows, devices, anomalies, poison = cur.fetchone()
     print(
-        f"\npublished {published:,} messages in {transactions:,} transactions and {seconds:.1f} s: "
-        f"{published / max(seconds, 0.001):,.0f} messages/s"
+        f"\npublished {counts.published:,} messages in {seconds or 0:.1f} s: {counts.published / max(seconds or 0, 0.001):,.0f} "
+        f"messages/s, acknowledged to {counts.gateways:,} gateways, which connected {counts.connections:,} times"
     )
-    print(f"  {rolled_back:,} were rolled back on purpose, then sent again")
-    if skipped:
-        print(f"  {skipped:,} rows left out: not a timestamp and a number")
+    if counts.skipped:
+        print(f"  {counts.skipped:,} rows left out: not a timestamp and a number")
 
     wrong, rows = [], []
     for group in GROUPS:
         cur.execute(CHECK, {"group": group, "urgent": group == "threshold"})
-        counts = cur.fetchone()
+        found = cur.fetchone()
         cur.execute(SPEED, {"group": group})
         rate, percentiles = cur.fetchone()
-        rows.append((group, *counts, rate or 0, *(percentiles or (None, None))))
-        wrong += [f"{group}: {n:,} {what}" for what, n in zip(("lost", "twice", "unknown"), counts[2:]) if n]
+        rows.append((group, *found, rate or 0, *(percentiles or (None, None))))
+        wrong += [f"{group}: {n:,} {what}" for what, n in zip(("lost", "twice", "unknown"), found[2:]) if n]
     print()
-    header = ["group", "expected", "delivered", "lost", "twice", "unknown", "messages/s", "p50 ms", "p99 ms"]
+    header = ["group", "published", "delivered", "lost", "twice", "unknown", "messages/s", "p50 ms", "p99 ms"]
     table(header, rows)
-    print("  (p50 and p99: from published_at to receipt)")
+    print("  (p50 and p99: from the device to the window, the web server, the file)")
 
-    cur.execute(RESULTS)
-    readings, windows, devices, anomalies, alerts, recorded = cur.fetchone()
     print(f"\nanalytics  {readings:,} readings of {devices:,} devices in {windows:,} windows, {anomalies:,} anomalies")
-    print(f"threshold  {alerts:,} alerts")
-    print(f"archive    {files:,} files, {size:,} bytes in {archive}" + ("" if kept else " (removed; KEEP=<folder> keeps it)"))
+    print(f"threshold  {counts.alerts:,} alerts; the web server refused {counts.refused:,} requests on purpose, and "
+          f"{counts.again:,} came again after their answer was lost")
+    kept = "" if kept else " (removed; KEEP=<folder> keeps it)"
+    print(f"archive    {counts.files:,} files, {counts.bytes:,} bytes in {ARCHIVE}{kept}")
 
-    if published == 0:
+    if counts.published == 0:
         wrong.append("nothing was published")
-    if readings != published:
-        wrong.append(f"the windows hold {readings:,} readings, not {published:,}")
-    if recorded != len(ids):
-        wrong.append(f"the archive holds {len(ids):,} messages, not {recorded:,} as recorded")
+    if readings != counts.published:
+        wrong.append(f"the windows hold {readings:,} readings, not {counts.published:,}")
+    if poison:
+        wrong.append(f"{poison:,} messages are in the topic of poison")
     return wrong

@@ -75,7 +75,6 @@ class Trouble:
 
     def connect(self, name):
         conn = connect(name)
-        conn.autocommit = True
         return conn, conn.cursor()
 
     def publish(self):

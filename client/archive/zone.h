@@ -50,6 +50,27 @@ struct Zone
 	size_t		size;
 };
 
+/* archive.c */
+PGresult   *archive_query(Archive *archive, const char *sql, int count, const char *const *values, IotmqTrouble *trouble);
+int64_t		archive_number(const PGresult *result, int row, int column);
+IotmqTrouble archive_store_result(Archive *archive, IotmqTrouble trouble);
+
+/* position.c */
+int64_t		zone_behind(const Zone *zone, int64_t offset);
+IotmqTrouble zone_commit(Archive *archive, Zone *zone, int64_t next, bool *moved);
+
+/* start.c */
+IotmqTrouble zone_begin(Archive *archive, Zone *zone);
+
+/* object.c */
+#define PLAN "_plan"			/* what begins so is hidden from most readers of such folders */
+
+void		object_add(Zone *zone, const PGresult *result, int row, int64_t offset);
+void		object_close(Zone *zone);
+IotmqTrouble object_write(Archive *archive, Zone *zone);
+void		object_drop(Zone *zone);
+
+/* zone.c */
 Zone	   *zone_make(const Archive *archive, const char *name);
 void		zone_free(Zone *zone);
 void		zone_forget(Zone *zone);

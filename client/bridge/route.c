@@ -153,9 +153,21 @@ poison(Passage *passage, const char *sqlstate, const char *reason)
 	free(properties);
 }
 
+/* A rule wants a value that the payload doesn't have. */
+static void
+poison_without(Passage *passage, Slice path)
+{
+	char	   *reason;
+
+	if (asprintf(&reason, "the payload has no %.*s", (int) path.length, path.text) < 0)
+		abort();
+	poison(passage, NULL, reason);
+	free(reason);
+}
+
 /* To be freed by the caller; NULL: the rule has none. */
 static char *
-fill_properties(const Rule *rule, const Slice *captures, const Source *source)
+fill_properties(const Rule *rule, const Slice *captures, Source *source)
 {
 	char	   *text;
 	size_t		size;
@@ -198,7 +210,9 @@ publish(Passage *passage, const Slice *captures)
 {
 	const Route *route = passage->route;
 	const Rule *rule = passage->rule;
-	const Source source = {{passage->topic, strlen(passage->topic)}, passage->content, passage->length};
+	Source		source = {
+		.topic = {passage->topic, strlen(passage->topic)},.content = passage->content,.length = passage->length,.is_json = passage->as_json
+	};
 	char	   *device = template_fill(rule->device, &rule->filter, captures, &source);
 	char	   *zone = template_fill(rule->zone, &rule->filter, captures, &source);
 	char	   *tag = template_fill(rule->tag, &rule->filter, captures, &source);
@@ -216,7 +230,9 @@ publish(Passage *passage, const Slice *captures)
 		record.body_length = passage->length;
 	}
 	/* The server would say so, too, but with all that is in the same transaction. */
-	if (!*device)
+	if (source.missing.text)
+		poison_without(passage, source.missing);
+	else if (!*device)
 		poison(passage, NULL, "no device");
 	else if (strlen(device) > LONGEST_DEVICE)
 		poison(passage, NULL, "the device id has more than 255 bytes");

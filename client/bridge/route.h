@@ -6,7 +6,7 @@
 #include "packet.h"
 #include "rules.h"
 
-#define MOST_CONNECTIONS 8		/* to one topic */
+#define MOST_CONNECTIONS 16		/* to one topic */
 #define MOST_OUTLETS ((MOST_RULES + 1) * MOST_CONNECTIONS)
 
 #define LONGEST_CONTENT (4 << 20)	/* of a message of iotmq */

@@ -121,6 +121,10 @@ set_of_broker(Reading *reading, const char *name, const char *value, bool *known
 		return set_switch(&rules->tls, value);
 	if (strcmp(name, "ca-file") == 0)
 		return set_text(&rules->ca_file, value);
+	if (strcmp(name, "cert-file") == 0)
+		return set_text(&rules->cert_file, value);
+	if (strcmp(name, "key-file") == 0)
+		return set_text(&rules->key_file, value);
 	if (strcmp(name, "user") == 0)
 		return set_text(&rules->user, value);
 	if (strcmp(name, "password-file") == 0)
@@ -262,6 +266,10 @@ finish(const Reading *reading)
 		return wrong(reading, reading->line, "there is no \"poison\": name a topic for what can't be published, or \"none\"");
 	if (rules->password && !rules->user)
 		return wrong(reading, reading->line, "a password needs a \"user\"");	/* [MQTT-3.1.2-22] */
+	if ((rules->ca_file || rules->cert_file || rules->key_file) && !rules->tls)
+		return wrong(reading, reading->line, "files of certificates need \"tls = on\"");
+	if (rules->key_file && !rules->cert_file)
+		return wrong(reading, reading->line, "a \"key-file\" needs a \"cert-file\"");
 	if (rules->count == 0)
 		return wrong(reading, reading->line, "there is no rule");
 	for (int i = 0; i < rules->count; i++)

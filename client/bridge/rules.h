@@ -44,6 +44,8 @@ typedef struct Rules
 	char	   *port;
 	bool		tls;
 	char	   *ca_file;		/* NULL: the system's certificates */
+	char	   *cert_file;		/* NULL: none */
+	char	   *key_file;		/* NULL: in cert_file */
 	char	   *user;			/* NULL: none */
 	char	   *password;		/* NULL: none */
 	char	   *client_id;
@@ -59,6 +61,8 @@ typedef struct Source
 	Slice		topic;
 	const unsigned char *content;
 	size_t		length;
+	bool		is_json;		/* the content is, as far as it is known */
+	Slice		missing;		/* the first path that it doesn't have; text NULL: none */
 } Source;
 
 bool		rules_read(Rules *rules, const char *name, void (*complain) (const char *format,...));
@@ -66,6 +70,6 @@ const Rule *rules_find(const Rules *rules, Slice topic, Slice *captures);
 
 /* template.c */
 const char *template_check(const char *template, const Filter *filter);
-char	   *template_fill(const char *template, const Filter *filter, const Slice *captures, const Source *source);
+char	   *template_fill(const char *template, const Filter *filter, const Slice *captures, Source *source);
 
 #endif							/* RULES_H */

@@ -192,3 +192,13 @@ complain_once(const char *text)
 	told = strdup(text);
 	complain("%s", told ? told : "out of memory");
 }
+
+/* A lease that is over before all of it was settled, as far as we know */
+void
+complain_of_lease(const IotmqBatch *batch)
+{
+	if (batch->unsure)
+		complain("lease %s is over: its messages were settled as the connection was lost, or come again", batch->lease_id);
+	else
+		complain("lease %s is over: its messages come again", batch->lease_id);
+}

@@ -14,6 +14,14 @@ query_open(const Call *call)
 	return iotmq_link_open(call->keywords, call->values);
 }
 
+/* Complains; the program's status. */
+int
+query_failed(IotmqLink *link)
+{
+	complain("%s", iotmq_link_error(link));
+	return iotmq_link_current(link) ? FAILED : UNREACHABLE;
+}
+
 /*
  * NULL if it failed, which was complained about; "status" is the program's then.
  */
@@ -24,10 +32,7 @@ query_run(IotmqLink *link, const char *sql, int count, const char *const *values
 	PGresult   *result = iotmq_link_query(link, sql, count, values, &trouble);
 
 	if (!result)
-	{
-		complain("%s", iotmq_link_error(link));
-		*status = iotmq_link_current(link) ? FAILED : UNREACHABLE;
-	}
+		*status = query_failed(link);
 	return result;
 }
 
@@ -129,27 +134,44 @@ table_print(const PGresult *result)
 }
 
 /*
- * Runs it and prints what it returns.  Columns that are lease ids or offsets are to be text
- * in it, so that JSON has them as strings.
+ * Runs what query_print prints.  Columns that are lease ids or offsets are to be text in it, so
+ * that JSON has them as strings.  NULL if it failed.
  */
-int
-query_show(const Call *call, const char *sql, int count, const char *const *values)
+PGresult *
+query_rows(const Call *call, IotmqLink *link, const char *sql, int count, const char *const *values, IotmqTrouble *trouble)
 {
-	IotmqLink  *link = query_open(call);
-	int			status = DONE;
 	char	   *whole = NULL;
 	PGresult   *result;
 
 	if (call->json && asprintf(&whole, "SELECT row_to_json(x) FROM (%s) AS x", sql) < 0)
 		abort();
-	result = query_run(link, whole ? whole : sql, count, values, &status);
-	if (result && !call->json)
+	result = iotmq_link_query(link, whole ? whole : sql, count, values, trouble);
+	free(whole);
+	return result;
+}
+
+void
+query_print(const Call *call, const PGresult *result)
+{
+	if (!call->json)
 		table_print(result);
-	else if (result)
+	else
 		for (int row = 0; row < PQntuples(result); row++)
 			puts(PQgetvalue(result, row, 0));
+}
+
+/* Runs it and prints what it returns; the program's status. */
+int
+query_show(const Call *call, const char *sql, int count, const char *const *values)
+{
+	IotmqLink  *link = query_open(call);
+	IotmqTrouble trouble;
+	PGresult   *result = query_rows(call, link, sql, count, values, &trouble);
+	int			status = result ? DONE : query_failed(link);
+
+	if (result)
+		query_print(call, result);
 	PQclear(result);
-	free(whole);
 	iotmq_link_close(link);
 	return status;
 }

@@ -16,7 +16,7 @@
 
 #include "verb.h"
 
-#define MOST_FDS 528
+#define MOST_FDS 1056
 
 static int	ends[2] = {-1, -1};	/* of the pipe */
 static bool stop;
@@ -65,7 +65,7 @@ stop_wanted(void)
 
 /*
  * Like poll, until that moment of iotmq_now; INFINITY: as long as it takes.  Returns at a
- * signal, too, once.  At most 527 descriptors.
+ * signal, too, once.  At most 1,055 descriptors.
  */
 void
 stop_poll(struct pollfd *fds, int count, double until)

@@ -63,6 +63,7 @@ bool		read_count(const char *text, int least, int *count);
 bool		read_seconds(const char *text, double *seconds);
 void		complain(const char *format,...) __attribute__((format(printf, 1, 2)));
 void		complain_once(const char *text);
+void		complain_of_lease(const IotmqBatch *batch);
 
 /* stop.c */
 void		stop_on_signals(void);
@@ -73,8 +74,12 @@ void		stop_not_in_child(void);
 
 /* query.c */
 IotmqLink  *query_open(const Call *call);
+int			query_failed(IotmqLink *link);
 PGresult   *query_run(IotmqLink *link, const char *sql, int count, const char *const *values, int *status);
 int			query_show(const Call *call, const char *sql, int count, const char *const *values);
+PGresult   *query_rows(const Call *call, IotmqLink *link, const char *sql, int count, const char *const *values,
+					   IotmqTrouble *trouble);
+void		query_print(const Call *call, const PGresult *result);
 bool		group_is_empty(const Call *call, IotmqLink *link, const char *zone);
 void		table_print(const PGresult *result);
 

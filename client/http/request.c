@@ -190,6 +190,12 @@ request_make(const Target *target, IotmqBatch *batch, const int *messages, int c
 	curl_easy_setopt(request->easy, CURLOPT_HTTPHEADER, request->headers);
 	curl_easy_setopt(request->easy, CURLOPT_TIMEOUT_MS, (long) ceil(target->timeout * 1000));
 	curl_easy_setopt(request->easy, CURLOPT_NOSIGNAL, 1L);
+	if (target->ca_file)
+		curl_easy_setopt(request->easy, CURLOPT_CAINFO, target->ca_file);
+	if (target->cert_file)
+		curl_easy_setopt(request->easy, CURLOPT_SSLCERT, target->cert_file);
+	if (target->key_file)
+		curl_easy_setopt(request->easy, CURLOPT_SSLKEY, target->key_file);
 	curl_easy_setopt(request->easy, CURLOPT_USERAGENT, "iotmq/" IOTMQ_VERSION);
 	curl_easy_setopt(request->easy, CURLOPT_ERRORBUFFER, request->error);
 	curl_easy_setopt(request->easy, CURLOPT_WRITEFUNCTION, take_answer);

@@ -15,6 +15,9 @@ typedef struct Target
 	bool		arrays;			/* envelopes in an array, however many there are */
 	const char *secret;			/* of signatures; NULL: none */
 	struct curl_slist *headers; /* that the user wants */
+	const char *ca_file;		/* of the server's certificate; NULL: the system's */
+	const char *cert_file;		/* of the client; NULL: none */
+	const char *key_file;		/* NULL: in cert_file */
 } Target;
 
 /* What is being sent */

@@ -7,7 +7,7 @@
  * with it: these count as settled, too.  Who settles a lease that is over (55000: it expired, a seek ended it,
  * or the group is gone) learns it, and the messages come again.  What was to be settled when
  * the connection broke may or may not have been: it is settled again, which then counts
- * nothing.
+ * nothing, or tells that the lease is over if that was the last of it.
  */
 
 #include <math.h>
@@ -516,6 +516,7 @@ iotmq_consumer_settle(IotmqConsumer *consumer, IotmqBatch *batch)
 			mark_settled(batch, message);
 	}
 	batch->lost = trouble == IOTMQ_LOST;
+	batch->unsure = batch->unsure || (trouble == IOTMQ_AGAIN && !iotmq_link_current(consumer->settler));
 	return trouble;
 }
 

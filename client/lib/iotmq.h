@@ -86,7 +86,8 @@ typedef struct IotmqBatch
 	int			count;
 	IotmqMessage *messages;
 	bool		orderly;		/* of an orderly group: a nack takes back what follows of its device */
-	bool		lost;			/* the lease is over: the messages come again, here or elsewhere */
+	bool		lost;			/* the lease is over: what is not settled comes again, here or elsewhere */
+	bool		unsure;			/* the connection was lost before a settlement was answered */
 	int			open;			/* how many are not settled */
 	double		extend_at;		/* when the lease is to be extended */
 	PGresult   *result;			/* holds the texts */

@@ -17,7 +17,6 @@
 #include "iotmq.h"
 #include "memory.h"
 #include "subscriber.h"
-#include "transport.h"
 
 #define FIRST_PAUSE 0.1
 #define LONGEST_PAUSE 10.0
@@ -103,7 +102,7 @@ begin(Subscriber *subscriber)
 	subscriber->since = iotmq_now();
 	subscriber->refused = false;
 	subscriber->connection++;
-	subscriber->transport = transport_open(options->host, options->port, options->tls, options->ca_file);
+	subscriber->transport = transport_open(options->host, options->port, &options->tls);
 	subscriber->state = CONNECTING;
 }
 

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #include "packet.h"
+#include "transport.h"
 
 typedef struct Subscriber Subscriber;
 
@@ -20,8 +21,7 @@ typedef struct SubscriberOptions
 {
 	const char *host;
 	const char *port;
-	bool		tls;
-	const char *ca_file;		/* NULL: the system's */
+	TlsSettings tls;
 	MqttConnect connect;
 	const char *const *filters;
 	int			filter_count;

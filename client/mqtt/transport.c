@@ -57,8 +57,26 @@ fail_tls(Transport *transport, const char *otherwise)
 	ERR_clear_error();
 }
 
+/* The certificate that says who we are, and its key */
 static bool
-prepare_tls(Transport *transport, const char *ca_file)
+use_certificate(Transport *transport, const TlsSettings *tls)
+{
+	const char *key_file = tls->key_file ? tls->key_file : tls->cert_file;
+
+	if (!tls->cert_file)
+		return true;
+	if (SSL_CTX_use_certificate_chain_file(transport->context, tls->cert_file) == 1 &&
+		SSL_CTX_use_PrivateKey_file(transport->context, key_file, SSL_FILETYPE_PEM) == 1 &&
+		SSL_CTX_check_private_key(transport->context) == 1)
+		return true;
+	ERR_clear_error();
+	snprintf(transport->error, sizeof(transport->error), "there is no certificate in \"%.100s\" with its key in \"%.100s\"",
+			 tls->cert_file, key_file);
+	return false;
+}
+
+static bool
+prepare_tls(Transport *transport, const TlsSettings *tls)
 {
 	transport->context = SSL_CTX_new(TLS_client_method());
 	if (!transport->context)
@@ -69,18 +87,18 @@ prepare_tls(Transport *transport, const char *ca_file)
 	SSL_CTX_set_min_proto_version(transport->context, TLS1_2_VERSION);
 	SSL_CTX_set_mode(transport->context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_verify(transport->context, SSL_VERIFY_PEER, NULL);
-	if ((ca_file ? SSL_CTX_load_verify_locations(transport->context, ca_file, NULL) :
+	if ((tls->ca_file ? SSL_CTX_load_verify_locations(transport->context, tls->ca_file, NULL) :
 		 SSL_CTX_set_default_verify_paths(transport->context)) == 1)
-		return true;
+		return use_certificate(transport, tls);
 	ERR_clear_error();
 	snprintf(transport->error, sizeof(transport->error), "there are no certificates in \"%s\"",
-			 ca_file ? ca_file : "the system's store");
+			 tls->ca_file ? tls->ca_file : "the system's store");
 	return false;
 }
 
 /* Never NULL: what went wrong is told by transport_connect. */
 Transport *
-transport_open(const char *host, const char *port, bool tls, const char *ca_file)
+transport_open(const char *host, const char *port, const TlsSettings *tls)
 {
 	Transport  *transport = iotmq_allocate(sizeof(Transport));
 	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,.ai_flags = AI_NUMERICSERV};
@@ -88,7 +106,7 @@ transport_open(const char *host, const char *port, bool tls, const char *ca_file
 
 	transport->socket = -1;
 	transport->host = iotmq_copy(host);
-	if (tls && !prepare_tls(transport, ca_file))
+	if (tls->on && !prepare_tls(transport, tls))
 		return transport;
 	trouble = getaddrinfo(host, port, &hints, &transport->addresses);
 	if (trouble != 0)

@@ -9,14 +9,21 @@
 
 typedef struct Transport Transport;
 
+typedef struct TlsSettings
+{
+	bool		on;
+	const char *ca_file;		/* NULL: the system's certificates */
+	const char *cert_file;		/* of the client, with its chain; NULL: none */
+	const char *key_file;		/* NULL: in cert_file */
+} TlsSettings;
+
 enum
 {
 	TRANSPORT_LATER = -1,		/* nothing can be done until the socket is ready */
 	TRANSPORT_OVER = -2			/* the connection is lost, or was never made */
 };
 
-/* ca_file: NULL: the system's; tls false: it counts for nothing */
-Transport  *transport_open(const char *host, const char *port, bool tls, const char *ca_file);
+Transport  *transport_open(const char *host, const char *port, const TlsSettings *tls);
 void		transport_close(Transport *transport);
 int			transport_connect(Transport *transport);
 ssize_t		transport_read(Transport *transport, void *bytes, size_t size);

@@ -32,7 +32,7 @@ static bool async;
 static int	batch = 1000;
 static double linger;
 static int	in_flight = 64;
-static int	connections = 4;
+static int	connections;		/* 0: not said */
 
 static const struct argp_option options[] = {
 	{"confirm", CONFIRM, "HOW", 0, "sync: each message in its transaction; async: batches; sync if not said", 0},
@@ -40,7 +40,7 @@ static const struct argp_option options[] = {
 	{"linger", LINGER, "SECONDS", 0, "Of async: wait so long for a batch to be full; not at all if not said", 0},
 	{"in-flight", IN_FLIGHT, "NUMBER", 0, "Of sync: transactions of a connection sent and not answered at most; 64 if not said",
 	0},
-	{"connections", CONNECTIONS, "NUMBER", 0, "To each topic, at most 8; 4 if not said", 0},
+	{"connections", CONNECTIONS, "NUMBER", 0, "To each topic, at most 16; 8 if not said, of async 4", 0},
 	{NULL}
 };
 
@@ -254,6 +254,8 @@ run(const Call *call)
 		return status;
 	for (int i = 0; i < bridge->rules.count; i++)
 		filters[i] = bridge->rules.rules[i].subscription;
+	if (connections == 0)
+		connections = async ? 4 : 8;
 	stop_on_signals();
 	signal(SIGPIPE, SIG_IGN);	/* OpenSSL writes to a socket that the broker has closed. */
 	route_open(&bridge->route, &bridge->rules, connections, &(IotmqProducerOptions)
@@ -269,8 +271,9 @@ run(const Call *call)
 		{
 			.host = bridge->rules.host,
 				.port = bridge->rules.port,
-				.tls = bridge->rules.tls,
-				.ca_file = bridge->rules.ca_file,
+				.tls = {
+				bridge->rules.tls, bridge->rules.ca_file, bridge->rules.cert_file, bridge->rules.key_file
+			},
 				.connect = {
 				.client_id = bridge->rules.client_id,
 					.user = bridge->rules.user,

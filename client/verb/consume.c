@@ -78,7 +78,7 @@ settle(IotmqConsumer *consumer, IotmqBatch *batch)
 		stop_poll(NULL, 0, iotmq_now() + 0.2);
 	}
 	if (trouble == IOTMQ_LOST)
-		complain("lease %s is over: its messages come again", batch->lease_id);
+		complain_of_lease(batch);
 	else if (trouble == IOTMQ_REFUSED)
 		complain("%s", iotmq_consumer_error(consumer));
 	return trouble;

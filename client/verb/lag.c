@@ -16,6 +16,7 @@ enum
 
 static double every;			/* seconds; 0: once */
 static bool by_zone;
+static const char *separator = "";	/* of two looks, where no terminal is cleared */
 
 static const struct argp_option options[] = {
 	{"watch", WATCH, "SECONDS", OPTION_ARG_OPTIONAL, "Print it again and again, every 2 seconds or as said", 0},
@@ -52,9 +53,8 @@ static const char there_is_sql[] = "SELECT count(*) FROM iotmq.group_settings" W
 
 /* A group that was named must be there: an empty table would look as if all were well. */
 static int
-check(const Call *call, const char *const *values)
+check(const Call *call, IotmqLink *link, const char *const *values)
 {
-	IotmqLink  *link = query_open(call);
 	int			status = DONE;
 	PGresult   *result = query_run(link, there_is_sql, 2, values, &status);
 
@@ -64,33 +64,48 @@ check(const Call *call, const char *const *values)
 		status = FAILED;
 	}
 	PQclear(result);
-	iotmq_link_close(link);
 	return status;
+}
+
+/* One look; whoever watches goes on when the server is there again. */
+static int
+look(const Call *call, IotmqLink *link, const char *const *values)
+{
+	IotmqTrouble trouble;
+	PGresult   *result = query_rows(call, link, by_zone ? zones_sql : groups_sql, 2, values, &trouble);
+
+	if (!result && (every == 0 || trouble != IOTMQ_AGAIN))
+		return query_failed(link);
+	if (!result)
+	{
+		complain_once(iotmq_link_error(link));
+		return DONE;
+	}
+	if (every > 0 && !call->json)
+		fputs(isatty(STDOUT_FILENO) ? "\033[H\033[J" : separator, stdout);
+	separator = "\n";
+	query_print(call, result);
+	PQclear(result);
+	return fflush(stdout) == 0 ? DONE : FAILED;
 }
 
 static int
 run(const Call *call)
 {
 	const char *values[] = {call->count > 0 ? call->arguments[0] : NULL, call->count > 1 ? call->arguments[1] : NULL};
-	int			status = check(call, values);
+	IotmqLink  *link = query_open(call);
+	int			status = check(call, link, values);
 
 	if (every > 0)
 		stop_on_signals();
-	while (status == DONE)
+	while (status == DONE && !stop_wanted())
 	{
-		if (every > 0 && !call->json && isatty(STDOUT_FILENO))
-			fputs("\033[H\033[J", stdout);
-		status = query_show(call, by_zone ? zones_sql : groups_sql, 2, values);
-		if (fflush(stdout) != 0)
-			status = FAILED;
+		status = look(call, link, values);
 		if (every == 0)
 			break;
 		stop_poll(NULL, 0, iotmq_now() + every);
-		if (stop_wanted())
-			break;
-		if (!call->json && !isatty(STDOUT_FILENO))
-			putchar('\n');
 	}
+	iotmq_link_close(link);
 	return status;
 }
 

@@ -57,6 +57,7 @@ typedef struct Zone
 {
 	char	   *name;
 	char	   *position;		/* the next offset to fetch; NULL: not found yet */
+	bool		there;			/* when zones were looked for last */
 	struct Zone *next;
 } Zone;
 
@@ -72,7 +73,52 @@ copy(const char *text)
 	return result;
 }
 
-/* Adds the zones that are new, in order of their names. */
+static void
+free_zone(Zone *zone)
+{
+	free(zone->name);
+	free(zone->position);
+	free(zone);
+}
+
+static void
+note_zone(const char *name)
+{
+	Zone	  **at = &zones;
+
+	while (*at && strcmp((*at)->name, name) != 0)
+		at = &(*at)->next;
+	if (!*at)
+	{
+		*at = calloc(1, sizeof(Zone));
+		if (!*at)
+			abort();
+		(*at)->name = copy(name);
+	}
+	(*at)->there = true;
+}
+
+static void
+leave_those_that_are_gone(void)
+{
+	Zone	  **at = &zones;
+
+	while (*at)
+	{
+		Zone	   *zone = *at;
+
+		if (zone->there)
+		{
+			at = &zone->next;
+			continue;
+		}
+		complain("zone \"%s\" is gone, or can't be read any more", zone->name);
+		*at = zone->next;
+		free_zone(zone);
+	}
+}
+
+/* Adds the zones that are new, in order of their names, and leaves those that are gone. */
 static IotmqTrouble
 find_zones(const Call *call, IotmqLink *link)
 {
@@ -81,21 +127,12 @@ find_zones(const Call *call, IotmqLink *link)
 	PGresult   *result = iotmq_link_query(link, "SELECT z FROM iotmq.zones($1) AS z"
 										  " WHERE $2::text IS NULL OR z = $2 ORDER BY 1", 2, values, &trouble);
 
+	for (Zone *zone = zones; zone; zone = zone->next)
+		zone->there = !result;
 	for (int row = 0; result && row < PQntuples(result); row++)
-	{
-		const char *name = PQgetvalue(result, row, 0);
-		Zone	  **at = &zones;
-
-		while (*at && strcmp((*at)->name, name) != 0)
-			at = &(*at)->next;
-		if (*at)
-			continue;
-		*at = calloc(1, sizeof(Zone));
-		if (!*at)
-			abort();
-		(*at)->name = copy(name);
-	}
+		note_zone(PQgetvalue(result, row, 0));
 	PQclear(result);
+	leave_those_that_are_gone();
 	return trouble;
 }
 
@@ -170,6 +207,18 @@ print_zone(const Call *call, IotmqLink *link, Zone *zone, int *rows)
 	return trouble;
 }
 
+static bool
+is_gone(const Call *call, IotmqLink *link, const Zone *zone)
+{
+	const char *values[] = {call->arguments[0], zone->name};
+	IotmqTrouble trouble;
+	PGresult   *result = iotmq_link_query(link, "SELECT FROM iotmq.zones($1) AS z WHERE z = $2", 2, values, &trouble);
+	bool		gone = result && PQntuples(result) == 0;
+
+	PQclear(result);
+	return gone;
+}
+
 /* One look at all zones. */
 static IotmqTrouble
 look(const Call *call, IotmqLink *link, int *rows)
@@ -191,6 +240,9 @@ look(const Call *call, IotmqLink *link, int *rows)
 			if (trouble == IOTMQ_FINE)
 				trouble = print_zone(call, link, zone, rows);
 		}
+		/* If it went meanwhile, the next look leaves it. */
+		if (trouble == IOTMQ_REFUSED && is_gone(call, link, zone))
+			trouble = IOTMQ_FINE;
 	}
 	return trouble;
 }
@@ -240,9 +292,7 @@ run(const Call *call)
 		Zone	   *zone = zones;
 
 		zones = zone->next;
-		free(zone->name);
-		free(zone->position);
-		free(zone);
+		free_zone(zone);
 	}
 	return status;
 }

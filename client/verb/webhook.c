@@ -6,10 +6,12 @@
  * and if that is a failure the server has taken the next ones back.
  */
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "memory.h"
 #include "request.h"
@@ -24,7 +26,10 @@ enum
 	TIMEOUT = 't',
 	UNTIL_EMPTY = 'E',
 	SECRET = 1,
-	NAME
+	NAME,
+	CA,
+	CERT,
+	KEY
 };
 
 static Target target = {.timeout = 30};
@@ -42,6 +47,9 @@ static const struct argp_option options[] = {
 	{"header", HEADER, "LINE", 0, "Send this header, too; may be given again", 0},
 	{"timeout", TIMEOUT, "SECONDS", 0, "Until a request has failed; 30 if not said", 0},
 	{"secret-file", SECRET, "FILE", 0, "Sign requests with what is in this file", 0},
+	{"ca-file", CA, "FILE", 0, "Certificates that sign the server's; the system's if not said", 0},
+	{"cert", CERT, "FILE", 0, "A certificate of our own, for a server that wants one", 0},
+	{"key", KEY, "FILE", 0, "Its key; in the same file if not said", 0},
 	{"until-empty", UNTIL_EMPTY, NULL, 0, "End when the group has no lag", 0},
 	{"consumer", NAME, "NAME", 0, "This consumer's name in the views", 0},
 	{NULL}
@@ -67,6 +75,15 @@ option(int key, const char *value)
 			return read_seconds(value, &target.timeout);
 		case SECRET:
 			secret_file = value;
+			return true;
+		case CA:
+			target.ca_file = value;
+			return true;
+		case CERT:
+			target.cert_file = value;
+			return true;
+		case KEY:
+			target.key_file = value;
 			return true;
 		case UNTIL_EMPTY:
 			until_empty = true;
@@ -119,6 +136,21 @@ read_secret(void)
 		return false;
 	}
 	target.secret = secret;
+	return true;
+}
+
+/* A wrong name would make a failed attempt of each message. */
+static bool
+files_are_there(void)
+{
+	const char *const names[] = {target.ca_file, target.cert_file, target.key_file};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (names[i] && access(names[i], R_OK) != 0)
+		{
+			complain("%s: %s", names[i], strerror(errno));
+			return false;
+		}
 	return true;
 }
 
@@ -243,7 +275,7 @@ settle_all(Webhook *webhook)
 			work->batch->lost = true;
 		}
 		else if (trouble == IOTMQ_LOST)
-			complain("lease %s is over: its messages come again", work->batch->lease_id);
+			complain_of_lease(work->batch);
 		if (trouble != IOTMQ_AGAIN && work->marked)
 		{
 			work->marked = false;
@@ -360,7 +392,7 @@ loop(Webhook *webhook)
 	bool		cancelled = false;
 	int			running;
 
-	while (!is_done(webhook))
+	for (;;)
 	{
 		if ((stop_wanted() || webhook->status != DONE) && !cancelled)
 		{
@@ -375,6 +407,9 @@ loop(Webhook *webhook)
 		settle_all(webhook);
 		/* An answer or a settlement may have made room for what waits. */
 		send_all(webhook);
+		/* Here, as what was the last to be done has no socket that would wake it. */
+		if (is_done(webhook))
+			return;
 		wait_for_work(webhook);
 	}
 }
@@ -384,7 +419,7 @@ run(const Call *call)
 {
 	Webhook		webhook = {.call = call};
 
-	if (secret_file && !read_secret())
+	if ((secret_file && !read_secret()) || !files_are_there())
 		return USAGE;
 	if (strncmp(call->arguments[2], "http://", 7) != 0 && strncmp(call->arguments[2], "https://", 8) != 0)
 	{

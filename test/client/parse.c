@@ -1,5 +1,6 @@
 /*
- * The parser of MQTT packets and the topic filters against bytes that nobody meant to send.
+ * The parser of MQTT packets, the topic filters and the paths into payloads against bytes that
+ * nobody meant to send.
  *
  * What is read must not depend on how the bytes were cut into pieces, and nothing may be
  * read beyond them, which sanitizers see.
@@ -15,6 +16,7 @@
 #include <string.h>
 
 #include "filter.h"
+#include "json_path.h"
 #include "packet.h"
 
 #define LONGEST 64				/* bytes of a payload that is kept as a whole */
@@ -23,6 +25,10 @@
 static const char *const filters[] = {"plant/{zone}/{device}/+", "{a}/#", "+/b", "a//b", "$x/{y}", "+/+/{c}"};
 
 #define FILTERS (sizeof(filters) / sizeof(filters[0]))
+
+static const char *const paths[] = {"$.id", "$.a.id", "$[1]", "$.a[2].id", "$.a[0][0]"};
+
+#define PATHS (sizeof(paths) / sizeof(paths[0]))
 
 /* Touches every byte that a packet points to. */
 static unsigned
@@ -85,6 +91,29 @@ match(FILE *stream, const MqttPacket *packet)
 	}
 }
 
+/* What the paths lead to; the payload is copied, so that sanitizers see a byte too many. */
+static void
+look_up(FILE *stream, const MqttPacket *packet)
+{
+	char	   *copy = malloc(packet->payload_length);
+
+	if (!copy && packet->payload_length > 0)
+		abort();
+	if (packet->payload_length > 0)
+		memcpy(copy, packet->payload, packet->payload_length);
+	for (size_t i = 0; i < PATHS; i++)
+	{
+		Slice		path = {paths[i], strlen(paths[i])};
+		Slice		json = {copy, packet->payload_length};
+		char	   *value = path_is_one(path) ? path_find(path, json) : NULL;
+
+		if (value)
+			fprintf(stream, " %s=%s", paths[i], value);
+		free(value);
+	}
+	free(copy);
+}
+
 /* What is read of the bytes, which come in pieces; to be freed by the caller. */
 static char *
 read_all(const unsigned char *bytes, size_t length, size_t piece)
@@ -111,7 +140,10 @@ read_all(const unsigned char *bytes, size_t length, size_t piece)
 		{
 			describe(stream, &packet);
 			if (packet.type == MQTT_PUBLISH)
+			{
 				match(stream, &packet);
+				look_up(stream, &packet);
+			}
 		}
 	}
 	if (answer == MQTT_BAD)

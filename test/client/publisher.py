@@ -6,47 +6,25 @@
 It takes its time, so that something can happen meanwhile; prints how often it had to connect.
 """
 
-import socket
+import os
 import sys
 import time
+
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+
+from mqtt import Connection
 
 PER_STEP = 20
 
 
-def packet(first, content):
-    length = len(content)
-    header = bytes([first])
-    while True:
-        header += bytes([length & 127 | (128 if length > 127 else 0)])
-        length >>= 7
-        if not length:
-            return header + content
-
-
-def text(value):
-    return len(value).to_bytes(2, "big") + value.encode()
-
-
-def connect(port, connection):
-    sock = socket.create_connection(("127.0.0.1", port), 5)
-    sock.sendall(packet(0x10, text("MQTT") + b"\x04\x02\x00\x3c" + text(f"publisher-{connection}")))
-    if sock.recv(4, socket.MSG_WAITALL) != b"\x20\x02\x00\x00":
-        raise OSError("refused")
-    return sock
-
-
-def publish(sock, messages, left):
+def publish(connection, messages, left):
     """Sends what is left, some at a time, and takes out what is acknowledged."""
     todo = sorted(left)
     while todo:
         some, todo = todo[:PER_STEP], todo[PER_STEP:]
-        sock.sendall(b"".join(packet(0x32, text(messages[i][0]) + (i + 1).to_bytes(2, "big") + messages[i][1])
-                              for i in some))
+        connection.send([messages[i] for i in some])
         for _ in some:
-            answer = sock.recv(4, socket.MSG_WAITALL)
-            if len(answer) != 4 or answer[:2] != b"\x40\x02":
-                raise OSError("no PUBACK")
-            left.discard(int.from_bytes(answer[2:], "big") - 1)
+            left.discard(some[connection.acknowledged() - 1])
         time.sleep(0.02)
 
 
@@ -58,8 +36,8 @@ def main():
     while left:
         try:
             connections += 1
-            with connect(port, connections) as sock:
-                publish(sock, messages, left)
+            with Connection(port, f"publisher-{connections}") as connection:
+                publish(connection, messages, left)
         except OSError:
             time.sleep(0.1)
     print(connections)

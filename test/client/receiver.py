@@ -1,7 +1,10 @@
 #!/usr/bin/python3
 """A web server that gets webhooks, and misbehaves as the payload of a message says.
 
-    receiver.py LOG SECRET    prints its port, then writes a line of JSON to LOG for each request
+    receiver.py LOG SECRET [CERTIFICATE KEY]
+
+Prints its port, then writes a line of JSON to LOG for each request. With a certificate it speaks
+TLS, and wants the same one of its clients.
 
 A payload {"answers": [500, 200]} is answered by 500 at its first attempt (Iotmq-Attempt), then
 by 200; 0 is no answer for a long time, -1 a closed connection.  The last one repeats.
@@ -12,6 +15,7 @@ import hashlib
 import hmac
 import http.server
 import json
+import ssl
 import sys
 import threading
 import time
@@ -65,5 +69,11 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 
 
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+if len(sys.argv) > 3:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[3], sys.argv[4])
+    context.load_verify_locations(sys.argv[3])
+    context.verify_mode = ssl.CERT_REQUIRED
+    server.socket = context.wrap_socket(server.socket, server_side=True)
 print(server.server_port, flush=True)
 server.serve_forever()

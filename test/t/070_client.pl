@@ -13,7 +13,7 @@ use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
-$node->append_conf('postgresql.conf', "timezone = 'UTC'");
+$node->append_conf('postgresql.conf', "timezone = 'UTC'\nwal_level = replica\nmax_wal_senders = 2");
 $node->start;
 
 my $iotmq = 'client/iotmq';
@@ -179,13 +179,57 @@ is((call('consume', 'one', 'work', '--count=1', '--json'))[1] =~ /"msg_offset": 
 like((call('seek', 'one', 'work', 'earliest', '--dry-run'))[1], qr/^default +\d+ +1 +10$/m, 'seek, dry run');
 says([ call('seek', 'one', 'work', 'no time') ], 1, '', 'seek to no time');
 
-# lag --watch goes on until it is told to end.
+# lag --watch goes on until it is told to end, also when the server was away.
 ($out, $err) = ('', '');
 $run = start([ $iotmq, 'lag', '--watch=0.1', @connection, 'one' ], '<', \undef, '>', \$out, '2>', \$err, timeout(180));
 $run->pump until $out =~ /work.*work/s;
+$node->stop;
+$run->pump until $err =~ /connection to server/ || !$run->pumpable;
+$node->start;
+$out = '';
+$run->pump until $out =~ /work.*work/s || !$run->pumpable;
 $run->signal('INT');
 $run->finish;
 is($run->full_result(0), 0, 'lag --watch');
+
+# tail of all zones goes on when one of them is dropped.
+query(q{SELECT iotmq.create_topic('zones', zones => '{a,b}'), iotmq.publish('zones', 'd', '1', zone => 'a')});
+($out, $err) = ('', '');
+$run = start([ $iotmq, 'tail', @connection, 'zones' ], '<', \undef, '>', \$out, '2>', \$err, timeout(180));
+$run->pump until $out =~ m{ a/\d+ } || !$run->pumpable;
+query(q{SELECT iotmq.drop_zone('zones', 'a', force => true)});
+$run->pump until $err =~ /zone "a" is gone/ || !$run->pumpable;
+query(q{SELECT iotmq.add_zone('zones', 'a'), iotmq.publish('zones', 'd', '2', zone => 'b')});
+query(q{SELECT iotmq.publish('zones', 'd', '3', zone => 'a')});
+$run->pump until ($out =~ m{ b/\d+ } && $out =~ m{ a/\d+ .* a/\d+ .*3$}ms) || !$run->pumpable;
+$run->signal('TERM');
+$run->finish;
+is($run->full_result(0), 0, 'tail goes on without a zone, and with it again');
+
+# An acknowledgement that is committed, but whose answer is lost: its commit waits for a standby
+# that nobody has when its session is ended.
+$node->append_conf('postgresql.conf', 'synchronous_commit = local');
+$node->reload;
+query(q{SELECT iotmq.create_group('zones', 'durable', durable_acks => true, start_from => '-infinity')});
+unlink $log;
+{
+	local $ENV{PGOPTIONS} = '-c synchronous_commit=on';
+	($out, $err) = ('', '');
+	$run = start([ $iotmq, 'consume', @connection, 'zones', 'durable', '--zone=b', '--count=1', '--exec',
+			"echo >>$log; until test -e $log.ack; do sleep 0.1; done" ], '<', \undef, '>', \$out, '2>', \$err, timeout(180));
+}
+PostgreSQL::Test::Utils::system_or_bail('sh', '-c', "until test -s $log; do sleep 0.1; done");
+$node->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
+$node->reload;
+append_to_file("$log.ack", '');
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'}) or die;
+query(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'});
+$node->append_conf('postgresql.conf', "synchronous_standby_names = ''");
+$node->reload;
+$run->finish;
+is($run->full_result(0), 0, 'an answer that is lost');
+like($err, qr/lease \d+ is over: its messages were settled as the connection was lost, or come again/, '... is told as what it is');
+is(query(q{SELECT lag_messages FROM iotmq.consumer_lag WHERE topic = 'zones' AND consumer_group = 'durable' AND zone = 'b'}), '0', '... and was acknowledged');
 
 # A second SIGTERM ends it at once, whatever the command does.
 query("SELECT iotmq.publish('one', 'slow', '9')");

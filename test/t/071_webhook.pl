@@ -126,6 +126,47 @@ is(join(' ', map { scalar @{ $_->{payload} } } @requests), '50 10', 'arrays');
 is($requests[1]{headers}{'idempotency-key'}, 't/default/' . $requests[1]{payload}[0]{msg_offset} . '+10', '... with a key');
 like($requests[1]{payload}[0]{lease_id}, qr/^\d+\z/, '... of the objects that consume prints');
 
+# A slow server: leases are extended, and nothing is posted twice.
+query(<<'SQL');
+SELECT iotmq.create_topic('slow'), iotmq.create_group('slow', 'slowly', invisible_for => '4 s');
+SELECT iotmq.publish('slow', 'd' || g, '{"sleep": 6}') FROM generate_series(1, 20) AS g;
+SQL
+sub post_slow
+{
+	my ($url, @options) = @_;
+	my $call = start([ 'client/iotmq', 'webhook', '-h', $node->host, '-p', $node->port, '-d', 'postgres', '--until-empty',
+			@options, 'slow', 'slowly', $url ], '<', \undef, '>', \my $out, '2>', \my $told, timeout(180));
+	$call->finish;
+	return ($call->full_result(0) >> 8, $told);
+}
+is((post_slow("http://127.0.0.1:$port/in", '--concurrency=20', "--secret-file=$folder/secret"))[0], 0, 'a slow server');
+@requests = requests();
+is(join(' ', sort { $a <=> $b } map { $_->{headers}{'iotmq-offset'} } @requests), join(' ', 1 .. 20), '... gets each message once');
+cmp_ok((sort { $b <=> $a } map { $_->{together} } @requests)[0], '>', 1, '... and several at a time');
+
+# TLS: a server with a certificate that somebody knows, and one that wants ours
+system_or_bail('openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost',
+	'-addext', 'subjectAltName=DNS:localhost', '-keyout', "$folder/key", '-out', "$folder/certificate");
+my $secure_port = '';
+my $secure = start([ '/usr/bin/python3', '-B', 'test/client/receiver.py', "$folder/secure", 's3cret', "$folder/certificate", "$folder/key" ],
+	'<', \undef, '>', \$secure_port, '2>', \$noise);
+$secure->pump until $secure_port =~ /\n/;
+chomp $secure_port;
+my @ours = ("--cert=$folder/certificate", "--key=$folder/key", "--secret-file=$folder/secret");
+query(q{SELECT iotmq.alter_group('slow', 'slowly', max_retries => 0), iotmq.publish('slow', 'd', '1')});
+post_slow("https://localhost:$secure_port/in", @ours);
+query(q{SELECT iotmq.publish('slow', 'd', '2')});
+post_slow("https://localhost:$secure_port/in", "--ca-file=$folder/certificate", "--secret-file=$folder/secret");
+query(q{SELECT iotmq.publish('slow', 'd', '3')});
+is((post_slow("https://localhost:$secure_port/in", "--ca-file=$folder/certificate", @ours))[0], 0, 'over TLS');
+like(query(q{SELECT string_agg(reason, ' | ' ORDER BY msg_offset) FROM iotmq.dead_letter WHERE topic = 'slow'}),
+	qr/^SSL certificate problem: self.signed certificate \| ./,
+	'... not from a server that nobody knows, nor without a certificate of ours');
+is(scalar(split /^/, slurp_file("$folder/secure")), 1, '... and the right one is posted');
+my ($usage, $told) = post_slow("https://localhost:$secure_port/in", '--cert=/nowhere');
+is("$usage $told", "2 iotmq: /nowhere: No such file or directory\n", 'a file that is not there');
+$secure->kill_kill;
+
 # Killed in the middle, a seek, and a restart of the server: all that was published is posted,
 # and SIGTERM ends it when the requests that are out are answered.
 query(q{SELECT iotmq.publish('t', 'd' || g % 10, '{"sleep": 0.05}') FROM generate_series(1, 300) AS g});
@@ -158,6 +199,19 @@ is($run->full_result(0), 0, 'SIGTERM') or diag($err);
 push @seen, requests();
 my %posted = map { $_->{headers}{'iotmq-offset'} => 1 } @seen;
 is(scalar(grep { $posted{$_} } $from .. $from + 299), 300, 'a kill, a seek and a restart: all is posted');
+
+# SIGTERM ends one that waits for messages, however soon the server has answered: it has nothing
+# that would wake it, and polls for a minute.
+foreach my $try (1 .. 3)
+{
+	my $begin = time;
+	$run = begin('hook', \$err);
+	$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%iotmq.consume($1%'
+		AND pid <> pg_backend_pid()}) or die;
+	$run->signal('TERM');
+	$run->finish;
+	cmp_ok(time - $begin, '<', 50, 'SIGTERM ends one that waits');
+}
 
 $receiver->kill_kill;
 done_testing();

@@ -23,12 +23,12 @@ system_or_bail('make', '-s', '-C', 'client');
 # The parser, by samples and mutations of them, under sanitizers
 system_or_bail('gcc', qw(-g -O1 -std=gnu11 -D_GNU_SOURCE), '-fsanitize=address,undefined',
 	qw(-fno-sanitize-recover=all -Iclient/lib -Iclient/mqtt -Iclient/bridge), '-o', "$folder/parse",
-	qw(test/client/parse.c client/mqtt/reader.c client/bridge/filter.c client/lib/memory.c));
+	qw(test/client/parse.c client/mqtt/reader.c client/bridge/filter.c client/bridge/json_path.c client/lib/memory.c));
 my ($parsed, $parse_errors) = run_command([ "$folder/parse", 'test/client/packets' ]);
 like($parsed, qr/\A\d+ samples and 20000 mutations, with messages in them\z/, 'packets') or diag($parse_errors);
 
 # A broker that keeps what it has, over TCP and, with a certificate of its own, over TLS
-my ($port, $tls_port) = map { PostgreSQL::Test::Cluster::get_free_port() } 1, 2;
+my ($port, $tls_port, $mutual_port) = map { PostgreSQL::Test::Cluster::get_free_port() } 1 .. 3;
 system_or_bail('openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost',
 	'-addext', 'subjectAltName=DNS:localhost', '-keyout', "$folder/key", '-out', "$folder/certificate");
 system_or_bail('mosquitto_passwd', '-b', '-c', "$folder/passwords", 'bridge', 's3cret');
@@ -48,6 +48,12 @@ listener $tls_port 127.0.0.1
 certfile $folder/certificate
 keyfile $folder/key
 password_file $folder/passwords
+listener $mutual_port 127.0.0.1
+certfile $folder/certificate
+keyfile $folder/key
+cafile $folder/certificate
+require_certificate true
+allow_anonymous true
 CONF
 
 my ($broker, $broker_out);
@@ -158,11 +164,14 @@ foreach my $wrong (
 	[ "${head}tls = maybe\n", qr/:4: a bad value of "tls"/ ],
 	[ "${head}password-file = /nowhere\n", qr/:4: a bad value of "password-file"/ ],
 	[ "${head}password-file = $folder/password\n$rule", qr/a password needs a "user"/ ],
+	[ "${head}ca-file = $folder/certificate\n$rule", qr/need "tls = on"/ ],
+	[ "${head}tls = on\nkey-file = $folder/key\n$rule", qr/a "key-file" needs a "cert-file"/ ],
 	[ "${head}colour = red\n", qr/:4: there is no setting "colour" here/ ],
 	[ "${head}nonsense\n", qr/:4: this is no/ ],
 	[ "$head${rule}broker = x\n", qr/:7: there is no setting "broker" here/ ],
 	[ "$head${rule}zone = {zone}\n", qr/:7: a bad value of "zone"/ ],
 	[ "$head${rule}zone = {device\n", qr/:7: a bad value of "zone"/ ],
+	(map { [ "$head${rule}tag = {$_}\n", qr/:7: a bad value of "tag"/ ] } '$', '$.', '$.a b', '$[x]', '$[1', 'id', '$id'),
 	[ "$head${rule}payload = xml\n", qr/:7: a bad value of "payload"/ ],
 	[ "$head${rule}share = a/b\n", qr/:7: a bad value of "share"/ ],
 	[ "$head${rule}property.a = 1\nproperty.a = 2\n", qr/:8: a bad value of "property.a"/ ],
@@ -222,6 +231,13 @@ topic = raw
 device = {device}
 payload = body
 share = some
+
+[value/+]
+topic = telemetry
+zone = {\$.where.zone}
+device = {\$.devices[0]}
+tag = v{\$.version}
+key = {\$.where.zone}/{\$.id}
 RULES
 mqtt('-r', '-q', '1', '-t', 'plant/north/kept/warm', '-m', '{"kept": true}');
 my $run = up('-U', 'bridge', $rules);
@@ -252,6 +268,15 @@ ROWS
 is(query(q{SELECT device_id, payload, convert_from(body, 'UTF8'), properties FROM iotmq_topic.raw ORDER BY device_id, msg_offset}),
 	qq(a|{"a": 1}||\nb||{"a": 1}|\nb||é|), 'as the rules say');
 
+# Values within the payload
+mqtt('-q', '1', '-t', 'value/a', '-m', $_)
+	foreach '{"id": 1, "where": {"zone": "north"}, "devices": ["v-1"], "version": 2}',
+	'{"id": 1, "where": {"zone": "north"}, "devices": ["v-1"], "version": 2, "sent": "again"}',
+	'{"id": 1, "where": {"zone": "south"}, "devices": ["v-\u00e4"], "version": true}';
+wait_until(q{count(*) = 2 FROM iotmq_topic.telemetry WHERE message_key LIKE '%/1'});
+is(query(q{SELECT zone, device_id, tag, message_key, payload ? 'sent' FROM iotmq_topic.telemetry WHERE message_key LIKE '%/1' ORDER BY 1}),
+	"north|v-1|v2|north/1|f\nsouth|v-ä|vtrue|south/1|f", 'values within the payload; a device that sends again is heard once');
+
 # Poison: each kind is kept with its reason, and stops nothing.
 my $large = "$folder/large";
 append_to_file($large, '"' . 'x' x (4 << 20) . '"');
@@ -264,9 +289,11 @@ mqtt('-q', '1', '-t', 'plant/south/pump-1/a||b', '-m', '1');
 mqtt('-q', '1', '-t', 'json/a', '-f', $large);
 truncate $large, 4 << 20;
 mqtt('-q', '1', '-t', 'body/large', '-f', $large);
+mqtt('-q', '1', '-t', 'value/b', '-m', '{"id": {}, "where": {"zone": "north"}, "devices": ["v"], "version": 1}');
+mqtt('-q', '1', '-t', 'value/c', '-m', 'no JSON');
 mqtt('-q', '1', '-t', 'json/a', '-m', '{"last": 1}');
 wait_until(q{count(*) = 1 FROM iotmq_topic.raw WHERE payload ? 'last'});
-wait_until('count(*) = 8 FROM iotmq_topic.poison');
+wait_until('count(*) = 10 FROM iotmq_topic.poison');
 is(query(<<'SQL'), <<'ROWS' =~ s/\n\z//r, 'poison');
 SELECT device_id, properties->>'sqlstate', properties->>'reason', left(properties->>'mqtt_topic', 20), properties->>'filter',
 	properties->>'length', length(body), properties->>'mqtt_qos'
@@ -280,8 +307,10 @@ mqtt||no device|plant/south//warm|plant/+/+/+|1|1|1
 mqtt||the device id has more than 255 bytes|plant/south/dddddddd|plant/+/+/+|1|1|1
 mqtt|22023|invalid tag "a||b"|plant/south/pump-1/a|plant/+/+/+|1|1|1
 mqtt|42704|zone "west" of topic "telemetry" does not exist|plant/west/pump-1/wa|plant/+/+/+|1|1|1
+mqtt||the payload has no $.id|value/b|value/+|70|70|1
+mqtt||the payload has no $.devices[0]|value/c|value/+|7|7|1
 ROWS
-is(down($run), '12 published, 8 poison', '... and counted');
+is(down($run), '15 published, 10 poison', '... and counted');
 is($err, '', '... without a word');
 
 # TLS: with the right certificate, name and password alone.
@@ -303,6 +332,17 @@ wait_until(q{count(*) = 4 FROM iotmq_topic.raw WHERE device_id IN ('large', 'sma
 is(query(q{SELECT DISTINCT length(body) FROM iotmq_topic.raw WHERE device_id = 'large'}), 1 << 20, 'over TLS');
 is(down($run), '4 published, 0 poison', '... and counted');
 
+# A broker that wants a certificate of its clients
+my $mutual = "broker = localhost:$mutual_port\nclient-id = mutual\npoison = none\ntls = on\n${trusted}CERT[mutual/{device}]\ntopic = raw\ndevice = {device}\n";
+is(fails(rules($mutual =~ s/CERT//r)), 3, 'no certificate');
+like($err, qr/certificate required/, '... is told');
+is(fails(rules($mutual =~ s/CERT/cert-file = $folder\/certificate\nkey-file = $folder\/password\n/r)), 3, 'no key');
+like($err, qr/there is no certificate in ".*certificate" with its key in ".*password"/, '... is told');
+$run = up(rules($mutual =~ s/CERT/cert-file = $folder\/certificate\nkey-file = $folder\/key\n/r));
+mqtt('-q', '1', '-t', 'mutual/m', '-m', '1');
+wait_until(q{count(*) = 1 FROM iotmq_topic.raw WHERE device_id = 'm'});
+is(down($run), '1 published, 0 poison', 'a certificate of ours');
+
 # Under load the bridge is killed, the broker is restarted, and the database crashes: what was
 # published is there, and with a key it is there once.
 my $load = <<"RULES";
@@ -313,7 +353,7 @@ poison = none
 topic = telemetry
 zone = south
 device = MODE-{device}
-key = {sha256}
+key = MODE-{\$.n}
 [MODE/plain/{device}]
 topic = raw
 device = MODE-{device}
@@ -392,8 +432,9 @@ my $keep_alive = 600;
 
 sub own
 {
+	my ($content) = @_;
 	return rules("broker = 127.0.0.1:" . $listener->sockport . "\nclient-id = i\nuser = u\npassword-file = $folder/password\n"
-		. "keep-alive = $keep_alive\npoison = none\n[o/{device}]\ntopic = raw\ndevice = {device}\nshare = s\n");
+		. "keep-alive = $keep_alive\npoison = none\n[o/{device}]\ndevice = {device}\nshare = s\n" . ($content // "topic = raw\n"));
 }
 
 sub message
@@ -473,6 +514,26 @@ is(take($client, 2), 'e000', 'DISCONNECT');
 $client->close;
 $run->finish;
 is($run->full_result(0), 0, '... after SIGTERM');
+
+# A connection that is lost between commit and PUBACK: the message comes again, and its key tells.
+query(q{SELECT iotmq.create_topic('keyed', dedup_window => '1 hour')});
+$run = bridge(own("topic = keyed\nkey = {device}-{\$.id}\n"));
+$client = greet("\x20\2\0\0", "\x90\3\0\1\1");
+$blocker = $node->background_psql('postgres');
+$blocker->query_safe('BEGIN; LOCK TABLE iotmq_topic.keyed IN ACCESS EXCLUSIVE MODE');
+syswrite($client, message(1, '{"id": 1}') . message(2, '{"id": 2}'));
+wait_until('EXISTS (SELECT FROM pg_locks WHERE NOT granted)');
+$client->close;
+$blocker->query_safe('COMMIT');
+$blocker->quit;
+$client = greet("\x20\2\1\0", undef);
+wait_until('count(*) = 2 FROM iotmq_topic.keyed');
+syswrite($client, join '', map { message($_, "{\"id\": $_}") =~ s/^./\x3a/r } 1 .. 3);
+is(take($client, 12), '400200014002000240020003', 'a lost PUBACK: what comes again is acknowledged');
+is(query('SELECT message_key FROM iotmq_topic.keyed ORDER BY 1'), "own-1\nown-2\nown-3", '... and is there once');
+$run->signal('TERM');
+$run->finish;
+$client->close;
 
 # A broker that is silent gets a ping and is left, one without the session gets a SUBSCRIBE again.
 $keep_alive = 1;
