@@ -13,7 +13,7 @@ import peers
 
 # The order of the table. A later figure is a file in bench/figures and a word here.
 FIGURES = ["publish", "publish_batch", "consume", "fan_out", "latency", "idle", "backlog", "orderly", "retries", "segments",
-           "retention", "views", "catalogs"]
+           "retention", "bytes", "views", "catalogs"]
 
 # Each a page of results with a plot, of iotmq and its peers: a file in bench/curves.
 CURVES = ["batch_size", "groups", "devices", "delays", "snapshot", "unread"]
