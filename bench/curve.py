@@ -139,4 +139,5 @@ def write(name, title, text, tables, panels, columns=2):
 
 
 def durabilities(systems):
-    return table(["system", "what is safe when it is confirmed"], [[it.NAME, it.DURABILITY] for it in systems])
+    return "\n".join(["| system | what is safe when it is confirmed |", "| --- | --- |",
+                      *(f"| {it.NAME} | {it.DURABILITY} |" for it in systems)])

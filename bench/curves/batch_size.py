@@ -6,12 +6,12 @@ import curve
 SYSTEMS = ["iotmq", "bare", "skip_locked", "pgq", "pgmq", "pgque", "redis", "rabbitmq", "nats"]
 SIZES = curve.points([1, 10, 100, 1000])
 ROUNDS = 3
-SECONDS = 0.5
+SECONDS = 0.4
 
 TEXT = """
 One client publishes in batches of so many messages and waits until all of a batch are confirmed;
 then one client reads in batches of so many, and acknowledges each before it takes the next, from
-a queue that was filled before. Half a second each, by turns, three times; the medians.
+a queue that was filled before. 0.4 seconds each, by turns, three times; the medians.
 
 The batch is one call (iotmq, PGMQ), one statement (bare table, SKIP LOCKED, PgQ), one
 pipeline (Redis, RabbitMQ, NATS). PgQ's readers take what came between two ticks, and there was

@@ -8,14 +8,14 @@ import curve
 
 SYSTEMS = ["iotmq", "skip_locked", "pgq", "pgmq", "pgque", "redis", "rabbitmq", "nats"]
 RATE = 200
-SECONDS = 8.0
+SECONDS = 6.0
 SHARES = [0.5, 0.9, 0.99, 0.999]
 
 TEXT = """
 One client publishes 200 messages a second, one at a time, at random times (a Poisson process);
 another waits for them, in the way that its system has for it, and acknowledges them. From just
 before a message is sent to be published until the reader has it: the confirmed commit, the way,
-and the waking are in it. Eight seconds a system.
+and the waking are in it. Six seconds a system.
 
 iotmq, Redis, RabbitMQ and NATS wake their readers; those of SKIP LOCKED, PGMQ and PgQ ask again
 every 2 ms, and PgQ's tick themselves each time (pgqd ticks once a second: a second more).

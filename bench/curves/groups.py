@@ -8,13 +8,13 @@ GROUPS = curve.points([1, 4, 16, 64])
 BATCH = 100
 DELIVERIES = 64_000
 ROUNDS = 2
-SECONDS = 0.6
+SECONDS = 0.5
 
 TEXT = """
 So many groups, with one client each, read the same messages in batches of 100 and acknowledge
 each batch, all at the same time: what is shown is the sum. Filling the queue is not counted,
-though SKIP LOCKED, PGMQ and RabbitMQ store a copy for each group then. 64,000 deliveries or 0.6
-seconds, by turns, twice; the means. Clients and servers share the machine's cores.
+though SKIP LOCKED, PGMQ and RabbitMQ store a copy for each group then. 64,000 deliveries or half
+a second, by turns, twice; the means. Clients and servers share the machine's cores.
 """
 
 

@@ -9,14 +9,14 @@ SYSTEMS = ["iotmq", "skip_locked", "pgq", "pgmq", "pgque"]
 RATE = 4000
 PUBLISHED = 40              # a batch
 TAKEN = 10
-BEFORE, HELD, AFTER = 8, 24, 8
+BEFORE, HELD, AFTER = 6, 18, 6
 
 TEXT = """
 4,000 messages a second are published, in batches of 40; one client takes 10 at a time and
-acknowledges them, 400 times a second. After 8 seconds another session takes a snapshot and keeps
-it for 24 seconds: what is updated and deleted meanwhile can't be cleaned up. Sizes are those of
+acknowledges them, 400 times a second. After 6 seconds another session takes a snapshot and keeps
+it for 18 seconds: what is updated and deleted meanwhile can't be cleaned up. Sizes are those of
 the whole database, with everything that was published: iotmq keeps it for its retention, and so
-does PgQ until its tables rotate. Three minutes of it: `make bench ONLY=snapshot SCALE=5`.
+does PgQ until its tables rotate. Three minutes of it: `make bench ONLY=snapshot SCALE=10`.
 """
 
 

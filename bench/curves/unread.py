@@ -26,7 +26,6 @@ def measure(systems):
         for unread in UNREAD:
             wanted = bench.scaled(unread, 1000)
             loaded += system.load(1000, wanted - loaded, float("inf"))
-            system.run("VACUUM ANALYZE")
             system.run("CHECKPOINT")
             values = []
             for _ in range(ROUNDS):

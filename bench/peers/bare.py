@@ -46,11 +46,10 @@ class Reader(postgres.Reader):
     def __init__(self, connection):
         super().__init__(connection)
         self.place = 0
-        self.cursor.execute(f"PREPARE take AS SELECT {COLUMNS} FROM bare WHERE msg_offset > $1::bigint "
-                            "ORDER BY msg_offset LIMIT $2::int")
 
     def take_once(self, n):
-        self.cursor.execute(f"EXECUTE take({self.place}, {n})")
+        self.prepare(n, f"SELECT {COLUMNS} FROM bare WHERE msg_offset > $1::bigint ORDER BY msg_offset LIMIT {n}")
+        self.cursor.execute(f"EXECUTE take({self.place})")
         if self.cursor.rowcount:
             self.cursor.scroll(self.cursor.rowcount - 1)
             self.place = self.cursor.fetchone()[1]

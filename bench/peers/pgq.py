@@ -40,6 +40,7 @@ class System(postgres.System):
             self.run(f"SELECT {self.SCHEMA}.ticker('bench')")
             loaded += n
         publisher.close()
+        self.tidy()
         return loaded
 
     def reader(self, group):

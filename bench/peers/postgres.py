@@ -61,6 +61,18 @@ class System(Loading):
     def run(self, statements, *values):
         self.run_by(self.connection, statements, *values)
 
+    def load(self, n, messages, seconds):
+        loaded = super().load(n, messages, seconds)
+        self.tidy()
+        return loaded
+
+    def tidy(self):
+        """statistics and hint bits, as autovacuum brings them in time"""
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT string_agg(oid::regclass::text, ', ') FROM pg_class "
+                           "WHERE relkind = 'r' AND oid >= 16384 AND pg_relation_size(oid) > 0")
+            cursor.execute("VACUUM ANALYZE " + cursor.fetchone()[0])
+
     def rewind(self):
         """group 0 begins anew, where it can"""
 
@@ -106,11 +118,20 @@ class Publisher:
 
 
 class Reader:
-    """take() executes the statement of take_text(n) until it has rows; a subclass settles."""
+    """asks until there are rows; a subclass prepares take for a number of messages, executes it, and settles"""
 
     def __init__(self, connection):
         self.connection = connection
         self.cursor = connection.cursor()
+        self.prepared = None
+
+    def prepare(self, n, statement):
+        """with n in its text: a plan for any number is made for too many"""
+        if self.prepared != n:
+            if self.prepared:
+                self.cursor.execute("DEALLOCATE take")
+            self.cursor.execute(f"PREPARE take AS {statement}")
+            self.prepared = n
 
     def take_once(self, n):
         raise NotImplementedError

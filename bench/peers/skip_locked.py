@@ -19,7 +19,7 @@ CREATE TABLE queue{n} (
 
 TAKE = """
 WITH due AS (
-    SELECT id FROM queue{n} WHERE visible_at <= now() ORDER BY id LIMIT $1::int FOR UPDATE SKIP LOCKED
+    SELECT id FROM queue{n} WHERE visible_at <= now() ORDER BY id LIMIT {limit} FOR UPDATE SKIP LOCKED
 ), taken AS (
     UPDATE queue{n} AS queue SET visible_at = now() + '60 s', attempt = attempt + 1
     FROM due WHERE queue.id = due.id
@@ -52,11 +52,12 @@ class System(postgres.System):
 class Reader(postgres.Reader):
     def __init__(self, connection, group):
         super().__init__(connection)
-        self.cursor.execute("PREPARE take AS " + TAKE.format(n=group))
+        self.group = group
         self.cursor.execute(f"PREPARE settle AS DELETE FROM queue{group} WHERE id = ANY ($1::bigint[])")
 
     def take_once(self, n):
-        self.cursor.execute(f"EXECUTE take({n})")
+        self.prepare(n, TAKE.format(n=self.group, limit=n))
+        self.cursor.execute("EXECUTE take")
         if self.cursor.rowcount:
             self.ids = [row[0] for row in self.cursor.fetchall()]
         return self.cursor.rowcount
