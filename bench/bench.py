@@ -129,7 +129,7 @@ def machine():
         models = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
     gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     connection = connect("postgres")
-    version = connection.get_parameter_status("server_version")
+    version = connection.get_parameter_status("server_version").split()[0]
     connection.close()
     return (f"{models[0] if models else os.uname().machine}, {os.cpu_count()} cores, {gigabytes:.0f} GB, "
             f"PostgreSQL {version}, {time.strftime('%Y-%m-%d')}, load {os.getloadavg()[2]:.1f}"

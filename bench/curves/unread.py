@@ -4,7 +4,7 @@ import bench
 import curve
 
 SYSTEMS = ["iotmq", "bare", "skip_locked"]
-UNREAD = curve.points([10**5, 10**6, 10**7])
+UNREAD = [bench.scaled(number, 1000) for number in curve.points([10**5, 10**6, 10**7])]
 BATCH = 100
 READ = 40_000
 ROUNDS = 3
@@ -24,8 +24,7 @@ def measure(systems):
         system.fresh(1)
         loaded = 0
         for unread in UNREAD:
-            wanted = bench.scaled(unread, 1000)
-            loaded += system.load(1000, wanted - loaded, float("inf"))
+            loaded += system.load(1000, unread - loaded, float("inf"))
             system.run("CHECKPOINT")
             values = []
             for _ in range(ROUNDS):

@@ -24,6 +24,7 @@ class System(Loading):
     """EXTENSION is made in the database if it is set; then SETUP runs."""
 
     NAME = ""
+    waits = "on"
     DURABILITY = DURABILITY
     EXTENSION = ""
     SETUP = ""
@@ -62,7 +63,9 @@ class System(Loading):
         self.run_by(self.connection, statements, *values)
 
     def load(self, n, messages, seconds):
+        self.waits = "off"              # for the disk, where nobody looks at the time
         loaded = super().load(n, messages, seconds)
+        self.waits = "on"
         self.tidy()
         return loaded
 
@@ -91,6 +94,7 @@ class System(Loading):
     def publisher(self, n):
         """prepared once, then executed with literals"""
         connection = self.connect()
+        connection.cursor().execute(f"SET synchronous_commit = {self.waits}")
         if n == 1:
             prepare, values = self.publish_one(), f"'device-1', '{bench.PAYLOAD}'"
         else:
