@@ -6,12 +6,12 @@ import curve
 SYSTEMS = ["iotmq", "bare", "skip_locked"]
 UNREAD = [bench.scaled(number, 1000) for number in curve.points([10**5, 10**6, 10**7])]
 BATCH = 100
-READ = 40_000
+READ = bench.scaled(40_000, BATCH)
 ROUNDS = 3
 SECONDS = 2.0
 
-TEXT = """
-So many messages wait; one client reads and acknowledges the first 40,000, in batches of 100,
+TEXT = f"""
+So many messages wait; one client reads and acknowledges the first {READ:,}, in batches of 100,
 three times: iotmq and the bare table from the beginning again, each time with a new group;
 SKIP LOCKED goes on, as what is acknowledged is gone. The medians. 10^8 would take some 35 GB and
 half an hour for each system to be filled, and is left out.
@@ -29,7 +29,7 @@ def measure(systems):
             values = []
             for _ in range(ROUNDS):
                 system.rewind()
-                values.append(curve.read_rate(system, 1, BATCH, bench.scaled(READ, BATCH), curve.seconds(SECONDS)))
+                values.append(curve.read_rate(system, 1, BATCH, READ, curve.seconds(SECONDS)))
             costs[system.NAME].append((unread, 1e6 / sorted(values)[ROUNDS // 2]))
             bench.say(f"unread: {system.NAME}, {unread:,}: {costs[system.NAME][-1][1]:.2f} us a message")
         system.fresh(0)
