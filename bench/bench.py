@@ -11,12 +11,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 
 import psycopg2
 
 SCALE = float(os.environ.get("SCALE") or 1)
-RUNS = 3
+QUICK = SCALE <= 0.01       # to see that all works: no figure says anything
+RUNS = 1 if QUICK else 3
 
 # 150 bytes, a device's usual report.
 PAYLOAD = (
@@ -71,6 +73,8 @@ def alternate(name, turns=1, **sides):
     A run's value is the mean of its turns. What disturbs the machine for a while so disturbs
     both sides.
     """
+    if QUICK:
+        turns = 1
     values = {side: [] for side in sides}
     for run in range(RUNS):
         parts = {side: [] for side in sides}
@@ -117,6 +121,19 @@ def at_most(name, values, target, unit):
 def compare(name, target, turns=1, **sides):
     """the row of two sides' rates, of which the first is to be at least target times the second"""
     return at_least(name, *alternate(name, turns, **sides).values(), target)
+
+
+def machine():
+    """one line that says where this was measured, and what else went on there"""
+    with open("/proc/cpuinfo") as file:
+        models = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    connection = connect("postgres")
+    version = connection.get_parameter_status("server_version").split()[0]
+    connection.close()
+    return (f"{models[0] if models else os.uname().machine}, {os.cpu_count()} cores, {gigabytes:.0f} GB, "
+            f"PostgreSQL {version}, {time.strftime('%Y-%m-%d')}, load {os.getloadavg()[2]:.1f}"
+            + (f", scale {SCALE:g}" if SCALE != 1 else ""))
 
 
 def connect(name):

@@ -14,7 +14,7 @@ import bench
 # messages a second, seconds a run, and what p50 and p99 may be, in ms
 STREAMS = [(1000, 15, 0.8, 4),
            (200, 15, 3, 15),
-           (2, 60, 15, 30)]    # a call that has waited for half a second looks every 20 ms
+           (2, 30, 15, 30)]    # a call that has waited for half a second looks every 20 ms
 
 
 def publisher(database, rate, seconds, ended, sent):

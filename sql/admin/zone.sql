@@ -110,8 +110,13 @@ BEGIN
 	LOOP
 		PERFORM iotmq.grant_read(topic, reader, ARRAY[zone]);
 	END LOOP;
-	PERFORM iotmq.segment_make_until(new_zone, clock_timestamp(),
-		clock_timestamp() + iotmq.segment_ahead(t.segment_interval))
+	-- Each segment costs what there is already, in the catalogs: with many zones only the present
+	-- one and the next, and maintenance makes the others.
+	PERFORM iotmq.segment_make_until(new_zone, clock_timestamp(), clock_timestamp() + CASE
+		WHEN (SELECT count(*) FROM iotmq_internal.zone AS z WHERE z.topic_id = id) <= 100
+		THEN iotmq.segment_ahead(t.segment_interval)
+		ELSE t.segment_interval
+	END)
 	FROM iotmq_internal.topic AS t
 	WHERE t.topic_id = id;
 	PERFORM iotmq.cursor_create(g.group_id, new_zone, first)

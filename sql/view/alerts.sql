@@ -80,6 +80,7 @@ FROM (
 	SELECT p.cursor_id, 'in_flight' AS seen_in, max(l.deadline) - now() AS due_in
 	FROM iotmq_internal.lease AS l
 	JOIN iotmq_internal.cursor_state AS p ON p.cursor_id = iotmq.lease_cursor(l.lease_id) AND p.oldest_lease <= l.lease_id
+	WHERE l.deadline > now() + interval '1 day'		-- few: the others need not be joined
 	GROUP BY p.cursor_id
 	UNION ALL
 	SELECT p.cursor_id, 'waiting_message', r.due_at - now()

@@ -21,7 +21,7 @@ WITH lag AS MATERIALIZED (
 	FROM iotmq.lag(true, true) AS l
 ), stats AS MATERIALIZED (
 	SELECT
-		jsonb_object(ARRAY['topic', s.topic, 'zone', s.zone]) AS labels,
+		jsonb_object(ARRAY['topic', topic, 'zone', zone]) AS labels,
 		s.assigned::float8,
 		s.messages_estimate::float8,
 		s.bytes::float8,
@@ -29,8 +29,19 @@ WITH lag AS MATERIALIZED (
 		CASE
 			WHEN s.oldest_published_at IS NOT NULL
 			THEN date_part('epoch', greatest(statement_timestamp() - s.oldest_published_at, '0')) * 1000
-		END AS reserve_time
+		END AS reserve_time,
+		coalesce(o.overdue, 0)::float8 AS overdue,
+		coalesce(o.emptied, 0)::float8 AS emptied
 	FROM iotmq.stats(true) AS s
+	LEFT JOIN (
+		SELECT
+			o.topic,
+			o.zone,
+			count(*) FILTER (WHERE NOT o.emptied) AS overdue,
+			count(*) FILTER (WHERE o.emptied) AS emptied
+		FROM iotmq.overdue_segment AS o
+		GROUP BY o.topic, o.zone
+	) AS o USING (topic, zone)
 )
 SELECT 'iotmq_consumer_lag_messages' AS name, l.labels, l.lag_messages AS value,
 	'Messages not settled: ready, in flight and waiting for a retry.' AS help, 'gauge' AS kind
@@ -103,15 +114,11 @@ SELECT 'iotmq_storage_message_reserve_time', s.labels, s.reserve_time,
 FROM stats AS s
 WHERE s.reserve_time IS NOT NULL
 UNION ALL
-SELECT 'iotmq_storage_overdue_segments', s.labels,
-	(SELECT count(*) FROM iotmq.overdue_segment AS o
-	WHERE o.topic = s.labels ->> 'topic' AND o.zone = s.labels ->> 'zone' AND NOT o.emptied)::float8,
+SELECT 'iotmq_storage_overdue_segments', s.labels, s.overdue,
 	'Segments that retention should have freed and could not.', 'gauge'
 FROM stats AS s
 UNION ALL
-SELECT 'iotmq_storage_emptied_segments', s.labels,
-	(SELECT count(*) FROM iotmq.overdue_segment AS o
-	WHERE o.topic = s.labels ->> 'topic' AND o.zone = s.labels ->> 'zone' AND o.emptied)::float8,
+SELECT 'iotmq_storage_emptied_segments', s.labels, s.emptied,
 	'Freed segments whose empty table could not be dropped yet.', 'gauge'
 FROM stats AS s
 UNION ALL
