@@ -315,11 +315,73 @@ AS $$
 $$;
 COMMENT ON FUNCTION iotmq.move_common_end IS 'internal: up to where a zone and its source have the same history';
 
--- move_demote(topic, zone, source, described): the zone follows that source from the commit on. What only
--- it has goes, and a NOTICE says what that was. All its segments are to be filled again, as
+-- move_probe(topic, zone, described): from which offset on the last hundred messages are that a zone
+-- and its source should both have; NULL: there is none.
+CREATE FUNCTION iotmq.move_probe(topic text, zone text, described jsonb) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	probed iotmq_internal.zone := iotmq.move_state(topic, zone);
+	probe bigint;
+BEGIN
+	EXECUTE format('SELECT min(o) FROM (SELECT %2$s AS o FROM %1$s WHERE %2$s <= $1 ORDER BY %2$s DESC LIMIT 100) AS l',
+		probed.table_name, (iotmq.message_columns(probed.table_name))[2])
+	INTO probe USING iotmq.move_common_end(probed.zone_id, described);
+	RETURN probe;
+END
+$$;
+COMMENT ON FUNCTION iotmq.move_probe IS 'internal: which messages of a zone are compared with those of its source';
+
+-- move_require_same(topic, zone, source, batch, common): raises 55000 unless messages of that batch, as
+-- mirror_messages sends it, are those of the zone, as far as both have them; if the source has
+-- none of them, its retention was faster. Another zone of the same name is no source. batch
+-- NULL: nothing is below common here; then there is nothing at all.
+CREATE FUNCTION iotmq.move_require_same(topic text, zone text, source text, batch text, common bigint) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id int := iotmq.call_zone_id(topic, zone);
+	messages regclass;
+	columns text[];
+	other bigint;
+BEGIN
+	SELECT z.table_name, iotmq.message_columns(z.table_name) INTO messages, columns
+	FROM iotmq_internal.zone AS z
+	WHERE z.zone_id = id;
+	IF batch IS NULL THEN
+		EXECUTE format('SELECT min(%s) FROM %s', columns[2], messages) INTO other;
+	ELSE
+		EXECUTE format($q$
+			SELECT coalesce(
+				min(s.msg_offset) FILTER (WHERE (extract(epoch FROM m.%3$s) - extract(epoch FROM timestamptz '2000-01-01 00:00+00')) * 1000000 <> s.published_at),
+				CASE WHEN count(m.*) = 0 AND (count(*) > 0 OR split_part($1, E'\t', 1)::bigint <= $2) THEN $2 END)
+			FROM (
+				SELECT split_part(l.line, E'\t', 1)::bigint AS msg_offset, split_part(l.line, E'\t', 2)::bigint AS published_at
+				FROM regexp_split_to_table($1, E'\n') WITH ORDINALITY AS l (line, n)
+				WHERE l.n > 1 AND l.line <> ''
+			) AS s
+			LEFT JOIN %1$s AS m ON m.%2$s = s.msg_offset
+			WHERE s.msg_offset <= $2 $q$, messages, columns[2], columns[3])
+		INTO other
+		USING batch, common;
+	END IF;
+	IF other IS NOT NULL THEN
+		RAISE EXCEPTION 'zone "%" of topic "%" is another one at server "%"', zone, topic, source
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				DETAIL = format('They have no message in common, or differ at offset %s.', other),
+				HINT = format('If it is to follow that one all the same, drop it, and make it anew: SELECT iotmq.mirror_zone(%L, %L, %L);', topic, zone, source);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION iotmq.move_require_same IS 'internal: raises an error unless a zone has the messages of its source';
+
+-- move_demote(topic, zone, source, described, batch): the zone follows that source from the commit on. batch:
+-- what the source has from move_probe on. What only it has goes, and a NOTICE says what that was. All its segments are to be filled again, as
 -- far as the source has something of their time; so none is sealed. What groups have comes
 -- with the next pull.
-CREATE FUNCTION iotmq.move_demote(topic text, zone text, source text, described jsonb) RETURNS void
+CREATE FUNCTION iotmq.move_demote(topic text, zone text, source text, described jsonb, batch text) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -333,6 +395,7 @@ BEGIN
 	PERFORM iotmq.move_exclude(demoted.zone_id);
 	PERFORM iotmq.zone_lock_change(demoted.zone_id);
 	common := greatest(iotmq.move_common_end(demoted.zone_id, described), 0);
+	PERFORM iotmq.move_require_same(topic, zone, source, batch, common);
 	EXECUTE format('WITH gone AS (DELETE FROM %1$s WHERE %2$s > $1 RETURNING %2$s AS msg_offset)
 		SELECT count(*) AS messages, min(msg_offset) AS lowest, max(msg_offset) AS highest FROM gone',
 		demoted.table_name, (iotmq.message_columns(demoted.table_name))[2])
@@ -370,7 +433,7 @@ COMMENT ON FUNCTION iotmq.move_demote IS 'internal: makes a zone follow another 
 -- demote_zone: what was the zone's owner, or followed another one, becomes a mirror of that foreign
 -- server, which owns the zone now. Messages that the source doesn't have are dropped, and named by
 -- a NOTICE. Waits for open transactions of publishers and consumers. Errors: 22004, 42704; 55000
--- the source doesn't own the zone; those of the foreign server and of the source, as mirror_zone.
+-- the source doesn't own the zone, or has another one of that name; those of the foreign server and of the source, as mirror_zone.
 CREATE FUNCTION iotmq.demote_zone(topic text, zone text, source text) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
@@ -378,18 +441,24 @@ AS $$
 DECLARE
 	connection text;
 	described jsonb;
+	probe bigint;
+	batch text;
 BEGIN
 	PERFORM iotmq.link_check(source);
 	PERFORM iotmq.call_check_name('topic', topic), iotmq.call_check_name('zone', zone);
 	connection := iotmq.link_open(source);
 	BEGIN
 		described := iotmq.link_value(connection, format('SELECT iotmq.mirror_source(%L, %L)', topic, zone));
+		probe := iotmq.move_probe(topic, zone, described);
+		IF probe IS NOT NULL THEN
+			batch := iotmq.link_value(connection, format('SELECT iotmq.mirror_messages(%L, %L, %s, 100)', topic, zone, probe));
+		END IF;
 	EXCEPTION WHEN OTHERS OR query_canceled THEN
 		PERFORM iotmq.link_close(connection);
 		RAISE;
 	END;
 	PERFORM iotmq.link_close(connection);
-	PERFORM iotmq.move_demote(topic, zone, source, described);
+	PERFORM iotmq.move_demote(topic, zone, source, described, batch);
 END
 $$;
 COMMENT ON FUNCTION iotmq.demote_zone IS 'makes a zone follow another server that has taken it over';

@@ -17,6 +17,7 @@ ORPHANS = {
         WHERE NOT EXISTS (SELECT FROM iotmq_internal.cursor AS c WHERE c.group_id = g.group_id AND c.zone_id = z.zone_id)""",
     "redelivery": "SELECT cursor_id FROM iotmq_internal.redelivery WHERE cursor_id NOT IN (SELECT cursor_id FROM iotmq_internal.cursor)",
     "dead_message": "SELECT cursor_id FROM iotmq_internal.dead_message WHERE cursor_id NOT IN (SELECT cursor_id FROM iotmq_internal.cursor)",
+    "mirror_state": "SELECT zone_id FROM iotmq_internal.mirror_state WHERE zone_id NOT IN (SELECT zone_id FROM iotmq_internal.zone WHERE state = 'mirror')",
     "consume_grant": "SELECT group_id FROM iotmq_internal.consume_grant WHERE group_id NOT IN (SELECT group_id FROM iotmq_internal.consumer_group)",
     "segment without its table": """SELECT s.table_name FROM iotmq_internal.segment AS s JOIN iotmq_internal.zone AS z USING (zone_id)
         WHERE NOT EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = s.table_name AND i.inhparent = z.table_name)""",
@@ -36,6 +37,9 @@ def orphans(execute):
 
 def look(execute, topics):
     """What is wrong, as texts."""
+    # what was fenced, or handed over to nobody, is read where it is
+    execute("""SELECT iotmq.open_zone(t.topic, z.zone, force => true) FROM iotmq_internal.zone AS z
+        JOIN iotmq_internal.topic AS t USING (topic_id) WHERE t.topic = ANY (%s) AND z.state = 'fenced'""", (topics,))
     wrong = orphans(execute)
     wrong += recount.compare(execute)
     for topic, group, filter in execute("""SELECT t.topic, g.consumer_group, g.filter::text FROM iotmq_internal.consumer_group AS g

@@ -149,6 +149,12 @@ is(at('b', q{SELECT iotmq.pull('t', 'y')}), '1', 'and follows it');
 is(content('restored', 'y'), content('b', 'y'), 'with the same');
 is(at('b', q{SELECT count(*) FROM iotmq.alerts WHERE alert = 'mirror'}), '0', 'no alert any more');
 
+# Another zone of the same name is no source, whatever its offsets say.
+at('b', q{SELECT iotmq.create_topic('w'); SELECT iotmq.publish('w', 'd', to_jsonb(i)) FROM generate_series(1, 5) AS i});
+at('restored', q{SELECT iotmq.create_topic('w'); SELECT iotmq.publish('w', 'd', to_jsonb(i)) FROM generate_series(1, 7) AS i});
+like(error_of('b', q{SELECT iotmq.demote_zone('w', 'default', 'a')}), qr/55000: zone "default" of topic "w" is another one at server "a"/,
+	'a zone does not follow another one');
+
 # A dump of a mirror is a mirror, and of a fenced zone a fenced one.
 at('restored', q{SELECT iotmq.fence_zone('t', 'z', 'nowhere')});
 my $dump = PostgreSQL::Test::Utils::tempdir . '/dump';
