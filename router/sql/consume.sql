@@ -2,7 +2,7 @@
 
 -- consume: as at the node; without zone the nodes that have some of the topic are asked in
 -- turn, beginning with any of them, and waited at for short times, so that a wait at one hides
--- no message of another. A node that does not answer is passed over with a warning, unless
+-- no message of another, nor of a zone that has moved. A node that does not answer is passed over with a warning, unless
 -- none answers. Errors: those of the nodes; 0A000 ack_lease is given; 08006.
 CREATE FUNCTION iotmq.consume(topic text, consumer_group text, max_messages int DEFAULT 32,
 		invisible_for interval DEFAULT NULL, zone text DEFAULT NULL, wait interval DEFAULT NULL,
@@ -13,8 +13,9 @@ DECLARE
 	place iotmq_node.place;
 	nodes int[];
 	silent int[] := '{}';
-	first int;
-	pause interval;				-- NULL: the first round, which doesn't wait
+	turn int := floor(random() * 64);
+	round int := 0;
+	pause interval;
 	until timestamptz := clock_timestamp() + wait;
 BEGIN
 	IF ack_lease IS NOT NULL THEN
@@ -23,28 +24,25 @@ BEGIN
 				DETAIL = 'The lease and the next messages may be at two nodes.',
 				HINT = 'Acknowledge it by a call of its own: SELECT iotmq.ack(lease_id);';
 	END IF;
-	nodes := iotmq_node.places_nodes(topic);
-	IF zone IS NOT NULL OR cardinality(nodes) = 1 OR wait NOT BETWEEN interval '0' AND interval '5 min' THEN
-		place := iotmq_node.place_of(topic, coalesce(zone, (SELECT p.zone FROM iotmq_node.places(topic) AS p LIMIT 1)));
-		RETURN QUERY SELECT m.*
-			FROM iotmq_node.consume(place.node, topic, consumer_group, max_messages, invisible_for, zone, wait, consumer) AS m;
-		RETURN;
-	END IF;
-
-	first := floor(random() * cardinality(nodes))::int;
 	LOOP
+		-- each time: zones may have moved
+		nodes := CASE WHEN zone IS NULL THEN iotmq_node.places_nodes(topic) ELSE ARRAY[(iotmq_node.place_of(topic, zone)).node] END;
 		FOR i IN 1..cardinality(nodes) LOOP
-			place.node := nodes[1 + (first + i) % cardinality(nodes)];
+			place.node := nodes[1 + (turn + i) % cardinality(nodes)];
 			CONTINUE WHEN place.node = ANY (silent);
+			pause := CASE
+				WHEN wait IS NULL THEN NULL
+				WHEN wait NOT BETWEEN interval '0' AND interval '5 min' THEN wait		-- which is an error
+				WHEN cardinality(nodes) = 1 THEN greatest(least(until - clock_timestamp(), interval '5 s'), interval '0')
+				WHEN round > 0 THEN greatest(least(until - clock_timestamp(), interval '5 ms' * 2 ^ least(round, 3)), interval '0') END;
 			BEGIN
 				RETURN QUERY SELECT m.*
-					FROM iotmq_node.consume(place.node, topic, consumer_group, max_messages, invisible_for, NULL,
-						CASE WHEN pause IS NOT NULL THEN least(pause, greatest(until - clock_timestamp(), interval '0')) END, consumer) AS m;
+					FROM iotmq_node.consume(place.node, topic, consumer_group, max_messages, invisible_for, zone, pause, consumer) AS m;
 				IF FOUND THEN
 					RETURN;
 				END IF;
 			EXCEPTION WHEN internal_error OR lock_not_available OR admin_shutdown OR crash_shutdown THEN
-				IF cardinality(silent) = cardinality(nodes) - 1 THEN
+				IF nodes <@ (silent || place.node) THEN
 					PERFORM iotmq_node.node_failed(place.node, SQLSTATE, SQLERRM);
 					RAISE;
 				END IF;
@@ -52,8 +50,8 @@ BEGIN
 				silent := silent || place.node;
 			END;
 		END LOOP;
-		EXIT WHEN until IS NULL OR clock_timestamp() >= until;
-		pause := least(coalesce(2 * pause, interval '5 ms'), interval '50 ms');
+		EXIT WHEN wait IS NULL OR clock_timestamp() >= until OR nodes <@ silent;
+		round := round + 1;
 	END LOOP;
 EXCEPTION WHEN undefined_object OR object_not_in_prerequisite_state OR internal_error OR lock_not_available OR admin_shutdown OR crash_shutdown THEN
 	IF iotmq_node.place_again(topic, zone, place.node, SQLSTATE, SQLERRM) IS NULL THEN

@@ -62,6 +62,20 @@ is($router->sql(q{SELECT count(*) FROM iotmq.fetch('t', 'busy', 1, 10000)}),
 	$router->sql(q{SELECT least(10000, sum(messages_estimate)) FROM iotmq.topic_stats WHERE zone = 'busy'}), 'the history is whole');
 is($router->say(q{SELECT iotmq.move_zone('t', 'busy', 2)}), '', 'it is there already');
 
+# A consumer that waits at the node that had the topic's only zone goes along.
+$router->sql(q{SELECT iotmq.create_topic('w'), iotmq.create_group('w', 'g')});
+my ($from) = split /\|/, $router->sql(q{SELECT node FROM iotmq.node_of('w', NULL)});
+foreach my $named ('', q{, zone => 'default'})
+{
+	my $waiter = IPC::Run::start([ 'psql', '-XAtq', '-d', $connection, '-c', "SELECT payload FROM iotmq.consume('w', 'g', wait => '4 min'$named)" ],
+		'>', \my $out, '2>', \my $err, IPC::Run::timeout(400));
+	$router->{router}->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '%4 min%' AND pid <> pg_backend_pid() AND state = 'active'});
+	$from = ($from + 1) % 3;
+	$router->sql("SELECT iotmq.move_zone('w', 'default', $from), iotmq.publish('w', 'd', '\"moved\"')");
+	$waiter->finish;
+	is($out, "\"moved\"\n", "a consumer that waits$named");
+}
+
 # ---- an administrator, who is nobody's superuser ----
 
 foreach my $cluster (@{ $router->{nodes} }, $router->{router})
