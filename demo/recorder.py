@@ -81,7 +81,10 @@ class Recorder:
             rates.append(Line(group, rate(counts(DELIVERED, group))))
             latency_of = counts(LATENCY, group)
             latency.append(Line(group, [(width * (i + 0.5), latency_of.get(i + 1)) for i in range(n)]))
-        common = {"marks": [Mark(at - first, text) for at, text in self.marks], "span": (0, last - first)}
+        # Names would be written over each other.
+        common = {"marks": [Mark(at - first, str(n)) for n, (at, _) in enumerate(self.marks, 1)], "span": (0, last - first)}
+        if self.marks:
+            note += "; killed: " + ", ".join(f"{n} {text}" for n, (_, text) in enumerate(self.marks, 1))
         draw(
             path,
             title,

@@ -38,14 +38,16 @@ svg = "{http://www.w3.org/2000/svg}"
 for panel in ElementTree.parse(sys.argv[1]).iter(svg + "g"):
     title, *texts = (node.text for node in panel.iter(svg + "text"))
     lines = {path.find(svg + "title").text for path in panel.iter(svg + "path") if path.find(svg + "title") is not None}
-    print(title, "|", *sorted(lines), "|", *(text for text in texts if text in ("bridge", "database")))
+    print(title, "|", *sorted(lines))
+print(*(node.text.split("; ")[1] for node in ElementTree.parse(sys.argv[1]).iter(svg + "text") if "; killed" in node.text))
 PYTHON
 is($wrong, '', 'it is XML');
-is($drawn, <<'TEXT' =~ s/\n\z//r, 'it has the lines of all groups');
-Published and delivered | analytics archive published threshold | bridge database
-Lag: messages not settled | analytics archive threshold | bridge database
-From the device to receipt, 99 of 100 messages | analytics archive threshold | bridge database
-Delay: age of the oldest message not settled | analytics archive threshold | bridge database
+is($drawn, <<'TEXT' =~ s/\n\z//r, 'it has the lines of all groups, and says what was killed');
+Published and delivered | analytics archive published threshold
+Lag: messages not settled | analytics archive threshold
+From the device to receipt, 99 of 100 messages | analytics archive threshold
+Delay: age of the oldest message not settled | analytics archive threshold
+killed: 1 broker, 2 bridge, 3 webhook, 4 archive, 5 database, 6 web-server, analytics-1
 TEXT
 
 $node->stop;
