@@ -101,7 +101,10 @@ $node{a}->stop('immediate');
 my $started = time;
 like(error_of('b', q{SELECT iotmq.promote_zone('t', 'x')}), qr/08001/, 'without its source, a zone is promoted only by force');
 at('b', q{SELECT iotmq.promote_zone('t', 'x', force => true)});
+my $begins = at('b', q{SELECT first_offset FROM iotmq.zone_epoch WHERE zone = 'x' AND epoch >= 1000});
+is(at('b', qq{SELECT count(*) FROM iotmq.fetch('t', 'x', $begins, 10)}), '0', 'readers know where it goes on before there is a message');
 my $first = at('b', q{SELECT iotmq.publish('t', 'd', '"b"', zone => 'x')});
+is($first, $begins, 'which is there');
 is($first >> 32, 1000, 'it leaves epochs to an owner that does not know');
 
 # a comes back, and believes that it owns the zone. Then it follows b.
