@@ -40,6 +40,8 @@ SETTINGS = {
     "BATCH": (int, 2000 if DATA else 500, 1, 10000),
     "WINDOW": (float, 3600 if DATA else 5, 0.001, 1e9),
     "FAULTS": (float, 0, 0, 86400),
+    "REGIONS": (int, 1, 1, 2),
+    "CUT": (float, 0.5, 0, 86400),
 }
 
 

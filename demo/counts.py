@@ -11,7 +11,7 @@ import os
 
 from psycopg2.extras import execute_values
 
-from common import ARCHIVE, LEDGERS, RECEIPTS, TOPIC
+from common import ARCHIVE, GROUPS, LEDGERS, RECEIPTS, TOPIC
 
 
 class Lines:
@@ -53,6 +53,11 @@ class Counts:
             if path not in self._files:
                 self._files.add(path)
                 self._take_file(path)
+
+    def missing(self, delivered):
+        """How many messages are still to be delivered, of {group: delivered}."""
+        wanted = {"analytics": self.published, "archive": self.published, "threshold": self.urgent}
+        return sum(max(wanted[group] - delivered[group], 0) for group in GROUPS)
 
     def _take_ledger(self, entry):
         if "skipped" in entry:

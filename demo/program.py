@@ -1,6 +1,6 @@
 """One of the demo's programs in Python.
 
-usage: program.py NAME    (publisher-N, N from 1 to PUBLISHERS; analytics-N; web-server)
+usage: program.py NAME    (publisher-N, N from 1 to PUBLISHERS; analytics-N; web-server; mirror-REGION)
 """
 
 import signal
@@ -8,6 +8,7 @@ import sys
 
 import analytics
 import fleet
+import mirror
 import publisher
 import replay
 import web_server
@@ -24,6 +25,8 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
     if name.startswith("publisher-"):
         publisher.work(SOURCE, int(name.split("-")[1]), stopping)
+    elif name.startswith("mirror-"):
+        mirror.work(name, stopping)
     else:
         analytics.work(name, stopping)
 

@@ -67,6 +67,7 @@ class Programs:
         os.makedirs(LEDGERS)
         self.running = {}
         self.due = {}  # name: when it is to be started again
+        self.environments = {}  # name: settings of its own
         self.commands = {
             "broker": ["/usr/sbin/mosquitto", "-c", write("mosquitto.conf", BROKER)],
             "bridge": [IOTMQ, "bridge", "--confirm=async", write("rules", RULES)],
@@ -96,7 +97,7 @@ class Programs:
         command = self.commands.get(name, [sys.executable, os.path.join(HERE, "program.py"), name])
         with open(os.path.join(FOLDER, name + ".log"), "a", encoding="utf-8") as log:
             self.running[name] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **PORTS})
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **PORTS, **self.environments.get(name, {})})
 
     def start_and_wait(self, name):
         """Until the others can use it."""
@@ -111,6 +112,12 @@ class Programs:
     def log(self, name):
         with open(os.path.join(FOLDER, name + ".log"), encoding="utf-8", errors="replace") as log:
             return log.read()
+
+    def kill_for_good(self, name):
+        """It is not started again, unless somebody does."""
+        self.running[name].kill()
+        self.running.pop(name).wait()
+        self.due.pop(name, None)
 
     def kill(self, name, down):
         """As a crash would end it; it is started again after so many seconds."""

@@ -17,7 +17,7 @@ $node->start;
 
 my $folder = PostgreSQL::Test::Utils::tempdir();
 my $plot = "$folder/plot & <run>.svg";
-delete @ENV{qw(DATA KEEP RETENTION SEGMENT ZONES BATCH WINDOW)};
+delete @ENV{qw(DATA KEEP RETENTION SEGMENT ZONES BATCH WINDOW REGIONS)};
 local @ENV{qw(PGHOST PGPORT PGDATABASE)} = ($node->host, $node->port, 'postgres');
 local @ENV{qw(ARCHIVE FOLDER CLIENT PLOT PYTHONDONTWRITEBYTECODE)} = ("$folder/archive", "$folder/demo", 'client', $plot, 1);
 local @ENV{qw(SECONDS_TO_RUN RATE DEVICES PUBLISHERS FAULTS)} = (7, 100, 40, 2, 1);
