@@ -218,25 +218,92 @@ AS $$
 DECLARE
 	offsets record := iotmq.mirror_read(described);
 BEGIN
-	IF offsets.state <> 'fenced' THEN
-		RAISE EXCEPTION 'the source of zone "%" of topic "%" is %', zone, topic,
-				CASE offsets.state WHEN 'mirror' THEN 'a mirror itself' ELSE 'open' END
+	IF offsets.state = 'mirror' THEN
+		RAISE EXCEPTION 'the source of zone "%" of topic "%" is a mirror itself', zone, topic
 			USING ERRCODE = 'object_not_in_prerequisite_state',
-				HINT = CASE offsets.state
-					WHEN 'mirror' THEN format('Promote that one, or this one although it doesn''t own the zone: SELECT iotmq.promote_zone(%L, %L, force => true);', topic, zone)
-					ELSE format('Fence it there: SELECT iotmq.fence_zone(%L, %L); or, if it is lost, do without it: SELECT iotmq.promote_zone(%L, %L, force => true);',
-						topic, source_zone, topic, zone)
-				END;
+				HINT = format('Promote that one, or this one although it doesn''t own the zone: SELECT iotmq.promote_zone(%L, %L, force => true);', topic, zone);
+	END IF;
+	IF offsets.state <> 'fenced' THEN
+		RAISE EXCEPTION 'the source of zone "%" of topic "%" was opened meanwhile', zone, topic
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				HINT = 'Somebody else decides on the zone, too: settle it with him, and try again.';
 	END IF;
 END
 $$;
 COMMENT ON FUNCTION iotmq.move_require_fenced IS 'internal: raises an error unless a source is fenced';
 
+-- move_catch_up(topic, zone, connection, until): pulls messages, at least once, until all below
+-- that offset are here.
+CREATE FUNCTION iotmq.move_catch_up(topic text, zone text, connection text, until bigint) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	begun record := iotmq.mirror_begin(topic, zone, true);
+BEGIN
+	LOOP
+		PERFORM iotmq.mirror_store(topic, zone, NULL,
+			iotmq.link_value(connection, iotmq.mirror_question(topic, begun.source_zone, begun.next_offset, 10000)));
+		begun := iotmq.mirror_begin(topic, zone, true);
+		EXIT WHEN begun.next_offset >= until;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION iotmq.move_catch_up IS 'internal: pulls messages until all below an offset are here';
+
+-- move_may_fence(connection): whether the role of that connection administers the source.
+CREATE FUNCTION iotmq.move_may_fence(connection text) RETURNS boolean
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	RETURN iotmq.link_value(connection, $$SELECT has_function_privilege('iotmq.fence_zone(text, text, text)', 'EXECUTE')$$)::boolean;
+COMMENT ON FUNCTION iotmq.move_may_fence IS 'internal: whether a source can be fenced from here';
+
+-- move_fence_source(connection, topic, source_zone): fences the source; its publishers are told
+-- this server. It gives up on them before the answer is given up on, so nothing is fenced that
+-- nobody knows of.
+CREATE FUNCTION iotmq.move_fence_source(connection text, topic text, source_zone text) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM iotmq.link_value(connection, format('SELECT set_config(%L, %L, false)', 'lock_timeout',
+		(extract(epoch FROM iotmq.link_patience()) * 500)::int::text));
+	PERFORM iotmq.link_value(connection, format('SELECT iotmq.fence_zone(%L, %L, %L)', topic, source_zone,
+		format('database "%s" of %s', current_database(),
+			coalesce(host(inet_server_addr()) || ':' || inet_server_port(), 'the server with port ' || current_setting('port')))));
+END
+$$;
+COMMENT ON FUNCTION iotmq.move_fence_source IS 'internal: fences the source of a mirror';
+
+-- move_open_source(topic, zone, source, source_zone): takes that fence back, after something failed.
+-- Where it can't, a warning says so: the zone is closed then, and nothing is lost.
+CREATE FUNCTION iotmq.move_open_source(topic text, zone text, source text, source_zone text) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	connection text;
+BEGIN
+	connection := iotmq.link_open(source);
+	PERFORM iotmq.link_value(connection, format('SELECT iotmq.open_zone(%L, %L)', topic, source_zone));
+	PERFORM iotmq.link_close(connection);
+EXCEPTION WHEN OTHERS THEN
+	RAISE WARNING 'the source of zone "%" of topic "%" stays fenced', zone, topic
+		USING DETAIL = SQLERRM,
+			HINT = format('Go on: SELECT iotmq.promote_zone(%L, %L); or take the fence back there: SELECT iotmq.open_zone(%L, %L);',
+				topic, zone, topic, source_zone);
+END
+$$;
+COMMENT ON FUNCTION iotmq.move_open_source IS 'internal: takes the fence of a source back';
+
 -- promote_zone: the mirror becomes the zone's owner, in a new epoch: no offset is given out
--- twice. Without force its source is fenced: all that is missing is pulled, then what groups
--- have, with their leases, and last of all the source is told that it owns the zone no more. With
--- force the source isn't asked: what was not pulled is lost, and leases become retries.
--- Errors: 22004, 42704; 55000 it is no mirror, or the source is not fenced; as pull.
+-- twice. Without force the source is fenced, if nobody has done that: all that is missing is
+-- pulled, then what groups have, with their leases, and last of all the source is told that it
+-- owns the zone no more. What fails before that opens it again. Where the role there may not
+-- fence, it is pulled once more and warned that the source is open still; leases become
+-- retries. With force the source isn't asked: what was not pulled is lost.
+-- Errors: 22004, 42704; 55000 it is no mirror, or the source is a mirror itself; 55P03
+-- publishers at the source stay open; as pull.
 CREATE FUNCTION iotmq.promote_zone(topic text, zone text, force boolean DEFAULT false) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
@@ -246,6 +313,7 @@ DECLARE
 	connection text;
 	described jsonb;
 	groups jsonb;
+	fences boolean := false;	-- it is we who do
 BEGIN
 	IF force IS NULL THEN
 		RAISE EXCEPTION 'force must not be NULL' USING ERRCODE = 'null_value_not_allowed';
@@ -258,20 +326,35 @@ BEGIN
 	connection := iotmq.link_open(begun.source);
 	BEGIN
 		described := iotmq.link_value(connection, format('SELECT iotmq.mirror_source(%L, %L)', topic, begun.source_zone));
+		IF described ->> 'state' = 'open' THEN
+			-- most of it while publishers go on
+			PERFORM iotmq.move_catch_up(topic, zone, connection, (described ->> 'stable')::bigint);
+			IF NOT iotmq.move_may_fence(connection) THEN
+				PERFORM iotmq.mirror_pull(topic, zone, connection, 10000);
+				PERFORM iotmq.link_close(connection);
+				PERFORM iotmq.move_promote(topic, zone, true);
+				RAISE WARNING 'the source of zone "%" of topic "%" is open still', zone, topic
+					USING DETAIL = 'The role that pulls from it may not fence it. What is published there from now on is not here.',
+						HINT = format('Fence it there: SELECT iotmq.fence_zone(%1$L, %2$L); or let it follow this server: SELECT iotmq.demote_zone(%1$L, %2$L, ...);',
+							topic, begun.source_zone);
+				RETURN;
+			END IF;
+			fences := true;
+			PERFORM iotmq.move_fence_source(connection, topic, begun.source_zone);
+			described := iotmq.link_value(connection, format('SELECT iotmq.mirror_source(%L, %L)', topic, begun.source_zone));
+		END IF;
 		PERFORM iotmq.move_require_fenced(described, topic, zone, begun.source_zone);
 		-- a fenced zone stays as it is: it is described once
-		LOOP
-			PERFORM iotmq.mirror_store(topic, zone, NULL,
-				iotmq.link_value(connection, iotmq.mirror_question(topic, begun.source_zone, begun.next_offset, 10000)));
-			begun := iotmq.mirror_begin(topic, zone, true);
-			EXIT WHEN begun.next_offset >= (described ->> 'end')::bigint;
-		END LOOP;
+		PERFORM iotmq.move_catch_up(topic, zone, connection, (described ->> 'end')::bigint);
 		groups := iotmq.read_source_groups(connection, topic, begun.source_zone, begun.zone_id);
 		PERFORM iotmq.move_apply(topic, zone, groups);
 		PERFORM iotmq.move_promote(topic, zone, false);
 		PERFORM iotmq.link_value(connection, format('SELECT iotmq.hand_over(%L, %L, %s)', topic, begun.source_zone, described ->> 'end'));
 	EXCEPTION WHEN OTHERS OR query_canceled THEN
 		PERFORM iotmq.link_close(connection);
+		IF fences THEN
+			PERFORM iotmq.move_open_source(topic, zone, begun.source, begun.source_zone);
+		END IF;
 		RAISE;
 	END;
 	PERFORM iotmq.link_close(connection);
