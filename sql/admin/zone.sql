@@ -133,10 +133,12 @@ COMMENT ON FUNCTION iotmq.zone_add IS 'internal: adds a zone that begins with an
 -- Errors: 42704 unknown topic; 42602 bad name; 42710 the zone exists; 55000 the topic's table
 -- can't take it.
 CREATE FUNCTION iotmq.add_zone(topic text, zone text) RETURNS void
-	LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT iotmq.zone_add(topic, zone)
+BEGIN
+	PERFORM iotmq.zone_add(topic, zone);
+END
 $$;
 COMMENT ON FUNCTION iotmq.add_zone IS 'adds a zone to a topic; every group reads it from its beginning';
 

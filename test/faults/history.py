@@ -263,10 +263,12 @@ class History:
         back, surely_back = self.taken_back(settle, verdicts, maybe_open)
         touched = [d for d in maybe_open if d not in surely_back and verdicts(d)[0]]
         least = sum(1 for d in touched if d.fates == {"open"} and d not in back)
-        most = len(touched) + sum(1 for d in deliveries if d not in maybe_open and verdicts(d)[0]
-                                  and self.open_again(d, settle))
+        again = [d for d in deliveries if d not in maybe_open and verdicts(d)[0] and self.open_again(d, settle)]
+        most = len(touched) + len(again)
         if certain and settle.get("count") is not None and not least <= settle["count"] <= most:
             self.miscounted.append((settle, least, most))
+        for d in again:
+            d.fates = d.fates | self.fates_by(settle, verdicts(d)[0], d)
         for d in maybe_open:
             fates = set() if d in surely_back else self.fates_by(settle, verdicts(d)[0], d)
             if d in touched:

@@ -202,6 +202,20 @@ class Good(unittest.TestCase):
         run.state()
         self.good(run)
 
+    def test_nack_forgotten_and_acked_by_the_same_lease(self):
+        for forgets in ("async", "nothing"):
+            run = Run()
+            a, b = run.publish((1, "d"), (2, "e"))
+            run.claim(1, (a, 1), (b, 2, "e"))
+            run.settle(1, "nack", offsets=[1], count=1)
+            run.add("crash", forgets=forgets, since=0)
+            run.settle(1)
+            run.state()
+            if forgets == "async":
+                self.good(run)
+            else:
+                self.assertEqual(run.rules(), ["lost"])
+
     def test_effects_forgotten_and_written_by_the_same_lease(self):
         run = Run()
         a, = run.publish((1, "d"))
