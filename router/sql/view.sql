@@ -249,7 +249,7 @@ SELECT iotmq_node.unite('zone_epoch', 'where the offsets of a zone jumped after 
 	'zone text: the zone',
 	'epoch int: its number; a zone begins with epoch 0',
 	'first_offset bigint: the first offset of the epoch',
-	'last_before bigint: the last offset before it that a message has',
+	'last_before bigint: the last offset before it that a message has, or where the gap before it ends',
 	'began_at timestamptz: when its first message was published; NULL: none yet']);
 
 DROP FUNCTION iotmq_node.unite;
