@@ -267,7 +267,7 @@ CREATE FUNCTION iotmq.move_fence_source(connection text, topic text, source_zone
 AS $$
 BEGIN
 	PERFORM iotmq.link_value(connection, format('SELECT set_config(%L, %L, false)', 'lock_timeout',
-		(extract(epoch FROM iotmq.link_patience()) * 500)::int::text));
+		greatest(1, extract(epoch FROM iotmq.link_patience()) * 500)::int::text));
 	PERFORM iotmq.link_value(connection, format('SELECT iotmq.fence_zone(%L, %L, %L)', topic, source_zone,
 		format('database "%s" of %s', current_database(),
 			coalesce(host(inet_server_addr()) || ':' || inet_server_port(), 'the server with port ' || current_setting('port')))));
