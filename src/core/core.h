@@ -283,6 +283,7 @@ typedef struct RowScan			/* of a catalog */
 	Relation	rel;
 	Relation	index;			/* NULL: all of it, in no order */
 	bool		backward;		/* from the end of the index on; set before the first row */
+	bool		to_change;		/* its rows keep their places when it has ended */
 	TupleTableSlot *slot;		/* the row read last */
 	Snapshot	snapshot;
 	IndexScanDesc index_scan;
@@ -303,6 +304,8 @@ extern bool iotmq_row_peek(Relation rel, Oid index, ScanKey keys, int nkeys,
 						   TupleTableSlot *slot);
 extern RowScan iotmq_row_scan(Catalog catalog, CatalogIndex index, ScanKey keys, int nkeys,
 							  Snapshot snapshot);
+extern RowScan iotmq_row_scan_to_change(Catalog catalog, CatalogIndex index, ScanKey keys,
+										int nkeys);
 extern void iotmq_row_rescan(RowScan *scan, ScanKey keys, int nkeys);
 extern RowScan iotmq_row_scan_all(Catalog catalog, Snapshot snapshot);
 extern bool iotmq_row_scan_next(RowScan *scan);

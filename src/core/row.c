@@ -14,8 +14,13 @@
  * Our tables are user tables to PostgreSQL: indexes are maintained as the executor does,
  * with predicates and expressions; columns that somebody has added are NULL.
  *
+ * The place of a row (its tid), and what of it lies elsewhere (TOAST), are only good as long
+ * as the table is locked: VACUUM FULL, CLUSTER and ALTER TABLE write all rows anew. Who
+ * changes a row that a scan has found scans to change.
+ *
  * Locks: RowExclusiveLock on the table, kept to the end of the transaction as
- * any writer does; the row lock itself, likewise.
+ * any writer does; the row lock itself, likewise. Scans that only look: AccessShareLock, to
+ * their end.
  */
 #include "core/core.h"
 
@@ -23,13 +28,15 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "core/stop.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/snapmgr.h"
 
 #define LOOKS 3					/* at a row that is deleted and made again */
 
-static RowScan begin(Catalog catalog, Snapshot snapshot);
+static RowScan begin(Catalog catalog, LOCKMODE lock, Snapshot snapshot);
+static void begin_index(RowScan *scan, CatalogIndex index, ScanKey keys, int nkeys);
 static void fill_slot(TupleTableSlot *slot, Relation rel, const Datum *values,
 					  const bool *isnull, int n);
 static void insert_index_entries(Relation rel, TupleTableSlot *slot, bool only_summarizing);
@@ -89,11 +96,23 @@ iotmq_row_peek(Relation rel, Oid index, ScanKey keys, int nkeys, TupleTableSlot 
 RowScan
 iotmq_row_scan(Catalog catalog, CatalogIndex index, ScanKey keys, int nkeys, Snapshot snapshot)
 {
-	RowScan		scan = begin(catalog, snapshot);
+	RowScan		scan = begin(catalog, AccessShareLock, snapshot);
 
-	scan.index = index_open(iotmq_relation_index(index), AccessShareLock);
-	scan.index_scan = INDEX_BEGINSCAN(scan.rel, scan.index, scan.snapshot, nkeys);
-	index_rescan(scan.index_scan, keys, nkeys, NULL, 0);
+	begin_index(&scan, index, keys, nkeys);
+	return scan;
+}
+
+/*
+ * The same at this moment, of rows that are going to be changed, by their tids: these stay
+ * good when the scan has ended, to the end of the transaction.
+ */
+RowScan
+iotmq_row_scan_to_change(Catalog catalog, CatalogIndex index, ScanKey keys, int nkeys)
+{
+	RowScan		scan = begin(catalog, RowExclusiveLock, NULL);
+
+	scan.to_change = true;
+	begin_index(&scan, index, keys, nkeys);
 	return scan;
 }
 
@@ -108,7 +127,7 @@ iotmq_row_rescan(RowScan *scan, ScanKey keys, int nkeys)
 RowScan
 iotmq_row_scan_all(Catalog catalog, Snapshot snapshot)
 {
-	RowScan		scan = begin(catalog, snapshot);
+	RowScan		scan = begin(catalog, AccessShareLock, snapshot);
 
 	scan.table_scan = table_beginscan(scan.rel, scan.snapshot, 0, NULL);
 	return scan;
@@ -138,7 +157,7 @@ iotmq_row_scan_end(RowScan *scan)
 		table_endscan(scan->table_scan);
 	UnregisterSnapshot(scan->snapshot);
 	ExecDropSingleTupleTableSlot(scan->slot);
-	table_close(scan->rel, AccessShareLock);
+	table_close(scan->rel, scan->to_change ? NoLock : AccessShareLock);
 }
 
 /* Adds a row of n columns. */
@@ -187,16 +206,22 @@ iotmq_row_writer_end(RowWriter *writer)
 	table_close(writer->rel, NoLock);
 }
 
-/* Writes a new version of a row, which the caller has locked. */
+/*
+ * Writes a new version of a row, which the caller has locked, or which nobody else can change;
+ * its tid is of iotmq_row_lock or a scan to change.
+ */
 void
 iotmq_row_update(Catalog catalog, ItemPointer tid, const Datum *values, const bool *isnull, int n)
 {
-	Relation	rel = table_open(iotmq_relation_table(catalog), RowExclusiveLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Relation	rel;
+	TupleTableSlot *slot;
 	UpdateIndexes indexes;
 	LockTupleMode mode;
 	TM_FailureData failure;
 
+	STOP("row_change");
+	rel = table_open(iotmq_relation_table(catalog), RowExclusiveLock);
+	slot = table_slot_create(rel, NULL);
 	fill_slot(slot, rel, values, isnull, n);
 	if (table_tuple_update(rel, tid, slot, GetCurrentCommandId(true), InvalidSnapshot,
 						   InvalidSnapshot, true, &failure, &mode, &indexes) != TM_Ok)
@@ -208,13 +233,15 @@ iotmq_row_update(Catalog catalog, ItemPointer tid, const Datum *values, const bo
 	CommandCounterIncrement();
 }
 
-/* Deletes a row, which the caller has locked. */
+/* Deletes a row, likewise. */
 void
 iotmq_row_delete(Catalog catalog, ItemPointer tid)
 {
-	Relation	rel = table_open(iotmq_relation_table(catalog), RowExclusiveLock);
+	Relation	rel;
 	TM_FailureData failure;
 
+	STOP("row_change");
+	rel = table_open(iotmq_relation_table(catalog), RowExclusiveLock);
 	if (table_tuple_delete(rel, tid, GetCurrentCommandId(true), InvalidSnapshot,
 						   InvalidSnapshot, true, &failure, false) != TM_Ok)
 		elog(ERROR, "row of %s changed under its lock", RelationGetRelationName(rel));
@@ -223,13 +250,21 @@ iotmq_row_delete(Catalog catalog, ItemPointer tid)
 }
 
 static RowScan
-begin(Catalog catalog, Snapshot snapshot)
+begin(Catalog catalog, LOCKMODE lock, Snapshot snapshot)
 {
-	RowScan		scan = {.rel = table_open(iotmq_relation_table(catalog), AccessShareLock)};
+	RowScan		scan = {.rel = table_open(iotmq_relation_table(catalog), lock)};
 
 	scan.slot = table_slot_create(scan.rel, NULL);
 	scan.snapshot = RegisterSnapshot(snapshot != NULL ? snapshot : GetLatestSnapshot());
 	return scan;
+}
+
+static void
+begin_index(RowScan *scan, CatalogIndex index, ScanKey keys, int nkeys)
+{
+	scan->index = index_open(iotmq_relation_index(index), AccessShareLock);
+	scan->index_scan = INDEX_BEGINSCAN(scan->rel, scan->index, scan->snapshot, nkeys);
+	index_rescan(scan->index_scan, keys, nkeys, NULL, 0);
 }
 
 static bool

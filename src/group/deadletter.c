@@ -15,6 +15,7 @@
  */
 #include "group/group.h"
 
+#include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/stratnum.h"
 #include "access/table.h"
@@ -346,7 +347,10 @@ scan_message(CatalogIndex index, int32 cursor_id, int64 msg_offset)
 	return iotmq_row_scan(CATALOG_DEAD_MESSAGE, index, keys, 2, NULL);
 }
 
-/* The message's row that is redriven; false: there is none. */
+/*
+ * The message's row that is redriven, with all that lies outside of it, which may be elsewhere
+ * soon; false: there is none.
+ */
 static bool
 find_redriven(int32 cursor_id, int64 msg_offset, DeadRow *row)
 {
@@ -354,7 +358,16 @@ find_redriven(int32 cursor_id, int64 msg_offset, DeadRow *row)
 	bool		found = iotmq_row_scan_next(&scan);
 
 	if (found)
-		copy_row(scan.slot, RelationGetDescr(scan.rel), row);
+	{
+		TupleDesc	desc = RelationGetDescr(scan.rel);
+
+		copy_row(scan.slot, desc, row);
+		for (int i = 0; i < Natts_dead; i++)
+			if (TupleDescAttr(desc, i)->attlen == -1 && !row->isnull[i] &&
+				VARATT_IS_EXTERNAL(DatumGetPointer(row->values[i])))
+				row->values[i] = PointerGetDatum(detoast_external_attr((struct varlena *)
+																	   DatumGetPointer(row->values[i])));
+	}
 	iotmq_row_scan_end(&scan);
 	return found;
 }

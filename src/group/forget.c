@@ -134,7 +134,7 @@ settle_gone(const HeldCursor *held, Lease *lease, SegmentScan *segment)
 static int64
 end_waiting(HeldCursor *held, SegmentScan *segment)
 {
-	RowScan		scan = iotmq_redelivery_scan_due(held->state.cursor_id, DT_NOBEGIN, NULL);
+	RowScan		scan = iotmq_redelivery_hold_due(held, DT_NOBEGIN);
 	Redelivery	redelivery;
 	List	   *ended = NIL;
 	ListCell   *lc;

@@ -186,12 +186,13 @@ extern void iotmq_lease_store(const Lease *lease, ItemPointer tid);
 /* ---- redelivery.c ---- */
 
 extern RowScan iotmq_redelivery_scan_due(int32 cursor_id, TimestampTz from, Snapshot snapshot);
-extern RowScan iotmq_redelivery_scan_device(int32 cursor_id, text *device, int64 from);
+extern RowScan iotmq_redelivery_hold_due(const HeldCursor *held, TimestampTz from);
+extern RowScan iotmq_redelivery_hold_device(const HeldCursor *held, text *device, int64 from);
 extern bool iotmq_redelivery_next(RowScan *scan, Redelivery *redelivery);
 extern bool iotmq_redelivery_has_device(int32 cursor_id, text *device);
 extern RowScan iotmq_redelivery_scan_lowest(Snapshot snapshot);
 extern int64 iotmq_redelivery_lowest(RowScan *scan, int32 cursor_id);
-extern bool iotmq_redelivery_find(int32 cursor_id, text *device, int64 msg_offset,
+extern bool iotmq_redelivery_find(const HeldCursor *held, text *device, int64 msg_offset,
 								  Redelivery *redelivery);
 extern void iotmq_redelivery_add(HeldCursor *held, const Redelivery *redelivery);
 extern void iotmq_redelivery_change(HeldCursor *held, const Redelivery *redelivery);

@@ -265,7 +265,7 @@ place_in_redelivery(Placing *placing, const DeadLetter *letter)
 		return;
 	placing->added = letter->msg_offset;
 	if (held->state.redeliveries == 0 ||
-		!iotmq_redelivery_find(held->state.cursor_id, waiting.device, letter->msg_offset, &row))
+		!iotmq_redelivery_find(held, waiting.device, letter->msg_offset, &row))
 	{
 		iotmq_fail_wait(held, &waiting, 1);
 		return;

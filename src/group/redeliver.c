@@ -20,7 +20,8 @@ typedef struct Taken			/* rows that go into the lease */
 } Taken;
 
 static bool take(Taken *taken, const Redelivery *redelivery);
-static void take_followers(Taken *taken, const Redelivery *head, TimestampTz now);
+static void take_followers(Taken *taken, const HeldCursor *held, const Redelivery *head,
+						   TimestampTz now);
 static int	compare_offsets(const void *a, const void *b);
 static void deliver(const Taken *taken, LeaseBuild *build, Budget *budget);
 
@@ -75,11 +76,10 @@ void
 iotmq_redeliver_due(LeaseBuild *build, DeviceSet *in_flight, Budget *budget)
 {
 	HeldCursor *held = build->held;
-	int32		cursor_id = held->state.cursor_id;
 	TimestampTz now = build->lease.leased_at;
 	TimestampTz next_due = DT_NOEND;
 	Taken		taken = {.limit = build->limit};
-	RowScan		scan = iotmq_redelivery_scan_due(cursor_id, held->state.next_due, NULL);
+	RowScan		scan = iotmq_redelivery_hold_due(held, held->state.next_due);
 	Redelivery	redelivery;
 
 	while (iotmq_redelivery_next(&scan, &redelivery))
@@ -96,7 +96,7 @@ iotmq_redeliver_due(LeaseBuild *build, DeviceSet *in_flight, Budget *budget)
 			break;
 		}
 		if (in_flight != NULL)
-			take_followers(&taken, &redelivery, now);
+			take_followers(&taken, held, &redelivery, now);
 	}
 	iotmq_row_scan_end(&scan);
 	iotmq_cursor_next_due_is(held, next_due);
@@ -141,10 +141,9 @@ take(Taken *taken, const Redelivery *redelivery)
 
 /* Takes what waits behind a device's head, up to the first that has a delay of its own. */
 static void
-take_followers(Taken *taken, const Redelivery *head, TimestampTz now)
+take_followers(Taken *taken, const HeldCursor *held, const Redelivery *head, TimestampTz now)
 {
-	RowScan		scan = iotmq_redelivery_scan_device(head->cursor_id, head->device,
-													head->msg_offset + 1);
+	RowScan		scan = iotmq_redelivery_hold_device(held, head->device, head->msg_offset + 1);
 	Redelivery	redelivery;
 
 	while (iotmq_redelivery_next(&scan, &redelivery) && redelivery.not_before <= now &&

@@ -4,7 +4,8 @@
  * All changes to a cursor's rows happen while it is held: its state
  * counts them (redeliveries) and knows the earliest time that anything is due
  * (next_due): so the good path never looks here, and a look begins behind all
- * rows that were done before.
+ * rows that were done before. Who is going to change rows finds them by a scan that holds
+ * them: the others know no row's place.
  *
  * In an orderly group only the first message of a device, its head, has a due_at;
  * those behind it have infinity and don't cost a look. iotmq_redelivery_lift_head
@@ -31,6 +32,8 @@ enum
 	Anum_redelivery_deferred, Natts_redelivery = Anum_redelivery_deferred
 };
 
+static void set_due_keys(ScanKey keys, int32 cursor_id, TimestampTz from);
+static void set_device_keys(ScanKey keys, int32 cursor_id, text *device, int64 from);
 static void set_keys_without_device(ScanKey keys, int32 cursor_id);
 static void form_row(const Redelivery *redelivery, Datum *values, bool *isnull);
 static void set_due(HeldCursor *held, const Redelivery *redelivery, TimestampTz due_at);
@@ -41,23 +44,28 @@ iotmq_redelivery_scan_due(int32 cursor_id, TimestampTz from, Snapshot snapshot)
 {
 	ScanKeyData keys[2];
 
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(cursor_id));
-	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
-				TimestampTzGetDatum(from));
+	set_due_keys(keys, cursor_id, from);
 	return iotmq_row_scan(CATALOG_REDELIVERY, INDEX_REDELIVERY_DUE, keys, 2, snapshot);
 }
 
-/* The device's rows with an offset >= from, in order. */
+/* The same of this moment, to change them. */
 RowScan
-iotmq_redelivery_scan_device(int32 cursor_id, text *device, int64 from)
+iotmq_redelivery_hold_due(const HeldCursor *held, TimestampTz from)
+{
+	ScanKeyData keys[2];
+
+	set_due_keys(keys, held->state.cursor_id, from);
+	return iotmq_row_scan_to_change(CATALOG_REDELIVERY, INDEX_REDELIVERY_DUE, keys, 2);
+}
+
+/* The device's rows with an offset >= from, in order, to change them. */
+RowScan
+iotmq_redelivery_hold_device(const HeldCursor *held, text *device, int64 from)
 {
 	ScanKeyData keys[3];
 
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(cursor_id));
-	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
-						   F_TEXTEQ, PointerGetDatum(device));
-	ScanKeyInit(&keys[2], 3, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
-	return iotmq_row_scan(CATALOG_REDELIVERY, INDEX_REDELIVERY_DEVICE, keys, 3, NULL);
+	set_device_keys(keys, held->state.cursor_id, device, from);
+	return iotmq_row_scan_to_change(CATALOG_REDELIVERY, INDEX_REDELIVERY_DEVICE, keys, 3);
 }
 
 /* The next row; its texts are good until the scan ends. False: no more. */
@@ -84,7 +92,10 @@ iotmq_redelivery_next(RowScan *scan, Redelivery *redelivery)
 		DatumGetTextPCopy(values[Anum_redelivery_device - 1]);
 	redelivery->reason = isnull[Anum_redelivery_reason - 1] ? NULL : DatumGetTextPCopy(values[Anum_redelivery_reason - 1]);
 	redelivery->deferred = DatumGetBool(values[Anum_redelivery_deferred - 1]);
-	redelivery->tid = scan->slot->tts_tid;
+	if (scan->to_change)
+		redelivery->tid = scan->slot->tts_tid;
+	else
+		ItemPointerSetInvalid(&redelivery->tid);
 	return true;
 }
 
@@ -95,31 +106,35 @@ iotmq_redelivery_next(RowScan *scan, Redelivery *redelivery)
 bool
 iotmq_redelivery_has_device(int32 cursor_id, text *device)
 {
-	RowScan		scan = iotmq_redelivery_scan_device(cursor_id, device, 0);
+	ScanKeyData keys[3];
+	RowScan		scan;
 	Redelivery	redelivery;
 	bool		found;
 
+	set_device_keys(keys, cursor_id, device, 0);
+	scan = iotmq_row_scan(CATALOG_REDELIVERY, INDEX_REDELIVERY_DEVICE, keys, 3, NULL);
 	scan.backward = true;
 	found = iotmq_redelivery_next(&scan, &redelivery);
 	iotmq_row_scan_end(&scan);
 	return found;
 }
 
-/* The row of that message, of its device in an orderly group; false: it does not wait. */
+/* The row of that message, to change it, of its device in an orderly group; false: it does not wait. */
 bool
-iotmq_redelivery_find(int32 cursor_id, text *device, int64 msg_offset, Redelivery *redelivery)
+iotmq_redelivery_find(const HeldCursor *held, text *device, int64 msg_offset,
+					  Redelivery *redelivery)
 {
 	ScanKeyData keys[3];
 	RowScan		scan;
 	bool		found;
 
 	if (device != NULL)
-		scan = iotmq_redelivery_scan_device(cursor_id, device, msg_offset);
+		scan = iotmq_redelivery_hold_device(held, device, msg_offset);
 	else
 	{
-		set_keys_without_device(keys, cursor_id);
+		set_keys_without_device(keys, held->state.cursor_id);
 		ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(msg_offset));
-		scan = iotmq_row_scan(CATALOG_REDELIVERY, INDEX_REDELIVERY_DEVICE, keys, 3, NULL);
+		scan = iotmq_row_scan_to_change(CATALOG_REDELIVERY, INDEX_REDELIVERY_DEVICE, keys, 3);
 	}
 	found = iotmq_redelivery_next(&scan, redelivery) && redelivery->msg_offset == msg_offset;
 	iotmq_row_scan_end(&scan);
@@ -199,7 +214,7 @@ iotmq_redelivery_lift_head(HeldCursor *held, text *device, int64 from)
 	int			n = 0;
 
 	iotmq_cursor_flush(held);
-	scan = iotmq_redelivery_scan_device(held->state.cursor_id, device, from);
+	scan = iotmq_redelivery_hold_device(held, device, from);
 	while (n < 2 && iotmq_redelivery_next(&scan, &rows[n]))
 		n++;
 	iotmq_row_scan_end(&scan);
@@ -216,6 +231,23 @@ set_due(HeldCursor *held, const Redelivery *redelivery, TimestampTz due_at)
 
 	changed.due_at = due_at;
 	iotmq_redelivery_change(held, &changed);
+}
+
+static void
+set_due_keys(ScanKey keys, int32 cursor_id, TimestampTz from)
+{
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(cursor_id));
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
+				TimestampTzGetDatum(from));
+}
+
+static void
+set_device_keys(ScanKey keys, int32 cursor_id, text *device, int64 from)
+{
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(cursor_id));
+	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
+						   F_TEXTEQ, PointerGetDatum(device));
+	ScanKeyInit(&keys[2], 3, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
 }
 
 /* Of rows of a group that is not orderly, in the order of offsets. */

@@ -163,7 +163,7 @@ find(const HeldCursor *held, int64 msg_offset, Redelivery *row)
 		return false;
 	if (held->cursor->group->orderly && (device = device_of(held, msg_offset)) == NULL)
 		return false;
-	return iotmq_redelivery_find(held->state.cursor_id, device, msg_offset, row);
+	return iotmq_redelivery_find(held, device, msg_offset, row);
 }
 
 /* The message's device, from the log or from its dead letter; NULL: there is no such message. */

@@ -1,6 +1,7 @@
 """What all clients of the load have in common: one thread, one connection, dice of its own."""
 
 import random
+import re
 import threading
 import time
 
@@ -54,7 +55,22 @@ class Client(threading.Thread):
     def complain(self, error):
         if error.pgcode not in self.expected:
             statement = error.cursor.query.decode(errors="replace")[:300] if error.cursor and error.cursor.query else ""
-            self.journal.write("error", sqlstate=error.pgcode, message=str(error).strip(), statement=statement)
+            message = str(error).strip()
+            self.journal.write("error", sqlstate=error.pgcode, message=message + self.file_named_in(message),
+                               statement=statement)
+
+    def file_named_in(self, message):
+        """What table or index an error about a file is of: later nobody can tell."""
+        file = re.search(r'"base/\d+/(\d+)', message)
+        if file is None:
+            return ""
+        try:
+            self.session.rollback()
+            (name, size), = self.session.execute(
+                "SELECT r, pg_relation_size(r) FROM pg_filenode_relation(0, %s) AS r", (file[1],))
+        except (Lost, psycopg2.Error) as failure:
+            return f" [relation not found: {failure}]"
+        return f" [relation {name}, now of {size} bytes]"
 
     def chance(self, share):
         return self.dice.random() < share
