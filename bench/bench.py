@@ -59,10 +59,24 @@ SELECT iotmq.ack(:lease_id);
 """
 
 
-# The same without a queue: the reader keeps its own place.
-READ_BARE = """
+def consume_and_ack(topic, group, batch):
+    """the same in one statement, which acknowledges the last batch and takes the next; the variable lease_id is 0 at first"""
+    return f"""
+\\if :lease_id = 0
+SELECT * FROM iotmq.consume('{topic}', '{group}', {batch})
+\\aset
+\\else
+SELECT * FROM iotmq.consume('{topic}', '{group}', {batch}, ack_lease => :lease_id)
+\\aset
+\\endif
+"""
+
+
+def read_bare(batch):
+    """without a queue: the reader keeps its own place"""
+    return f"""
 SELECT zone, msg_offset, device_id, tag, payload, body, properties, published_at
-FROM bare WHERE msg_offset > :msg_offset ORDER BY msg_offset LIMIT 100
+FROM bare WHERE msg_offset > :msg_offset ORDER BY msg_offset LIMIT {batch}
 \\aset
 """
 
@@ -227,12 +241,13 @@ class Database:
             for process in processes:
                 process.kill()
 
-    def drain(self, topic, group, messages):
-        """messages a second that one consumer reads and acknowledges in batches of 100, so many in all"""
+    def drain(self, topic, group, messages, script=consume, batch=100):
+        """messages a second that one consumer reads and acknowledges in batches, so many in all"""
         before = self.lag(topic, group)
-        rate = self.pgbench(consume(topic, group), transactions=messages // 100)
+        rate = self.pgbench(script(topic, group, batch), transactions=messages // batch, lease_id=0)
+        self.run("SELECT count(iotmq.ack(lease_id)) FROM iotmq.in_flight")
         # messages, not batches: one may be shorter at a segment's end
-        return rate * (before - self.lag(topic, group)) / (messages // 100)
+        return rate * (before - self.lag(topic, group)) / (messages // batch)
 
     def settled(self, topic, group, script, seconds, clients=1):
         """messages a second that the group's consumers settle, from the beginning of the log on"""

@@ -1,7 +1,7 @@
 """Three groups read 300,000 messages in batches of 100 at the same time, one consumer each.
 
-Against a hand-written SKIP LOCKED queue with a copy per group (rate of reading), and against
-the bare table read by three range readers (WAL from the first publish to the last delivery).
+Against the bare table read by three range readers (rate of reading; WAL from the first publish
+to the last delivery), and against a hand-written SKIP LOCKED queue with a copy per group (rate).
 """
 
 import time
@@ -68,7 +68,7 @@ def measure(it):
         it.run("CHECKPOINT")
         before = it.wal()
         it.run("CALL load_bare(%s)", messages)
-        rate = read_together(*[bench.READ_BARE] * GROUPS, msg_offset=0)
+        rate = read_together(*[bench.read_bare(100)] * GROUPS, msg_offset=0)
         wal["bare"].append((it.wal() - before) / deliveries)
         return rate
 
@@ -86,6 +86,7 @@ def measure(it):
 
     rates = bench.alternate("fan_out", iotmq=iotmq, bare=bare, queue=queue)
     ratio = bench.median_ratio(wal["iotmq"], wal["bare"])
-    return [bench.at_least("3 groups x 300,000, bare = SKIP LOCKED queue", rates["iotmq"], rates["queue"], 3.0),
+    return [bench.at_least("3 groups x 300,000", rates["iotmq"], rates["bare"], 0.4),
+            bench.at_least("3 groups x 300,000, bare = SKIP LOCKED queue", rates["iotmq"], rates["queue"], 4.0),
             bench.Row("WAL bytes per delivered message", bench.short(bench.median(wal["iotmq"])),
                       bench.short(bench.median(wal["bare"])), f"{ratio:.2f}", "at most 1.30", ratio <= 1.3)]

@@ -76,4 +76,4 @@ def measure(it):
         later.append(look(connection, f"{run + 1}/{bench.RUNS}, all has moved"))
         connection.close()
     name = f"all {len(VIEWS)} views, {TOPICS} topics x {ZONES} zones x 10 groups"
-    return [bench.at_most(name, later, 50, "ms"), bench.at_most(f"{name}, new session", first, None, "ms")]
+    return [bench.at_most(name, later, 40, "ms"), bench.at_most(f"{name}, new session", first, None, "ms")]

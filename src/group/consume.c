@@ -38,6 +38,7 @@
 #define POLL_US 1000			/* between two looks, */
 #define MAX_POLL_US (20 * 1000)	/* up to that */
 #define POLL_SHARE 20			/* of the time that a call has waited */
+#define CLIENT_US (200 * 1000)	/* between two looks whether the client is there, while nothing happens */
 #define BUSY_US (50 * 1000)		/* how long to try when all are busy */
 #define MAX_WAIT_US (5 * USECS_PER_MINUTE)
 #define CONSUMER_BYTES 255
@@ -337,6 +338,7 @@ sleep_until_next_look(const ConsumeCall *call, ClaimResult result)
 	bool		is_empty = request->waits && result == CLAIM_EMPTY;
 	TimestampTz until = Min(call->start + call->wait, keep_at(call));
 	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz seen_at = now;	/* the client */
 
 	if (is_empty && request->idle.until > now)
 		until = Min(until, request->idle.until);
@@ -350,7 +352,11 @@ sleep_until_next_look(const ConsumeCall *call, ClaimResult result)
 		now = GetCurrentTimestamp();
 		if (!is_empty || now >= until || !iotmq_idle_lasts(&request->idle, now))
 			return;
-		iotmq_client_require();
+		if (now >= seen_at + CLIENT_US)
+		{
+			iotmq_client_require();
+			seen_at = now;
+		}
 	}
 }
 
