@@ -3,7 +3,7 @@
 -- prepared.
 CREATE FUNCTION iotmq.held_back_holders(OUT zone_id int, OUT pid int, OUT xid xid,
 		OUT since timestamptz, OUT application_name text) RETURNS SETOF record
-	LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER
+	LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10 SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
 	WITH publisher AS (

@@ -14,7 +14,7 @@ COMMENT ON FUNCTION iotmq.holder_xid IS 'internal: the open transaction that has
 -- and when it was prepared. Waits for nobody.
 CREATE FUNCTION iotmq.holder_transactions(OUT cursor_id int, OUT pid int, OUT since timestamptz,
 		OUT application_name text) RETURNS SETOF record
-	LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE ROWS 10 SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
 	WITH lock AS MATERIALIZED (

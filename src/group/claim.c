@@ -34,6 +34,7 @@
 #define HOLD_US 10000
 #define PASS_US 200000			/* one step of maintenance */
 #define QUIET_US 20000			/* between looks at a zone where all waits for something in flight */
+#define QUIET_DUE_US 100000		/* likewise, where a claim found what is due to be locked or gone */
 
 typedef struct Claim
 {
@@ -47,6 +48,7 @@ typedef struct Claim
 	LeaseBuild	build;
 } Claim;
 
+static void see_bounds(CursorState *state, Hint *hint, TimestampTz now);
 static ClaimResult claim(const Cursor *cursor, ClaimRequest *request, bool new_first,
 						 Lookahead *ahead, DeliverySet *set);
 static ClaimResult claim_and_let_go(const Cursor *cursor, ClaimRequest *request, bool new_first,
@@ -58,7 +60,7 @@ static void see_blocking(Claim *c);
 static void add_due(Claim *c);
 static void add_new(Claim *c);
 static ClaimResult finish(Claim *c);
-static void be_quiet(const Cursor *cursor, Hint *hint, TimestampTz now);
+static void be_quiet(const Cursor *cursor, Hint *hint, TimestampTz until);
 
 /* Tries to deliver one lease of the cursor's zone into set. */
 ClaimResult
@@ -79,6 +81,8 @@ iotmq_claim_lease(const Cursor *cursor, ClaimRequest *request, DeliverySet *set)
 		return CLAIM_EMPTY;
 	if (!iotmq_cursor_peek(cursor->cursor_id, &state))
 		return CLAIM_EMPTY;
+	if (request->lets_go)
+		see_bounds(&state, hint, now);
 	is_due = state.next_expiry <= now || iotmq_place_is_due(cursor, &state) ||
 		iotmq_redeliver_ready(cursor, &state, now);
 	new_first = !is_due ||
@@ -94,7 +98,7 @@ iotmq_claim_lease(const Cursor *cursor, ClaimRequest *request, DeliverySet *set)
 			request->idle = idle;
 		}
 		if (ahead.blocked > 0)
-			be_quiet(cursor, hint, now);
+			be_quiet(cursor, hint, now + QUIET_US);
 		return ahead.otherwise;
 	}
 
@@ -105,7 +109,7 @@ iotmq_claim_lease(const Cursor *cursor, ClaimRequest *request, DeliverySet *set)
 	if (ahead.scan != NULL)
 		iotmq_scan_end(ahead.scan);
 	if (result == CLAIM_EMPTY)
-		be_quiet(cursor, hint, now);
+		be_quiet(cursor, hint, now + (is_due ? QUIET_DUE_US : QUIET_US));
 	else if (result == CLAIM_DELIVERED)
 		hint->is_news = false;
 	else if (result == CLAIM_CHANGED && request->deferred > 0 && !request->looks_past)
@@ -176,6 +180,19 @@ iotmq_claim_pass(PG_FUNCTION_ARGS)
 	if (!iotmq_cursor_peek(cursor.cursor_id, &after))
 		PG_RETURN_INT64(0);
 	PG_RETURN_INT64(Max(after.next_offset - before.next_offset, 0));
+}
+
+/*
+ * What is over may be a bound only, and nothing due: a claim would find that out, but where it
+ * can't write it down it would take two transaction ids for it, at every look.
+ */
+static void
+see_bounds(CursorState *state, Hint *hint, TimestampTz now)
+{
+	if (state->next_expiry <= now)
+		iotmq_hint_see_leases(hint, state, now);
+	if (state->next_due <= now)
+		iotmq_redelivery_see(state);
 }
 
 /* Holds the cursor and delivers what there is. */
@@ -411,8 +428,8 @@ finish(Claim *c)
 
 /* All that is there waits for something in flight: looks again in a moment. */
 static void
-be_quiet(const Cursor *cursor, Hint *hint, TimestampTz now)
+be_quiet(const Cursor *cursor, Hint *hint, TimestampTz until)
 {
 	hint->quiet_last = iotmq_stable_last(cursor->zone);
-	hint->quiet_until = now + QUIET_US;
+	hint->quiet_until = until;
 }

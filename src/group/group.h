@@ -175,6 +175,7 @@ extern void iotmq_lease_update(const Lease *lease, ItemPointer tid);
 extern RowScan iotmq_lease_scan(const CursorState *state);
 extern RowScan iotmq_lease_scan_all(Snapshot snapshot);
 extern bool iotmq_lease_scan_next(RowScan *scan, Lease *lease);
+extern void iotmq_lease_see(CursorState *state, TimestampTz now);
 extern void iotmq_lease_read_devices(Lease *lease);
 extern int64 iotmq_lease_offset(const Lease *lease, int i);
 extern int	iotmq_lease_attempt(const Lease *lease, int i);
@@ -186,6 +187,7 @@ extern void iotmq_lease_store(const Lease *lease, ItemPointer tid);
 /* ---- redelivery.c ---- */
 
 extern RowScan iotmq_redelivery_scan_due(int32 cursor_id, TimestampTz from, Snapshot snapshot);
+extern void iotmq_redelivery_see(CursorState *state);
 extern RowScan iotmq_redelivery_hold_due(const HeldCursor *held, TimestampTz from);
 extern RowScan iotmq_redelivery_hold_device(const HeldCursor *held, text *device, int64 from);
 extern bool iotmq_redelivery_next(RowScan *scan, Redelivery *redelivery);
@@ -248,11 +250,14 @@ typedef struct Hint				/* what was learnt of a cursor */
 	bool		is_news;		/* something that the cursor's row does not say yet */
 	int64		quiet_last;		/* not worth a lock before a later offset is assigned */
 	TimestampTz quiet_until;	/* or this time has come */
+	int64		lease_bound;	/* the row's oldest_lease, when */
+	int64		oldest_lease;	/* all leases below this had ended */
 } Hint;
 
 extern Hint *iotmq_hint(const Cursor *cursor);
 extern int64 iotmq_hint_begin(const Hint *hint, const CursorState *state);
 extern void iotmq_hint_learn(Hint *hint, int64 from, int64 to);
+extern void iotmq_hint_see_leases(Hint *hint, CursorState *state, TimestampTz now);
 
 /* ---- idle.c ---- */
 

@@ -12,10 +12,16 @@
  * catalog is still the same (see claim.c): a look may have been made with a filter that
  * was changed, and not announced yet.
  *
+ * Likewise a look that finds no lease to be taken over, though the row's bound says that there
+ * may be one, leaves here which leases have ended: they need not be met again. What it finds
+ * may not be written down: whoever waits, or is in a transaction block, must not hold the
+ * cursor for that.
+ *
  * It is kept as long as the backend lives. Behind a pooler it serves whoever comes next.
  */
 #include "group/group.h"
 
+#include "access/xact.h"
 #include "utils/hsearch.h"
 
 static HTAB *hints = NULL;		/* Hint by cursor */
@@ -64,4 +70,22 @@ iotmq_hint_learn(Hint *hint, int64 from, int64 to)
 		hint->from = from;
 		hint->to = to;
 	}
+}
+
+/*
+ * Makes the state's bounds of leases what they are now, as iotmq_lease_see does. What a
+ * transaction sees that has written may be rolled back, and is not learnt.
+ */
+void
+iotmq_hint_see_leases(Hint *hint, CursorState *state, TimestampTz now)
+{
+	int64		bound = state->oldest_lease;
+
+	if (hint->lease_bound == bound)
+		state->oldest_lease = Max(bound, hint->oldest_lease);
+	iotmq_lease_see(state, now);
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		return;
+	hint->lease_bound = bound;
+	hint->oldest_lease = state->oldest_lease;
 }

@@ -186,6 +186,30 @@ iotmq_lease_scan_next(RowScan *scan, Lease *lease)
 	return true;
 }
 
+/*
+ * Makes the bounds of a state, which is not held, what they would be if its leases were looked
+ * at: oldest_lease, and next_expiry. Ends at a lease that has expired by then.
+ */
+void
+iotmq_lease_see(CursorState *state, TimestampTz now)
+{
+	RowScan		scan = iotmq_lease_scan(state);
+	int64		oldest = 0;
+
+	state->next_expiry = DT_NOEND;
+	while (state->next_expiry > now && iotmq_row_scan_next(&scan))
+	{
+		const Datum *values = scan.slot->tts_values;
+
+		slot_getsomeattrs(scan.slot, Anum_deadline);
+		if (oldest == 0)
+			oldest = DatumGetInt64(values[Anum_lease_id - 1]);
+		state->next_expiry = Min(state->next_expiry, DatumGetTimestampTz(values[Anum_deadline - 1]));
+	}
+	iotmq_row_scan_end(&scan);
+	state->oldest_lease = oldest != 0 ? oldest : state->last_lease + 1;
+}
+
 /* Reads the devices of a lease that is locked, or was met by a scan just now. */
 void
 iotmq_lease_read_devices(Lease *lease)

@@ -48,7 +48,18 @@ iotmq_redelivery_scan_due(int32 cursor_id, TimestampTz from, Snapshot snapshot)
 	return iotmq_row_scan(CATALOG_REDELIVERY, INDEX_REDELIVERY_DUE, keys, 2, snapshot);
 }
 
-/* The same of this moment, to change them. */
+/* Makes next_due of a state, which is not held, what it would be if what waits were looked at. */
+void
+iotmq_redelivery_see(CursorState *state)
+{
+	RowScan		scan = iotmq_redelivery_scan_due(state->cursor_id, state->next_due, NULL);
+	Redelivery	first;
+
+	state->next_due = iotmq_redelivery_next(&scan, &first) ? first.due_at : DT_NOEND;
+	iotmq_row_scan_end(&scan);
+}
+
+/* The same rows of this moment, to change them. */
 RowScan
 iotmq_redelivery_hold_due(const HeldCursor *held, TimestampTz from)
 {
