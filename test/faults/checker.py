@@ -404,10 +404,22 @@ class Places:
 
 
 def missing(history, state, places, m, key, in_log):
-    """None if a message is where it should be in a group, else what is wrong."""
-    since, certain = last_move(history, m, key, state["begin"])
+    """None if a message is where it should be in a group, else what is wrong.  A failover may have
+    forgotten a move, and what came of it: then the group is where it was before."""
+    text = missing_but(history, state, places, m, key, in_log, (1, 0))
+    for gone in history.forgotten_from_moves(*key, m.zone) if text else ():
+        if missing_but(history, state, places, m, key, in_log, gone) is None:
+            return None
+    return text
+
+
+def missing_but(history, state, places, m, key, in_log, gone):
+    """The same, of what was not begun in the time that is gone."""
+    def there(begin):
+        return not gone[0] <= begin <= gone[1]
+    since, certain = last_move(history, m, key, state["begin"], there)
     chain = [d for d in history.chains.get((*key, m.zone, m.offset), ())
-             if d.end > since and d.begin < state["begin"] and d.id == m.id]
+             if d.end > since and d.begin < state["begin"] and d.id == m.id and there(d.begin)]
     if m.offset in places.dead:
         return unfounded(history, key, m, chain, since)
     if m.offset in places.waiting or m.offset in places.out or m.offset >= places.next and in_log:
@@ -443,11 +455,11 @@ def unseen_dead(history, m, key, since, until):
         and any(claim["end"] > since for claim in history.unseen[key])
 
 
-def last_move(history, m, key, until):
+def last_move(history, m, key, until, there):
     """(since when the group had to get the message, whether it had to at all)."""
     since, certain = float("-inf"), bool(history.groups[key])
     for move, to in history.moves_of(*key, m.zone):
-        if move["begin"] >= until:
+        if move["begin"] >= until or not there(move["begin"]):
             continue
         if to is None:
             must = m.published["begin"] > move["end"]

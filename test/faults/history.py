@@ -124,6 +124,13 @@ class History:
     def moved(self, topic, group, zone, begin, end):
         return any(overlaps(move, begin, end) for move, _ in self.moves_of(topic, group, zone))
 
+    def forgotten_from_moves(self, topic, group, zone):
+        """(begin, end) of times of which a crash may have forgotten all, from a move on."""
+        for move, _ in self.moves_of(topic, group, zone):
+            for crash in self.by_kind["crash"]:
+                if crash["end"] >= move["begin"] and self.crashed_of(crash, move, durable=True):
+                    yield move["begin"], crash["end"]
+
     def redriven(self, topic, group, begin, end):
         return any(event["topic"] == topic and event["group"] == group and event["result"] in HAPPENED
                    and overlaps(event, begin, end) for event in self.by_kind["redrive"])

@@ -234,6 +234,21 @@ class Good(unittest.TestCase):
         run.state()
         self.good(run)
 
+    def test_move_forgotten(self):
+        for forgets in ("tail", "async"):
+            run = Run()
+            a, = run.publish((1, "d"))
+            run.claim(1, (a, 1))
+            run.settle(1, count=1)
+            run.seek(1)
+            run.claim(2, (a, 1))
+            run.add("crash", forgets=forgets, since=0)
+            run.state()
+            if forgets == "tail":
+                self.good(run)
+            else:
+                self.assertEqual(run.rules(), ["lost"])
+
     def test_claim_forgotten_and_no_more_wanted(self):
         run = Run()
         a, = run.publish((1, "d"))
