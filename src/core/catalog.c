@@ -558,8 +558,9 @@ make_hash(const char *name, Size keysize, Size entrysize, int flags)
 }
 
 /*
- * Loads a topic; NULL if there is none. After an error on the way the cache is reset at the
- * next lookup, after a change that arrived meanwhile the topic is read again then.
+ * Loads a topic; NULL if there is none. What is told meanwhile is noted afterwards, of other
+ * topics, too. The cache is reset at the next lookup after an error on the way, where more was
+ * told than is remembered, and if it was to be reset already.
  */
 static Topic *
 load(Datum key, LoadBy by)
@@ -568,23 +569,17 @@ load(Datum key, LoadBy by)
 	Topic	   *entry = NULL;
 	uint64		changes_before = changes;
 	uint64		resets_before = resets;
+	bool		was_valid = valid;
 
 	valid = false;
 	ntold = 0;
 	if (iotmq_load_topic(&topic, key, by, topic.context))
-	{
 		entry = enter(&topic, changes_before);
-		for (int i = 0; i < Min(ntold, TOLD); i++)
-			note(told[i]);
-		if (ntold > TOLD)
-		{
-			entry->told = changes;
-			entry->is_stale = some_are_stale = true;
-		}
-	}
 	else
 		MemoryContextDelete(topic.context);
-	valid = resets == resets_before;
+	for (int i = 0; i < Min(ntold, TOLD); i++)
+		note(told[i]);
+	valid = was_valid && resets == resets_before && ntold <= TOLD;
 	return entry;
 }
 
