@@ -95,8 +95,9 @@ iotmq_expire_leases_of(PG_FUNCTION_ARGS)
 		case ROW_GONE:
 			break;
 		case ROW_OK:
-			if (!iotmq_state_is_open(cursor.zone))
-				break;			/* its leases are another server's, or go along with it */
+			/* its leases are another server's, or go along with it; its segments may be new */
+			if (!iotmq_state_is_open(cursor.zone) || !iotmq_catalog_zone_is_current(cursor.zone))
+				break;
 			expired = iotmq_expire_leases(&held, at, &budget);
 			iotmq_cursor_release(&held);
 			break;
