@@ -23,6 +23,7 @@
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "utils/array.h"
+#include "utils/resowner.h"
 
 #define TRIES 100				/* for the other locks, about a millisecond each */
 
@@ -40,14 +41,23 @@ static bool try_for_a_while(Exclusion *exclusion);
 static void give_all(Exclusion *exclusions, int n);
 static Exclusion *read_exclusions(FunctionCallInfo fcinfo, int *n);
 
-/* The caller is going to use the cursor; false: somebody excludes that (only without wait). */
+/*
+ * The caller is going to use the cursor; false: somebody excludes that (only without wait).
+ * The lock is the subtransaction's that uses it, which a claim may roll back while the
+ * statement goes on, never that of a cursor of SQL: see zone_lock.c.
+ */
 bool
 iotmq_cursor_lock_use(int32 cursor_id, bool wait)
 {
+	ResourceOwner owner = CurrentResourceOwner;
+	LockAcquireResult result;
 	LOCKTAG		tag;
 
 	set_tag(&tag, cursor_id);
-	return LockAcquire(&tag, RowExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+	CurrentResourceOwner = CurTransactionResourceOwner;
+	result = LockAcquire(&tag, RowExclusiveLock, false, !wait);
+	CurrentResourceOwner = owner;
+	return result != LOCKACQUIRE_NOT_AVAIL;
 }
 
 /* cursor_lock_use(cursor_id int, wait boolean) RETURNS boolean: as above, for those in SQL. */
