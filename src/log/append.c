@@ -30,6 +30,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/resowner.h"
 #include "utils/syscache.h"
 
 #define MOST_CUTS 3				/* of segments that were taken away, by one call */
@@ -73,6 +74,7 @@ static void date_keys(const Target *targets, int ntargets, Key *keys, int nkeys)
 static void leave_out_known(Batch *batch, Target *targets, int ntargets, const Key *keys,
 							int nkeys);
 static void write_target(Batch *batch, Target *target);
+static void keep_lock(Relation segment);
 static Opening open_present(Target *target);
 static void require_table(const Topic *topic, const Zone *zone);
 static const Segment *present(Target *target);
@@ -339,6 +341,7 @@ write_target(Batch *batch, Target *target)
 		iotmq_stable_leave(target->zone_id);
 		return;
 	}
+	keep_lock(target->segment);
 	if (target->is_plain)
 		iotmq_append_rows(batch, target->zone, target->segment, target->messages, target->n,
 						  target->key_index, &target->at);
@@ -350,6 +353,21 @@ write_target(Batch *batch, Target *target)
 	batch->at_hand = 0;
 	relation_close(target->segment, NoLock);
 	unlock_table(target);
+}
+
+/*
+ * Lets the lock on a segment last as long as what is written to it: it is a cursor's of SQL,
+ * perhaps, and would go when that fails in a savepoint (zone_lock.c). Whoever rewrites the
+ * table would leave out what is not committed.
+ */
+static void
+keep_lock(Relation segment)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+
+	CurrentResourceOwner = CurTransactionResourceOwner;
+	LockRelationOid(RelationGetRelid(segment), RowExclusiveLock);
+	CurrentResourceOwner = owner;
 }
 
 /* Opens the segment of the present for writing, unless something has to be done before. */
