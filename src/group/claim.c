@@ -17,7 +17,8 @@
  *
  * What a claim knows of its group is younger than what it does: once it holds the
  * cursor, it looks whether somebody changes the group (group_lock.c), or has changed it
- * since the catalog was read, and whether the zone is still open.
+ * since the catalog was read, and whether the zone is still open. The same of the zone's
+ * segments: what waits may lie in one that was made since then, and would be taken for lost.
  *
  * Locks: the cursor's row, skipped when another has it; group_lock.c's, until the claim is
  * made; then the rows of expired leases, skipped likewise.
@@ -261,7 +262,7 @@ claim_and_let_go(const Cursor *cursor, ClaimRequest *request, bool new_first, Lo
 }
 
 /*
- * Holds the cursor (CLAIM_DELIVERED) if all that is known of its group is as new as the
+ * Holds the cursor (CLAIM_DELIVERED) if all that is known of its group and zone is as new as the
  * cursor itself. Otherwise the lock may stay, but nothing may be done with it.
  */
 static ClaimResult
@@ -279,7 +280,8 @@ hold(const Cursor *cursor, HeldCursor *held)
 	if (!iotmq_group_lock_enter(cursor->group->group_id))
 		return CLAIM_BUSY;
 	AcceptInvalidationMessages();
-	if (iotmq_catalog_group_is_current(cursor->group) && iotmq_state_is_open(cursor->zone))
+	if (iotmq_catalog_group_is_current(cursor->group) &&
+		iotmq_catalog_zone_is_current(cursor->zone) && iotmq_state_is_open(cursor->zone))
 		return CLAIM_DELIVERED;
 	iotmq_group_lock_leave(cursor->group->group_id);
 	return CLAIM_STALE;

@@ -95,7 +95,9 @@ iotmq_expire_leases_of(PG_FUNCTION_ARGS)
 		case ROW_GONE:
 			break;
 		case ROW_OK:
-			if (!iotmq_state_is_open(cursor.zone))
+			/* a lease may have messages of a segment that was made since then */
+			if (!iotmq_catalog_cursor_by_id(cursor.cursor_id, &cursor) ||
+				!iotmq_state_is_open(cursor.zone))
 				break;			/* its leases are another server's, or go along with it */
 			expired = iotmq_expire_leases(&held, at, &budget);
 			iotmq_cursor_release(&held);

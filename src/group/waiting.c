@@ -115,12 +115,15 @@ begin(FunctionCallInfo fcinfo, Cursor *cursor, HeldCursor *held)
 	zone = iotmq_catalog_zone_or_only(topic, PG_ARGISNULL(3) ? NULL : PG_GETARG_TEXT_PP(3));
 	named = named_offsets(fcinfo, 2);
 	*cursor = (Cursor) {iotmq_catalog_cursor(group, zone), topic, group, zone};
-	if (iotmq_cursor_hold(cursor, true, held) != ROW_OK)
+	/* while it waited, segments were made and modes changed */
+	if (iotmq_cursor_hold(cursor, true, held) != ROW_OK ||
+		!iotmq_catalog_cursor_by_id(cursor->cursor_id, cursor))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("consumer group \"%s\" of topic \"%s\" was dropped",
-						group->name, topic->name)));
-	iotmq_state_require_open(zone);
+						iotmq_call_name(fcinfo, 1, "consumer_group"),
+						iotmq_call_name(fcinfo, 0, "topic"))));
+	iotmq_state_require_open(cursor->zone);
 	while (iotmq_place_is_due(cursor, &held->state))
 		iotmq_place_redriven(held, NULL);
 	return named;
