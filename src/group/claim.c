@@ -318,6 +318,8 @@ fill(Claim *c, bool new_first)
 		iotmq_expire_leases(held, lease->leased_at, &c->budget);
 		iotmq_cursor_flush(held);
 	}
+		/* what is left of one may have got the id that this one was to have */
+		build->lease.lease_id = iotmq_lease_next_id(&held->state, lease->leased_at);
 	iotmq_place_redriven(held, NULL);
 	see_blocking(c);
 	add_due(c);

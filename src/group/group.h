@@ -183,6 +183,7 @@ extern int	iotmq_lease_find(const Lease *lease, int64 msg_offset);
 extern bool iotmq_lease_is_settled(const Lease *lease, int i);
 extern void iotmq_lease_settle(Lease *lease, int i);
 extern void iotmq_lease_store(const Lease *lease, ItemPointer tid);
+extern void iotmq_lease_disown(HeldCursor *held, Lease *lease, ItemPointer tid);
 
 /* ---- redelivery.c ---- */
 
