@@ -419,7 +419,7 @@ finish(Claim *c)
 		return CLAIM_CHANGED;
 	if (c->budget.is_used_up)
 	{
-		bool		only_passed = c->deferred == 0;
+		bool		only_passed = c->deferred == 0 && after->retried_total == before->retried_total;
 
 		if (only_passed)
 			iotmq_hint_learn(c->hint, before->next_offset, after->next_offset);
