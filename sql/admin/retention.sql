@@ -117,7 +117,9 @@ BEGIN
 	SELECT c.cursor_id
 	FROM iotmq_internal.cursor AS c
 	JOIN iotmq_internal.cursor_state AS p USING (cursor_id)
-	WHERE c.zone_id = segment.zone_id AND (p.next_offset <= highest OR p.redeliveries > 0
+	WHERE c.zone_id = segment.zone_id AND (p.next_offset <= highest
+		OR p.redeliveries > 0 AND EXISTS (SELECT FROM iotmq_internal.redelivery AS r
+			WHERE r.cursor_id = c.cursor_id AND r.msg_offset BETWEEN lowest AND highest)
 		OR EXISTS (SELECT FROM iotmq_internal.lease AS l
 			WHERE l.lease_id >= iotmq.lease_first(c.cursor_id)
 				AND l.lease_id < iotmq.lease_first(c.cursor_id + 1)
@@ -334,13 +336,12 @@ DECLARE
 	truncates boolean := iotmq.retention_can_truncate(segment.table_name);
 BEGIN
 	IF segment.sealed THEN
-		-- counting may take a while: before the locks that others meet
+		-- Counting may take a while: before the locks that others meet. Groups that have nothing of it
+		-- are not held up.
 		IF NOT waits AND iotmq.retention_holders(segment, CASE WHEN truncates THEN 'segment' ELSE 'table' END) IS NOT NULL THEN
 			RAISE lock_not_available;
 		END IF;
-		PERFORM iotmq.forget_segment(c.cursor_id, segment.table_name)
-		FROM iotmq_internal.cursor AS c
-		WHERE c.zone_id = segment.zone_id;
+		PERFORM iotmq.forget_segment(ARRAY(SELECT iotmq.retention_cursors(segment)), segment.table_name);
 	END IF;
 	IF NOT truncates THEN
 		PERFORM iotmq.retention_lock_table(z.table_name, waits)
@@ -352,9 +353,7 @@ BEGIN
 		IF iotmq.retention_state(segment, at) <> 'full' THEN
 			RETURN false;		-- a publisher was faster
 		END IF;
-		PERFORM iotmq.forget_segment(c.cursor_id, segment.table_name)
-		FROM iotmq_internal.cursor AS c
-		WHERE c.zone_id = segment.zone_id;
+		PERFORM iotmq.forget_segment(ARRAY(SELECT iotmq.retention_cursors(segment)), segment.table_name);
 	END IF;
 	IF truncates THEN
 		PERFORM iotmq.epoch_note(segment.zone_id);
@@ -590,9 +589,7 @@ AS $$
 BEGIN
 	IF state <> 'dropped' THEN
 		BEGIN
-			PERFORM iotmq.forget_segment(c.cursor_id, segment.table_name)
-			FROM iotmq_internal.cursor AS c
-			WHERE c.zone_id = segment.zone_id;
+			PERFORM iotmq.forget_segment(ARRAY(SELECT iotmq.retention_cursors(segment)), segment.table_name);
 			RETURN;
 		EXCEPTION WHEN object_not_in_prerequisite_state THEN
 			NULL;				-- its owner has changed it: as if it was dropped
