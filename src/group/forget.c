@@ -157,7 +157,8 @@ end_waiting(HeldCursor *held, SegmentScan *segment)
 	ListCell   *lc;
 
 	while (iotmq_redelivery_next(&scan, &redelivery))
-		if (!redelivery.redriven && iotmq_segment_scan_find(segment, redelivery.msg_offset))
+		if (!redelivery.redriven && iotmq_segment_scan_find(segment, redelivery.msg_offset) &&
+			!iotmq_place_is_pending(&held->state, redelivery.msg_offset))
 			ended = lappend(ended, memcpy(palloc(sizeof(Redelivery)), &redelivery,
 										  sizeof(Redelivery)));
 	iotmq_row_scan_end(&scan);
