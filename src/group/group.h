@@ -246,6 +246,7 @@ typedef struct Hint				/* what was learnt of a cursor */
 {
 	int32		cursor_id;		/* hash key */
 	uint64		changes;		/* of the catalog that it was made of */
+	int32		generation;		/* likewise, of the zone */
 	int64		from;			/* nothing wanted from here */
 	int64		to;				/* to here, exclusive */
 	bool		is_news;		/* something that the cursor's row does not say yet */
