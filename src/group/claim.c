@@ -77,7 +77,8 @@ iotmq_claim_lease(const Cursor *cursor, ClaimRequest *request, DeliverySet *set)
 	bool		new_first;
 
 	iotmq_idle_not(&request->idle);
-	if (request->waits && now < hint->quiet_until &&
+	/* a clock that was set back doesn't count */
+	if (request->waits && now < hint->quiet_until && now >= hint->quiet_until - QUIET_DUE_US &&
 		iotmq_stable_last(cursor->zone) == hint->quiet_last)
 		return CLAIM_EMPTY;
 	if (!iotmq_cursor_peek(cursor->cursor_id, &state))
@@ -317,9 +318,9 @@ fill(Claim *c, bool new_first)
 	{
 		iotmq_expire_leases(held, lease->leased_at, &c->budget);
 		iotmq_cursor_flush(held);
-	}
 		/* what is left of one may have got the id that this one was to have */
 		build->lease.lease_id = iotmq_lease_next_id(&held->state, lease->leased_at);
+	}
 	iotmq_place_redriven(held, NULL);
 	see_blocking(c);
 	add_due(c);
