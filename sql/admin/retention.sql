@@ -83,7 +83,7 @@ DECLARE
 	left_out timestamptz[] := ARRAY(
 		SELECT l.from_time FROM iotmq.segment_lost() AS l WHERE l.zone_id = retention_next.zone_id
 		UNION ALL
-		SELECT u.from_time FROM iotmq.segment_unreadable() AS u WHERE u.zone_id = retention_next.zone_id);
+		SELECT u.from_time FROM iotmq.segment_unreadable(retention_next.zone_id) AS u);
 	segment iotmq_internal.segment;
 BEGIN
 	IF EXISTS (SELECT FROM iotmq_internal.zone AS z WHERE z.zone_id = retention_next.zone_id AND z.state = 'fenced') THEN
@@ -671,9 +671,8 @@ DECLARE
 BEGIN
 	FOR one IN
 		SELECT s AS segment, u.from_time, u.reason
-		FROM iotmq.segment_unreadable() AS u
+		FROM iotmq.segment_unreadable(retention_note_unreadable.zone_id) AS u
 		JOIN iotmq_internal.segment AS s USING (zone_id, from_time)
-		WHERE u.zone_id = retention_note_unreadable.zone_id
 		ORDER BY u.from_time
 	LOOP
 		busy := array_append(busy, format(' from %s: %s', one.from_time, one.reason));
