@@ -141,6 +141,10 @@ BEGIN
 		'max_lag', max_lag, 'durable_acks', durable_acks));
 	mode := CASE WHEN 'mode' = ANY (reset) THEN 'concurrent' ELSE mode END;
 	tags := CASE WHEN 'tags' = ANY (reset) THEN '*' ELSE tags END;
+	IF mode IS NOT NULL THEN
+		-- a zone that was added since the snapshot is not looked at below: 40001
+		PERFORM FROM iotmq_internal.topic AS t WHERE t.topic = alter_group.topic FOR SHARE;
+	END IF;
 	IF coalesce(mode, tags, filter::text) IS NOT NULL OR 'filter' = ANY (reset) THEN
 		PERFORM iotmq.group_lock_change(id);
 	END IF;

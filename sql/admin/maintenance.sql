@@ -110,17 +110,18 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.maintenance_note_run IS 'internal: reports a run of maintenance';
 
--- maintenance_needs(zone_id, at): which steps have something to do in a zone. By the
--- catalog, and for gaps that are not noted and an earliest offset that is gone by a look at
--- the log. What can't be told is said to be needed: the step that meets the error, or the
--- lock, names it.
+-- maintenance_needs(zone_id, at): which steps have something to do in a zone, and the last offset
+-- that groups may have to pass. By the catalog, and for gaps that are not noted and an earliest
+-- offset that is gone by a look at the log. What can't be told is said to be needed: the step
+-- that meets the error, or the lock, names it.
 CREATE FUNCTION iotmq.maintenance_needs(zone_id int, at timestamptz, OUT segments boolean, OUT sealing boolean,
-		OUT retention boolean, OUT empty boolean, OUT earliest boolean)
+		OUT retention boolean, OUT empty boolean, OUT earliest boolean, OUT last_offset bigint)
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 	SET lock_timeout = '100ms'
 AS $$
 BEGIN
+	last_offset := iotmq.offset_last(zone_id);
 	SELECT
 		EXISTS (
 			SELECT
@@ -164,6 +165,7 @@ EXCEPTION WHEN OTHERS THEN
 	retention := true;
 	empty := true;
 	earliest := true;
+	last_offset := 9223372036854775807;
 END
 $$;
 COMMENT ON FUNCTION iotmq.maintenance_needs IS 'internal: which steps of maintenance a zone needs';
@@ -176,13 +178,17 @@ CREATE FUNCTION iotmq.maintenance_plan(at timestamptz, OUT zone_id int, OUT curs
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
-	WITH work (zone_id, n, cursor_id, step, name) AS (
+	WITH needs AS MATERIALIZED (	-- nothing else here waits for a lock, or can fail by what is in one zone
+		SELECT z.zone_id, m.*
+		FROM iotmq_internal.zone AS z
+		CROSS JOIN LATERAL iotmq.maintenance_needs(z.zone_id, at) AS m
+	), work (zone_id, n, cursor_id, step, name) AS (
 		SELECT z.zone_id, s.n, NULL::int, s.step, t.topic || '/' || z.zone
 		FROM iotmq_internal.zone AS z
 		JOIN iotmq_internal.topic AS t USING (topic_id)
 		LEFT JOIN (SELECT DISTINCT l.zone_id, true AS is_there FROM iotmq.segment_lost() AS l) AS lost USING (zone_id)
 		LEFT JOIN (SELECT DISTINCT u.zone_id, true AS is_there FROM iotmq.segment_unreadable() AS u) AS unreadable USING (zone_id)
-		CROSS JOIN LATERAL iotmq.maintenance_needs(z.zone_id, at) AS m
+		JOIN needs AS m USING (zone_id)
 		CROSS JOIN LATERAL (VALUES
 			(0, 'lost segments', lost.is_there),
 			(1, 'segments', m.segments),
@@ -202,11 +208,12 @@ AS $$
 		JOIN iotmq_internal.consumer_group AS g USING (group_id)
 		JOIN iotmq_internal.zone AS z USING (zone_id)
 		JOIN iotmq_internal.topic AS t ON t.topic_id = z.topic_id
+		JOIN needs AS m ON m.zone_id = z.zone_id
 		CROSS JOIN LATERAL (VALUES
 			(5, 'expired leases', p.next_expiry <= at),
 			-- what a group gets by tags and filter, and has not passed yet
 			(6, 'unwanted messages', CASE WHEN g.tags IS NOT NULL OR g.filter IS NOT NULL
-				THEN p.next_offset <= iotmq.offset_last(z.zone_id) END)
+				THEN p.next_offset <= m.last_offset END)
 		) AS s (n, step, is_needed)
 		WHERE s.is_needed AND z.state = 'open'
 	)
@@ -220,12 +227,14 @@ COMMENT ON FUNCTION iotmq.maintenance_plan IS 'internal: what maintenance goes o
 -- segments or leases it was about; busy: what it left to the next run, "" for all of it;
 -- after: where the same step goes on (NULL: it is through). Retention goes on by the
 -- beginnings of segments, and with waits it may wait for a lock for a moment; over unwanted
--- messages a step goes on for some seconds, since the clock's time in after.
+-- messages a step goes on for some seconds, since the clock's time in after. Waits for no lock
+-- longer than a moment.
 CREATE FUNCTION iotmq.maintenance_step(step text, zone_id int, cursor_id int, at timestamptz,
 		started_at timestamptz, waits boolean,
 		INOUT after timestamptz, OUT done int, OUT busy text[])
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
+	SET lock_timeout = '100ms'
 AS $$
 DECLARE
 	passed bigint;
@@ -269,6 +278,9 @@ BEGIN
 			PERFORM iotmq.retention_move_earliest(zone_id);
 	END CASE;
 	after := NULL;
+EXCEPTION WHEN lock_not_available THEN
+	after := NULL;
+	busy := '{": a lock was not to be had"}';
 END
 $$;
 COMMENT ON FUNCTION iotmq.maintenance_step IS 'internal: one step of maintenance';

@@ -83,7 +83,7 @@ DECLARE
 	left_out timestamptz[] := ARRAY(
 		SELECT l.from_time FROM iotmq.segment_lost() AS l WHERE l.zone_id = retention_next.zone_id
 		UNION ALL
-		SELECT u.from_time FROM iotmq.segment_unreadable() AS u WHERE u.zone_id = retention_next.zone_id);
+		SELECT u.from_time FROM iotmq.segment_unreadable(retention_next.zone_id) AS u);
 	segment iotmq_internal.segment;
 BEGIN
 	IF EXISTS (SELECT FROM iotmq_internal.zone AS z WHERE z.zone_id = retention_next.zone_id AND z.state = 'fenced') THEN
@@ -117,7 +117,9 @@ BEGIN
 	SELECT c.cursor_id
 	FROM iotmq_internal.cursor AS c
 	JOIN iotmq_internal.cursor_state AS p USING (cursor_id)
-	WHERE c.zone_id = segment.zone_id AND (p.next_offset <= highest OR p.redeliveries > 0
+	WHERE c.zone_id = segment.zone_id AND (p.next_offset <= highest
+		OR p.redeliveries > 0 AND EXISTS (SELECT FROM iotmq_internal.redelivery AS r
+			WHERE r.cursor_id = c.cursor_id AND r.msg_offset BETWEEN lowest AND highest)
 		OR EXISTS (SELECT FROM iotmq_internal.lease AS l
 			WHERE l.lease_id >= iotmq.lease_first(c.cursor_id)
 				AND l.lease_id < iotmq.lease_first(c.cursor_id + 1)
@@ -334,13 +336,12 @@ DECLARE
 	truncates boolean := iotmq.retention_can_truncate(segment.table_name);
 BEGIN
 	IF segment.sealed THEN
-		-- counting may take a while: before the locks that others meet
+		-- Counting may take a while: before the locks that others meet. Groups that have nothing of it
+		-- are not held up.
 		IF NOT waits AND iotmq.retention_holders(segment, CASE WHEN truncates THEN 'segment' ELSE 'table' END) IS NOT NULL THEN
 			RAISE lock_not_available;
 		END IF;
-		PERFORM iotmq.forget_segment(c.cursor_id, segment.table_name)
-		FROM iotmq_internal.cursor AS c
-		WHERE c.zone_id = segment.zone_id;
+		PERFORM iotmq.forget_segment(ARRAY(SELECT iotmq.retention_cursors(segment)), segment.table_name);
 	END IF;
 	IF NOT truncates THEN
 		PERFORM iotmq.retention_lock_table(z.table_name, waits)
@@ -352,9 +353,7 @@ BEGIN
 		IF iotmq.retention_state(segment, at) <> 'full' THEN
 			RETURN false;		-- a publisher was faster
 		END IF;
-		PERFORM iotmq.forget_segment(c.cursor_id, segment.table_name)
-		FROM iotmq_internal.cursor AS c
-		WHERE c.zone_id = segment.zone_id;
+		PERFORM iotmq.forget_segment(ARRAY(SELECT iotmq.retention_cursors(segment)), segment.table_name);
 	END IF;
 	IF truncates THEN
 		PERFORM iotmq.epoch_note(segment.zone_id);
@@ -590,9 +589,7 @@ AS $$
 BEGIN
 	IF state <> 'dropped' THEN
 		BEGIN
-			PERFORM iotmq.forget_segment(c.cursor_id, segment.table_name)
-			FROM iotmq_internal.cursor AS c
-			WHERE c.zone_id = segment.zone_id;
+			PERFORM iotmq.forget_segment(ARRAY(SELECT iotmq.retention_cursors(segment)), segment.table_name);
 			RETURN;
 		EXCEPTION WHEN object_not_in_prerequisite_state THEN
 			NULL;				-- its owner has changed it: as if it was dropped
@@ -674,9 +671,8 @@ DECLARE
 BEGIN
 	FOR one IN
 		SELECT s AS segment, u.from_time, u.reason
-		FROM iotmq.segment_unreadable() AS u
+		FROM iotmq.segment_unreadable(retention_note_unreadable.zone_id) AS u
 		JOIN iotmq_internal.segment AS s USING (zone_id, from_time)
-		WHERE u.zone_id = retention_note_unreadable.zone_id
 		ORDER BY u.from_time
 	LOOP
 		busy := array_append(busy, format(' from %s: %s', one.from_time, one.reason));

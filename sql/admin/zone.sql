@@ -54,6 +54,12 @@ BEGIN
 	END IF;
 
 	columns := iotmq.message_columns(root);
+	IF first IS NULL AND current_setting('transaction_isolation') <> 'read committed' THEN
+		-- one that was made and dropped since the snapshot: 40001
+		INSERT INTO iotmq_internal.past_zone (topic, zone, last_offset)
+		VALUES (zone_add.topic, zone_add.zone, 0)
+		ON CONFLICT DO NOTHING;
+	END IF;
 	first := coalesce(first, 1 + (
 		SELECT p.last_offset
 		FROM iotmq_internal.past_zone AS p

@@ -138,11 +138,12 @@ AS $$
 $$;
 COMMENT ON FUNCTION iotmq.segment_lost IS 'internal: segments that somebody has dropped, detached or moved';
 
--- segment_unreadable(): the segments with rows that somebody has changed so that they can't be
--- read: see open_index in src/log/segment_scan.c, which goes by the same. reason: for operators.
--- Only of those that are so is the size asked for, which would wait for whoever changes a
--- table in this moment: that one is left out.
-CREATE FUNCTION iotmq.segment_unreadable(OUT zone_id int, OUT from_time timestamptz, OUT reason text) RETURNS SETOF record
+-- segment_unreadable(of_zone): the segments of that zone, or of all (NULL), with rows that
+-- somebody has changed so that they can't be read: see open_index in src/log/segment_scan.c,
+-- which goes by the same. reason: for operators. Only of those that are so is the size asked
+-- for, which would wait for whoever changes a table in this moment: that one is left out.
+CREATE FUNCTION iotmq.segment_unreadable(of_zone int DEFAULT NULL, OUT zone_id int,
+		OUT from_time timestamptz, OUT reason text) RETURNS SETOF record
 	LANGUAGE sql STABLE PARALLEL SAFE
 AS $$
 	WITH fitness AS MATERIALIZED (
@@ -155,6 +156,7 @@ AS $$
 				WHERE i.indrelid = k.oid AND i.indisprimary AND i.indkey[0] = 2) AS has_key
 		FROM iotmq_internal.segment AS s
 		JOIN pg_catalog.pg_class AS k ON k.oid = s.table_name
+		WHERE of_zone IS NULL OR s.zone_id = of_zone
 	), unfit AS MATERIALIZED (
 		SELECT f.zone_id, f.from_time, f.oid, f.has_columns
 		FROM fitness AS f
@@ -211,7 +213,7 @@ BEGIN
 		FROM iotmq_internal.segment AS s
 		WHERE s.zone_id = segment_seal_past.zone_id AND NOT s.sealed AND s.to_time <= segment_seal_past.floor_time
 			AND NOT EXISTS (SELECT FROM iotmq.segment_lost() AS l WHERE l.zone_id = s.zone_id AND l.from_time = s.from_time)
-			AND NOT EXISTS (SELECT FROM iotmq.segment_unreadable() AS u WHERE u.zone_id = s.zone_id AND u.from_time = s.from_time)
+			AND NOT EXISTS (SELECT FROM iotmq.segment_unreadable(segment_seal_past.zone_id) AS u WHERE u.from_time = s.from_time)
 		ORDER BY s.from_time
 	LOOP
 		SELECT b.lowest, b.highest INTO lowest, highest
@@ -253,7 +255,7 @@ BEGIN
 	WHERE s.zone_id = segment_seal.zone_id AND NOT s.sealed
 		AND s.to_time <= least(at, clock_timestamp())
 		AND NOT EXISTS (SELECT FROM iotmq.segment_lost() AS l WHERE l.zone_id = s.zone_id AND l.from_time = s.from_time)
-		AND NOT EXISTS (SELECT FROM iotmq.segment_unreadable() AS u WHERE u.zone_id = s.zone_id AND u.from_time = s.from_time);
+		AND NOT EXISTS (SELECT FROM iotmq.segment_unreadable(segment_seal.zone_id) AS u WHERE u.from_time = s.from_time);
 	IF zone.zone_id IS NULL OR new_floor IS NULL THEN
 		RETURN 0;
 	END IF;

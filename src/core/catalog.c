@@ -279,6 +279,7 @@ iotmq_catalog_zone_is_current(const Zone *zone)
 	scratch = AllocSetContextCreate(CurrentMemoryContext, "iotmq zone", ALLOCSET_SMALL_SIZES);
 	same = iotmq_load_zone(&again, zone->zone_id, scratch) &&
 		again.relid == zone->relid && again.sequence == zone->sequence &&
+		again.earliest_offset == zone->earliest_offset &&
 		again.floor_time == zone->floor_time && again.state == zone->state &&
 		again.generation == zone->generation && again.nsegments == zone->nsegments &&
 		again.ngaps == zone->ngaps &&

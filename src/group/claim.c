@@ -17,9 +17,8 @@
  *
  * What a claim knows of its group is younger than what it does: once it holds the
  * cursor, it looks whether somebody changes the group (group_lock.c), or has changed it
- * since the catalog was read, and whether the zone is still open. Likewise of the zone's
- * segments: a message that waits may be in one that was made since, and would be taken for
- * one that the log has dropped.
+ * since the catalog was read, and whether the zone is still open. The same of the zone's
+ * segments: what waits may lie in one that was made since then, and would be taken for lost.
  *
  * Locks: the cursor's row, skipped when another has it; group_lock.c's, until the claim is
  * made; then the rows of expired leases, skipped likewise.
@@ -78,7 +77,8 @@ iotmq_claim_lease(const Cursor *cursor, ClaimRequest *request, DeliverySet *set)
 	bool		new_first;
 
 	iotmq_idle_not(&request->idle);
-	if (request->waits && now < hint->quiet_until &&
+	/* a clock that was set back doesn't count */
+	if (request->waits && now < hint->quiet_until && now >= hint->quiet_until - QUIET_DUE_US &&
 		iotmq_stable_last(cursor->zone) == hint->quiet_last)
 		return CLAIM_EMPTY;
 	if (!iotmq_cursor_peek(cursor->cursor_id, &state))
@@ -263,8 +263,8 @@ claim_and_let_go(const Cursor *cursor, ClaimRequest *request, bool new_first, Lo
 }
 
 /*
- * Holds the cursor (CLAIM_DELIVERED) if all that is known of its group and zone is as new as
- * the cursor itself. Otherwise the lock may stay, but nothing may be done with it.
+ * Holds the cursor (CLAIM_DELIVERED) if all that is known of its group and zone is as new as the
+ * cursor itself. Otherwise the lock may stay, but nothing may be done with it.
  */
 static ClaimResult
 hold(const Cursor *cursor, HeldCursor *held)
@@ -281,8 +281,8 @@ hold(const Cursor *cursor, HeldCursor *held)
 	if (!iotmq_group_lock_enter(cursor->group->group_id))
 		return CLAIM_BUSY;
 	AcceptInvalidationMessages();
-	if (iotmq_catalog_group_is_current(cursor->group) && iotmq_state_is_open(cursor->zone) &&
-		iotmq_catalog_zone_is_current(cursor->zone))
+	if (iotmq_catalog_group_is_current(cursor->group) &&
+		iotmq_catalog_zone_is_current(cursor->zone) && iotmq_state_is_open(cursor->zone))
 		return CLAIM_DELIVERED;
 	iotmq_group_lock_leave(cursor->group->group_id);
 	return CLAIM_STALE;
@@ -318,6 +318,8 @@ fill(Claim *c, bool new_first)
 	{
 		iotmq_expire_leases(held, lease->leased_at, &c->budget);
 		iotmq_cursor_flush(held);
+		/* what is left of one may have got the id that this one was to have */
+		build->lease.lease_id = iotmq_lease_next_id(&held->state, lease->leased_at);
 	}
 	iotmq_place_redriven(held, NULL);
 	see_blocking(c);
@@ -418,7 +420,7 @@ finish(Claim *c)
 		return CLAIM_CHANGED;
 	if (c->budget.is_used_up)
 	{
-		bool		only_passed = c->deferred == 0;
+		bool		only_passed = c->deferred == 0 && after->retried_total == before->retried_total;
 
 		if (only_passed)
 			iotmq_hint_learn(c->hint, before->next_offset, after->next_offset);

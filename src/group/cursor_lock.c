@@ -34,6 +34,8 @@ typedef struct Exclusion		/* a lock that is taken Exclusive */
 	bool		held;
 } Exclusion;
 
+static bool acquire(int32 cursor_id, LOCKMODE mode, bool wait);
+static void release(int32 cursor_id, LOCKMODE mode);
 static void set_tag(LOCKTAG *tag, int32 cursor_id);
 static void exclude(Exclusion *exclusions, int n);
 static bool take(Exclusion *exclusion, bool wait);
@@ -41,23 +43,11 @@ static bool try_for_a_while(Exclusion *exclusion);
 static void give_all(Exclusion *exclusions, int n);
 static Exclusion *read_exclusions(FunctionCallInfo fcinfo, int *n);
 
-/*
- * The caller is going to use the cursor; false: somebody excludes that (only without wait).
- * The lock is the subtransaction's that uses it, which a claim may roll back while the
- * statement goes on, never that of a cursor of SQL: see zone_lock.c.
- */
+/* The caller is going to use the cursor; false: somebody excludes that (only without wait). */
 bool
 iotmq_cursor_lock_use(int32 cursor_id, bool wait)
 {
-	ResourceOwner owner = CurrentResourceOwner;
-	LockAcquireResult result;
-	LOCKTAG		tag;
-
-	set_tag(&tag, cursor_id);
-	CurrentResourceOwner = CurTransactionResourceOwner;
-	result = LockAcquire(&tag, RowExclusiveLock, false, !wait);
-	CurrentResourceOwner = owner;
-	return result != LOCKACQUIRE_NOT_AVAIL;
+	return acquire(cursor_id, RowExclusiveLock, wait);
 }
 
 /* cursor_lock_use(cursor_id int, wait boolean) RETURNS boolean: as above, for those in SQL. */
@@ -96,6 +86,37 @@ iotmq_cursor_lock_alone(int32 cursor_id)
 	exclude(&users, 1);
 }
 
+/*
+ * The lock is the subtransaction's, whatever runs in it: one that is rolled back, since a claim
+ * came to nothing, leaves none; and a cursor that fails takes no lock along of what it did
+ * before the savepoint.
+ */
+static bool
+acquire(int32 cursor_id, LOCKMODE mode, bool wait)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+	LockAcquireResult result;
+	LOCKTAG		tag;
+
+	set_tag(&tag, cursor_id);
+	CurrentResourceOwner = CurTransactionResourceOwner;
+	result = LockAcquire(&tag, mode, false, !wait);
+	CurrentResourceOwner = owner;
+	return result != LOCKACQUIRE_NOT_AVAIL;
+}
+
+static void
+release(int32 cursor_id, LOCKMODE mode)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+	LOCKTAG		tag;
+
+	set_tag(&tag, cursor_id);
+	CurrentResourceOwner = CurTransactionResourceOwner;
+	LockRelease(&tag, mode, false);
+	CurrentResourceOwner = owner;
+}
+
 static void
 set_tag(LOCKTAG *tag, int32 cursor_id)
 {
@@ -124,15 +145,8 @@ exclude(Exclusion *exclusions, int n)
 static bool
 take(Exclusion *exclusion, bool wait)
 {
-	LOCKTAG		tag;
-
-	if (exclusion->publishers)
-		exclusion->held = iotmq_stable_exclude(exclusion->id, wait);
-	else
-	{
-		set_tag(&tag, exclusion->id);
-		exclusion->held = LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
-	}
+	exclusion->held = exclusion->publishers ? iotmq_stable_exclude(exclusion->id, wait) :
+		acquire(exclusion->id, ExclusiveLock, wait);
 	return exclusion->held;
 }
 
@@ -157,17 +171,12 @@ give_all(Exclusion *exclusions, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
-		LOCKTAG		tag;
-
 		if (!exclusions[i].held)
 			continue;
 		if (exclusions[i].publishers)
 			iotmq_stable_admit(exclusions[i].id);
 		else
-		{
-			set_tag(&tag, exclusions[i].id);
-			LockRelease(&tag, ExclusiveLock, false);
-		}
+			release(exclusions[i].id, ExclusiveLock);
 		exclusions[i].held = false;
 	}
 }

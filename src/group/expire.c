@@ -5,8 +5,9 @@
  * Since one of them may be what killed the consumer, they come back in smaller
  * leases, in the end each alone, before their retries are used up: after an
  * expiry of n messages with r attempts left, in leases of at most n^((r-1)/r). A large
- * lease is taken over in parts, from its first message on: as long as some of it is left,
- * that is still held.
+ * lease is taken over in parts, from its first message on. Its holder has lost all of it with
+ * the first part, or what he did for that would be done twice: what is left goes on under an id
+ * that nobody was given, and is taken over next.
  *
  * Locks: the caller holds the cursor; rows of leases, skipped where another has them.
  */
@@ -35,6 +36,7 @@ iotmq_expire_leases(HeldCursor *held, TimestampTz at, Budget *budget)
 {
 	RowScan		scan = iotmq_lease_scan(&held->state);
 	int64		oldest = 0;
+	int64		oldest_rest = 0;
 	TimestampTz next_expiry = DT_NOEND;
 	int			expired = 0;
 	Lease		lease;
@@ -52,12 +54,17 @@ iotmq_expire_leases(HeldCursor *held, TimestampTz at, Budget *budget)
 			if (result == ROW_OK && lease.deadline <= at)
 			{
 				expire(held, &lease, Min(at, GetCurrentTimestamp()), budget);
-				iotmq_lease_store(&lease, &tid);
 				if (lease.messages == 0)
 				{
+					iotmq_lease_store(&lease, &tid);
 					expired++;
 					continue;
 				}
+				iotmq_lease_disown(held, &lease, &tid);
+				if (oldest_rest == 0)
+					oldest_rest = lease.lease_id;
+				next_expiry = Min(next_expiry, lease.deadline);
+				continue;
 			}
 		}
 		if (oldest == 0)
@@ -65,7 +72,8 @@ iotmq_expire_leases(HeldCursor *held, TimestampTz at, Budget *budget)
 		next_expiry = Min(next_expiry, lease.deadline);
 	}
 	iotmq_row_scan_end(&scan);
-	iotmq_cursor_oldest_lease_is(held, oldest);
+	/* rests have the highest ids */
+	iotmq_cursor_oldest_lease_is(held, oldest != 0 ? oldest : oldest_rest);
 	iotmq_cursor_next_expiry_is(held, next_expiry);
 	return expired;
 }
@@ -95,9 +103,10 @@ iotmq_expire_leases_of(PG_FUNCTION_ARGS)
 		case ROW_GONE:
 			break;
 		case ROW_OK:
-			/* its leases are another server's, or go along with it; its segments may be new */
-			if (!iotmq_state_is_open(cursor.zone) || !iotmq_catalog_zone_is_current(cursor.zone))
-				break;
+			/* a lease may have messages of a segment that was made since then */
+			if (!iotmq_catalog_cursor_by_id(cursor.cursor_id, &cursor) ||
+				!iotmq_state_is_open(cursor.zone))
+				break;			/* its leases are another server's, or go along with it */
 			expired = iotmq_expire_leases(&held, at, &budget);
 			iotmq_cursor_release(&held);
 			break;

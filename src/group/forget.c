@@ -8,38 +8,55 @@
  */
 #include "group/group.h"
 
+#include "catalog/pg_type_d.h"
 #include "core/stop.h"
 #include "log/segment_scan.h"
 #include "nodes/pg_list.h"
+#include "utils/array.h"
 #include "utils/timestamp.h"
 
+static void forget(int32 cursor_id, Oid segment_relid);
 static void place_redriven(HeldCursor *held, SegmentScan *segment);
 static int64 count_unread(const HeldCursor *held, SegmentScan *segment);
 static int64 end_in_leases(HeldCursor *held, SegmentScan *segment);
 static int	settle_gone(const HeldCursor *held, Lease *lease, SegmentScan *segment);
 static int64 end_waiting(HeldCursor *held, SegmentScan *segment);
 
-/* forget_segment(cursor_id int, segment regclass) RETURNS void: see above. */
+/* forget_segment(cursor_ids int[], segment regclass) RETURNS void: see above. */
 PG_FUNCTION_INFO_V1(iotmq_forget_segment);
 Datum
 iotmq_forget_segment(PG_FUNCTION_ARGS)
+{
+	Datum	   *ids;
+	int			n;
+
+	STOP("forget_begun");
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), INT4OID, sizeof(int32), true, TYPALIGN_INT, &ids,
+					  NULL, &n);
+	for (int i = 0; i < n; i++)
+		forget(DatumGetInt32(ids[i]), PG_GETARG_OID(1));
+	PG_RETURN_VOID();
+}
+
+static void
+forget(int32 cursor_id, Oid segment_relid)
 {
 	Cursor		cursor;
 	HeldCursor	held;
 	SegmentScan *segment;
 
-	STOP("forget_begun");
-	/* a cursor that another has got has nothing there: the caller has locked those that do */
-	if (!iotmq_catalog_cursor_by_id(PG_GETARG_INT32(0), &cursor) ||
-		iotmq_cursor_hold(&cursor, false, &held) != ROW_OK)
-		PG_RETURN_VOID();
-	segment = iotmq_segment_scan_open(PG_GETARG_OID(1));
+	if (!iotmq_catalog_cursor_by_id(cursor_id, &cursor))
+		return;
+	if (iotmq_cursor_hold(&cursor, false, &held) != ROW_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("could not lock cursor %d", cursor_id)));
+	segment = iotmq_segment_scan_open(segment_relid);
 	held.state.expired_unread += count_unread(&held, segment) +
 		end_in_leases(&held, segment) + end_waiting(&held, segment);
 	place_redriven(&held, segment);
 	iotmq_segment_scan_close(segment);
 	iotmq_cursor_release(&held);
-	PG_RETURN_VOID();
 }
 
 /* What was redriven and was to come from there. All is read before any is changed, as below. */
@@ -140,7 +157,8 @@ end_waiting(HeldCursor *held, SegmentScan *segment)
 	ListCell   *lc;
 
 	while (iotmq_redelivery_next(&scan, &redelivery))
-		if (!redelivery.redriven && iotmq_segment_scan_find(segment, redelivery.msg_offset))
+		if (!redelivery.redriven && iotmq_segment_scan_find(segment, redelivery.msg_offset) &&
+			!iotmq_place_is_pending(&held->state, redelivery.msg_offset))
 			ended = lappend(ended, memcpy(palloc(sizeof(Redelivery)), &redelivery,
 										  sizeof(Redelivery)));
 	iotmq_row_scan_end(&scan);

@@ -183,6 +183,7 @@ extern int	iotmq_lease_find(const Lease *lease, int64 msg_offset);
 extern bool iotmq_lease_is_settled(const Lease *lease, int i);
 extern void iotmq_lease_settle(Lease *lease, int i);
 extern void iotmq_lease_store(const Lease *lease, ItemPointer tid);
+extern void iotmq_lease_disown(HeldCursor *held, Lease *lease, ItemPointer tid);
 
 /* ---- redelivery.c ---- */
 
@@ -245,6 +246,7 @@ typedef struct Hint				/* what was learnt of a cursor */
 {
 	int32		cursor_id;		/* hash key */
 	uint64		changes;		/* of the catalog that it was made of */
+	int32		generation;		/* likewise, of the zone */
 	int64		from;			/* nothing wanted from here */
 	int64		to;				/* to here, exclusive */
 	bool		is_news;		/* something that the cursor's row does not say yet */

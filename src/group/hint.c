@@ -4,7 +4,8 @@
  * A look that finds nothing to deliver may have read many messages that the group does
  * not want. Between two looks that lasts here, as a hint: from that offset to that one
  * there is nothing wanted. A hint is of one cursor, and dies with the catalog that it
- * was made of: another filter, another group under the same number. It is a matter of
+ * was made of: another filter, another group under the same number, offsets of the zone that
+ * are filled anew. It is a matter of
  * offsets alone and so outlives a transaction that ends in a rollback, but helps only
  * where the cursor stands between its two ends: after a seek it may not.
  *
@@ -40,8 +41,12 @@ iotmq_hint(const Cursor *cursor)
 		hints = hash_create("iotmq hints", 32, &ctl, HASH_ELEM | HASH_BLOBS);
 	}
 	hint = hash_search(hints, &cursor->cursor_id, HASH_ENTER, &found);
-	if (!found || hint->changes != cursor->group->changes)
-		*hint = (Hint) {.cursor_id = cursor->cursor_id, .changes = cursor->group->changes};
+	if (!found || hint->changes != cursor->group->changes ||
+		hint->generation != cursor->zone->generation)
+		*hint = (Hint) {
+			.cursor_id = cursor->cursor_id, .changes = cursor->group->changes,
+			.generation = cursor->zone->generation
+		};
 	return hint;
 }
 

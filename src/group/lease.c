@@ -153,6 +153,23 @@ iotmq_lease_store(const Lease *lease, ItemPointer tid)
 		iotmq_lease_update(lease, tid);
 }
 
+/*
+ * What is left of a lease, whose row is locked, goes on under another id: who has the old one
+ * has lost it. A row of its own, so that who waits for the old one finds none.
+ */
+void
+iotmq_lease_disown(HeldCursor *held, Lease *lease, ItemPointer tid)
+{
+	Datum		values[Natts_lease];
+	bool		isnull[Natts_lease];
+
+	lease->lease_id = iotmq_lease_next_id(&held->state, GetCurrentTimestamp());
+	held->state.last_lease = lease->lease_id;
+	form_row(lease, values, isnull);
+	iotmq_row_insert(CATALOG_LEASE, values, isnull, Natts_lease);
+	delete_lease(tid);
+}
+
 /* The cursor's open leases, in order, as committed or ours, not locked. */
 RowScan
 iotmq_lease_scan(const CursorState *state)

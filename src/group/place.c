@@ -42,6 +42,7 @@ typedef struct Placing
 	int64		added;			/* the offset put into redelivery last; 0: none */
 } Placing;
 
+static void place_portion(HeldCursor *held, Lease *lease);
 static int64 log_begins(const Cursor *cursor, const CursorState *state);
 static List *take_portion(HeldCursor *held);
 static List *leases_between(const CursorState *state, int64 first, int64 last);
@@ -56,7 +57,7 @@ iotmq_place_is_due(const Cursor *cursor, const CursorState *state)
 	return state->next_redriven < log_begins(cursor, state);
 }
 
-/* Is the message, which the cursor has not passed, redriven? */
+/* Is the message, which waits for nothing but its turn, redriven? */
 bool
 iotmq_place_is_pending(const CursorState *state, int64 msg_offset)
 {
@@ -66,19 +67,27 @@ iotmq_place_is_pending(const CursorState *state, int64 msg_offset)
 
 /*
  * Gives a portion of redriven messages their places. lease is one in the making, whose
- * messages the cursor has passed just now; NULL: there is none.
+ * messages the cursor has passed just now; NULL: there is none. What lies in the lease has its
+ * place there at once: later somebody may be settling that lease, who can't be told.
  */
 void
 iotmq_place_redriven(HeldCursor *held, Lease *lease)
 {
-	Placing		placing = {.held = held, .now = GetCurrentTimestamp()};
-	int64		from = held->state.next_redriven;
-	List	   *letters;
-	ListCell   *lc;
-
 	if (!iotmq_place_is_due(held->cursor, &held->state))
 		return;
-	letters = take_portion(held);
+	do
+		place_portion(held, lease);
+	while (lease != NULL && iotmq_place_is_due(held->cursor, &held->state) &&
+		   held->state.next_redriven <= iotmq_lease_offset(lease, lease->n - 1));
+}
+
+static void
+place_portion(HeldCursor *held, Lease *lease)
+{
+	Placing		placing = {.held = held, .now = GetCurrentTimestamp()};
+	List	   *letters = take_portion(held);
+	ListCell   *lc;
+
 	if (letters != NIL)
 		placing.leases = leases_between(&held->state,
 										((DeadLetter *) linitial(letters))->msg_offset,
@@ -95,10 +104,6 @@ iotmq_place_redriven(HeldCursor *held, Lease *lease)
 	}
 	/* whoever looks for what is due, looks for these, too */
 	iotmq_cursor_flush(held);
-	/* those behind the portion */
-	if (lease != NULL && held->state.next_redriven > from &&
-		held->state.next_redriven <= iotmq_lease_offset(lease, lease->n - 1))
-		lease->redriven = true;
 }
 
 /* Gives another place to a message that the log is going to lose; the cursor has not passed it. */

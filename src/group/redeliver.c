@@ -163,7 +163,8 @@ compare_offsets(const void *a, const void *b)
 
 /*
  * Adds the messages to the lease. What the log has dropped is lost unread; what was put
- * aside, and never delivered, has to be wanted still.
+ * aside, and never delivered, has to be wanted still. One that was redriven and has not been
+ * given that place yet gets it by the lease: its end is the end of the dead letter.
  */
 static void
 deliver(const Taken *taken, LeaseBuild *build, Budget *budget)
@@ -175,10 +176,12 @@ deliver(const Taken *taken, LeaseBuild *build, Budget *budget)
 	{
 		const Redelivery *row = &taken->rows[i];
 		TupleTableSlot *slot = iotmq_scan_one(scan, row->msg_offset);
+		bool		redriven = row->redriven || iotmq_place_is_pending(&held->state, row->msg_offset);
 
-		if (slot == NULL && row->redriven)
+		if (slot == NULL && redriven)
 			slot = iotmq_deadletter_content(held->state.cursor_id, row->msg_offset);
-		if (slot == NULL || (row->deferred && !iotmq_filter_accepts(held->cursor->group, slot)))
+		if (slot == NULL ||
+			(row->deferred && !redriven && !iotmq_filter_accepts(held->cursor->group, slot)))
 		{
 			if (slot == NULL)
 				held->state.expired_unread++;
@@ -186,7 +189,7 @@ deliver(const Taken *taken, LeaseBuild *build, Budget *budget)
 			continue;
 		}
 		iotmq_lease_build_add(build, slot, row->msg_offset, row->attempt);
-		build->lease.redriven |= row->redriven;
+		build->lease.redriven |= redriven;
 	}
 	iotmq_scan_end(scan);
 	if (build->lease.n > 0 && taken->limited)

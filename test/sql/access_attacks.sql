@@ -143,7 +143,7 @@ CREATE TABLE access_attacks.own (msg_offset bigint NOT NULL, device_id text, pub
 \set VERBOSITY sqlstate
 SELECT iotmq.segment_create(99999, 'access_attacks.own', now(), now() + interval '1 day', false);
 SELECT iotmq.retention_drop_table(ROW(1, now(), now(), 'access_attacks.own'::regclass, false, 1, 1, 1, false)::iotmq_internal.segment);
-SELECT iotmq.forget_segment(1, 'access_attacks.own');
+SELECT iotmq.forget_segment('{1}', 'access_attacks.own');
 SELECT iotmq.access_grant('{ALL ON access_attacks.caught TO PUBLIC; --}', 'regress_iotmq_admin');
 SELECT iotmq.zone_drop_table('access_attacks.own', true);
 SELECT iotmq.stable_sample(1);

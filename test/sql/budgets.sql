@@ -148,4 +148,17 @@ $$;
 SELECT count(*), count(DISTINCT msg_offset), min(attempt), max(attempt) FROM budgets_again;
 SELECT inflight_messages, retry_messages, lag_messages, iotmq.count_lag('budgets', 'large') FROM iotmq.group_lag WHERE topic = 'budgets';
 SELECT iotmq.drop_topic('budgets', force => true);
+-- Of one device, in a transaction block, where nothing can be delivered before all of it is: the parts add up.
+SELECT iotmq.create_topic('budgets');
+SELECT iotmq.create_group('budgets', 'large', mode => 'orderly', start_from => '-infinity');
+SELECT cardinality(iotmq.publish_batch('budgets', array_fill('d'::text, '{5500}'), array_fill('1'::jsonb, '{5500}')));
+SELECT count(*) FROM iotmq.consume('budgets', 'large', 10000, '1 ms');
+SELECT pg_sleep(0.01);
+BEGIN;
+SELECT count(*), min(d.attempt), max(d.attempt)
+FROM generate_series(1, 60) AS n
+CROSS JOIN LATERAL iotmq.consume('budgets', 'large', 9999 + least(n, 1), '1 hour') AS d;
+COMMIT;
+SELECT inflight_messages, retry_messages FROM iotmq.group_lag WHERE topic = 'budgets';
+SELECT iotmq.drop_topic('budgets', force => true);
 DROP TABLE budgets_call, budgets_again;

@@ -86,5 +86,21 @@ is(sqlstate("SELECT iotmq.ack($lease)"), '55000', 'its lease is over');
 set_clock('+0');
 is(sql(q{SELECT consumer_group, lag_messages FROM iotmq.group_lag ORDER BY 1}), "a|16\nb|0", 'every message is where it belongs');
 
+# It is set back while a backend, which has found that all waits for a device in flight, would not
+# look again for a moment.
+sql(q{SELECT iotmq.create_topic('back'); SELECT iotmq.create_group('back', 'o', 'orderly');
+SELECT count(iotmq.publish('back', 'd', to_jsonb(n))) FROM generate_series(1, 2) AS n});
+is($node->safe_psql('postgres', <<"SQL"), "0\n1\n2", 'the next message of the device comes at once');
+SET statement_timeout = '20 s';
+SELECT lease_id AS lease FROM iotmq.consume('back', 'o', 1) \\gset
+BEGIN;
+SELECT count(*) FROM iotmq.consume('back', 'o', 1, wait => '50 ms');
+COMMIT;
+\\! echo -1h > '$clock.new' && mv '$clock.new' '$clock'
+SELECT iotmq.ack(:lease);
+SELECT payload FROM iotmq.consume('back', 'o', 1, wait => '1 min');
+SQL
+set_clock('+0');
+
 $node->stop;
 done_testing();
