@@ -191,6 +191,7 @@ make_batch(IotmqConsumer *consumer, PGresult *result)
 	};
 	batch->result = result;
 	batch->extend_at = iotmq_now() + consumer->invisible_for / 2;
+	batch->deadline = iotmq_now() + consumer->invisible_for;
 	batch->next = consumer->batches;
 	consumer->batches = batch;
 	return batch;
@@ -313,7 +314,10 @@ iotmq_consumer_beat(IotmqConsumer *consumer)
 								  2, values, &trouble);
 		PQclear(result);
 		if (trouble == IOTMQ_FINE)
+		{
 			batch->extend_at = now + consumer->invisible_for / 2;
+			batch->deadline = now + consumer->invisible_for;
+		}
 		else if (trouble == IOTMQ_AGAIN)
 			batch->extend_at = now + fmin(1, consumer->invisible_for / 10);
 		else
@@ -496,8 +500,8 @@ iotmq_consumer_settle(IotmqConsumer *consumer, IotmqBatch *batch)
 
 	if (together > 0)
 	{
-		/* The usual case wants no list. */
-		trouble = acked == batch->open
+		/* The usual case wants no list; else nothing is acknowledged that is not named. */
+		trouble = acked == batch->count
 			? run(consumer, "SELECT iotmq.ack($1::bigint)", 1, &batch->lease_id)
 			: settle_together(consumer, batch);
 		for (int i = 0; trouble == IOTMQ_FINE && i < batch->count; i++)

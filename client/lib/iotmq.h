@@ -90,6 +90,7 @@ typedef struct IotmqBatch
 	bool		unsure;			/* the connection was lost before a settlement was answered */
 	int			open;			/* how many are not settled */
 	double		extend_at;		/* when the lease is to be extended */
+	double		deadline;		/* of the lease, as far as is known: then others may have its messages */
 	PGresult   *result;			/* holds the texts */
 	struct IotmqBatch *next;
 } IotmqBatch;
