@@ -19,7 +19,7 @@ int
 query_failed(IotmqLink *link)
 {
 	complain("%s", iotmq_link_error(link));
-	return iotmq_link_current(link) ? FAILED : UNREACHABLE;
+	return iotmq_link_refused(link) ? FAILED : UNREACHABLE;
 }
 
 /*

@@ -104,6 +104,47 @@ my $ignored = start([ $^X, '-e', '$SIG{CHLD} = "IGNORE"; exec @ARGV', 'client/io
 eval { $ignored->finish } or $ignored->kill_kill;
 is($ignored->full_result(0), 0, 'a command ends, whoever has started the program');
 
+# A server whose machine is gone is noticed: keepalive begins after 30 seconds, not two hours.
+my $waiting = begin('consume', '-h', '127.0.0.1', '-p', $node->port, '-d', 'postgres', 'known', 'g');
+wait_until(sub { query('SELECT count(*) ' . backends('consume') . q{ AND query LIKE '%iotmq.consume($1%' AND state = 'active'}) }, 'a call that waits');
+my $port = sprintf '%04X', $node->port;
+sub keepalives
+{
+	return map { hex } slurp_file('/proc/net/tcp') =~ /: [0-9A-F]{8}:[0-9A-F]{4} [0-9A-F]{8}:$port 01 \S+ 02:([0-9A-F]+) /g;
+}
+wait_until(sub { keepalives() == 2 }, 'two connections that are silent');
+is(scalar(grep { $_ > 3000 } keepalives()), 0, 'a connection that is silent is looked at soon');
+$waiting->{run}->signal('TERM');
+ended($waiting, 0, '... and waited for');
+
+# The primary becomes another one, and its old server takes no writes but keeps its connections.
+my $other = PostgreSQL::Test::Cluster->new('other');
+$other->init;
+$other->start;
+$other->safe_psql('postgres', q{CREATE EXTENSION iotmq; SELECT iotmq.create_topic('away')});
+my $both = sprintf 'host=%s,%s port=%s,%s dbname=postgres target_session_attrs=read-write', (map { $_->host } $node, $other), (map { $_->port } $node, $other);
+my $publisher = begin('publish', '-d', $both, 'away', 'd');
+
+sub publish_away
+{
+	my ($payload, $server) = @_;
+	$publisher->{in} .= "$payload\n";
+	wait_until(sub { $publisher->{run}->pump_nb; $server->safe_psql('postgres', "SELECT count(*) FROM iotmq_topic.away WHERE payload = '$payload'") },
+		"message $payload");
+}
+publish_away(1, $node);
+query(q{ALTER SYSTEM SET default_transaction_read_only = on});
+query(q{SELECT pg_reload_conf()});
+$node->poll_query_until('postgres', 'SHOW default_transaction_read_only', 'on') or die;
+publish_away(2, $other);
+ended($publisher, 0, 'a primary that is one no more');
+like($publisher->{err}, qr/read-only|standby/, '... is told');
+is($other->safe_psql('postgres', 'SELECT payload FROM iotmq_topic.away'), '2', '... and left for the new one');
+$node->safe_psql('postgres', 'SET default_transaction_read_only = off; ALTER SYSTEM RESET default_transaction_read_only');
+query(q{SELECT pg_reload_conf()});
+$node->poll_query_until('postgres', 'SHOW default_transaction_read_only', 'off') or die;
+$other->stop;
+
 # Arrays of an orderly group: one has failed, and the database is away before that is settled. What
 # follows of its device waits.
 my $web = IO::Socket::INET->new(Listen => 10, LocalAddr => '127.0.0.1', Proto => 'tcp') or die;
@@ -223,5 +264,82 @@ foreach my $array (@arrays)
 	$keys{ $array->[0] }{ $array->[2] } = 1;
 }
 is(scalar(grep { keys %$_ > 1 } values %arrays, values %keys), 0, '... with keys of their own') or diag(explain(\%arrays));
+
+# A broker of our own
+my $broker = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1', Proto => 'tcp') or die;
+
+sub packet
+{
+	my ($from) = @_;
+	my $bytes = '';
+	sysread($from, $bytes, 1, length $bytes) or return unpack('H*', $bytes) while length $bytes < 2;
+	my $length = 2 + ord substr $bytes, 1;
+	sysread($from, $bytes, $length - length $bytes, length $bytes) or last while length $bytes < $length;
+	return unpack 'H*', $bytes;
+}
+
+# A bridge without poison to a topic, and its broker's end of the connection
+sub bridge
+{
+	my ($topic) = @_;
+	append_to_file("$folder/$topic.rules", 'broker = 127.0.0.1:' . $broker->sockport . "\nclient-id = b\npoison = none\n[d/{device}]\ntopic = $topic\ndevice = {device}\n");
+	my $call = begin('bridge', @connection, "$folder/$topic.rules");
+	my $from = $broker->accept or die;
+	packet($from);
+	syswrite $from, "\x20\2\0\0";
+	packet($from);
+	syswrite $from, "\x90\3\0\1\1";
+	return ($call, $from);
+}
+
+sub message
+{
+	my ($id, $device, $text) = @_;
+	return pack('C C/a*', 0x32, pack('n/a* n a*', "d/$device", $id, $text));
+}
+
+# A zone that is being moved is waited for: nothing is left out, or acknowledged, meanwhile.
+(my $bridge, my $from) = bridge('closed');
+query(q{SELECT iotmq.fence_zone('closed', 'default')});
+syswrite $from, message(1, 'a', '{"n": 1}') . message(2, 'b', '{"n": 2}');
+$bridge->{run}->pump until $bridge->{err} =~ /fenced/ || !$bridge->{run}->pumpable;
+like($bridge->{err}, qr/zone "default" of topic "closed" is fenced.*trying again$/s, 'a zone that is fenced is told');
+is(scalar(() = IO::Select->new($from)->can_read(0)), 0, '... and nothing is acknowledged');
+query(q{SELECT iotmq.open_zone('closed', 'default')});
+is(packet($from) . packet($from), '4002000140020002', '... before it is open again');
+is(query(q{SELECT string_agg(payload->>'n', ' ' ORDER BY device_id) FROM iotmq_topic.closed}), '1 2', '... and nothing is left out');
+query(q{SELECT iotmq.fence_zone('closed', 'default')});
+syswrite $from, message(3, 'a', '{"n": 3}');
+$bridge->{run}->pump until $bridge->{err} =~ /trying again.*trying again/s || !$bridge->{run}->pumpable;
+$bridge->{run}->signal('TERM');
+is(packet($from), 'e000', 'SIGTERM doesn\'t wait for it');
+close $from;
+ended($bridge, 0, '... and leaves what waits to the broker');
+
+# A topic that is gone is no fault of the messages.
+query(q{SELECT iotmq.create_topic('gone')});
+($bridge, $from) = bridge('gone');
+query(q{SELECT iotmq.drop_topic('gone')});
+syswrite $from, message(1, 'a', '1');
+is(packet($from), '', 'a topic that is gone: nothing is acknowledged');
+ended($bridge, 1, '... and the bridge ends');
+like($bridge->{err}, qr/gone: a message is refused: .*\(42704\)/, '... which it tells');
+close $from;
+
+# What the server refuses for a while comes in its device's order.
+query(<<'SQL');
+CREATE SEQUENCE tries;
+CREATE FUNCTION busy() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN IF nextval('public.tries') <= 4 THEN RAISE EXCEPTION 'busy' USING ERRCODE = '55P03'; END IF; RETURN new; END $$;
+CREATE TRIGGER busy BEFORE INSERT ON iotmq_topic.ordered FOR EACH ROW EXECUTE FUNCTION busy();
+SQL
+($bridge, $from) = bridge('ordered');
+syswrite $from, join '', map { message($_, 'd', "{\"n\": $_}") } 1 .. 5;
+is(join(' ', map { hex substr packet($from), 4 } 1 .. 5), '1 2 3 4 5', 'errors that pass: all is acknowledged');
+is(query(q{SELECT string_agg(payload->>'n', ' ' ORDER BY msg_offset) FROM iotmq_topic.ordered}), '1 2 3 4 5', '... in the order of the device');
+$bridge->{run}->signal('TERM');
+packet($from);
+close $from;
+ended($bridge, 0, '... and it ends');
 
 done_testing();
