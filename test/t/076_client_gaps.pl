@@ -342,4 +342,99 @@ packet($from);
 close $from;
 ended($bridge, 0, '... and it ends');
 
+# Archives
+system_or_bail('gcc', qw(-g -O1 -shared -fPIC -D_GNU_SOURCE -o), "$folder/stop_at.so", 'test/client/stop_at.c', '-ldl');
+my $files = "$folder/files";
+
+sub archive
+{
+	my ($environment, @arguments) = @_;
+	local @ENV{ 'LD_PRELOAD', keys %$environment } = ("$folder/stop_at.so", values %$environment);
+	return begin('archive', @connection, @arguments, 'a', $files);
+}
+
+# The objects of a topic, as first-last, and the messages in them
+sub objects
+{
+	my ($topic) = @_;
+	my (@names, @messages);
+	foreach my $file (glob "$files/$topic/default/*.gz")
+	{
+		my $text;
+		gunzip($file => \$text) or die $GunzipError;
+		push @names, join '-', map { $_ + 0 } $file =~ /(\d+)-(\d+)\.ndjson/;
+		push @messages, map { decode_json($_)->{msg_offset} } split /^/, $text;
+	}
+	return ("@names", "@messages");
+}
+
+sub end_backends
+{
+	query('SELECT count(pg_terminate_backend(pid, 60000)) ' . backends('archive'));
+}
+
+# Killed when an object has its name, and its folder may not be on disk: the next one brings it
+# there before the group goes behind the object.
+query(q{SELECT iotmq.publish('kept', 'd', to_jsonb(g)) FROM generate_series(1, 3) AS g});
+my $archive = archive({ KILL_AT_RENAME => 1 }, '--until-empty', 'kept');
+$archive->{run}->finish;
+is($archive->{run}->full_result(0) & 127, 9, 'killed when an object has its name');
+end_backends();
+is(query(q{SELECT iotmq.committed_offset('kept', 'a', 'default')}), '1', '... and the group is not behind it');
+ended(archive({ NOTE_FSYNC => "$folder/synced" }, '--until-empty', 'kept'), 0, '... and started again');
+is(query(q{SELECT iotmq.committed_offset('kept', 'a', 'default')}), '4', '... the group goes behind it');
+is(-e "$folder/synced" ? slurp_file("$folder/synced") : '', "$files/kept/default\n$files/kept\n$files\n", '... with its folders on disk');
+
+# A session that is lost while its program is about to write, and another program that waits for
+# the zone: each message is in one object.
+query(q{SELECT iotmq.publish('two', 'd', to_jsonb(g)) FROM generate_series(1, 10) AS g});
+my $first = archive({ HOLD_AT_OPEN => "$folder/two" }, '--seconds=0.1', 'two');
+wait_until(sub { -e "$folder/two.held" }, 'an object');
+query(q{SELECT iotmq.publish('two', 'd', to_jsonb(g)) FROM generate_series(11, 20) AS g});
+end_backends();
+my $second = archive({}, '--seconds=0.1', 'two');
+$second->{run}->pump until $second->{err} =~ /using it/ || $second->{out} =~ /two/ || !$second->{run}->pumpable;
+append_to_file("$folder/two.go", '');
+$first->{run}->pump until $first->{err} =~ /another session/ || !$first->{run}->pumpable;
+wait_until(sub { query(q{SELECT lag_messages = 0 FROM iotmq.group_lag WHERE topic = 'two'}) eq 't' }, 'the second one');
+$_->{run}->signal('TERM') foreach $first, $second;
+ended($first, 0, 'a session is lost');
+ended($second, 0, '... and another one goes on');
+is(join(': ', objects('two')), '1-10 11-20: ' . join(' ', 1 .. 20), '... each message is in one object');
+
+# A seek that commits while an object is being written is not undone.
+query(q{SELECT iotmq.publish('moved', 'd', to_jsonb(g)) FROM generate_series(1, 5) AS g});
+ended(archive({}, '--until-empty', 'moved'), 0, 'before a seek');
+query(q{SELECT iotmq.publish('moved', 'd', to_jsonb(g)) FROM generate_series(6, 10) AS g});
+my $session = $node->background_psql('postgres');
+$session->query_safe("BEGIN; SELECT iotmq.seek_offset('moved', 'a', 'default', 1)");
+$archive = archive({}, '--until-empty', 'moved');
+wait_until(sub { query('SELECT count(*) FROM pg_locks WHERE NOT granted') }, 'its commit');
+unlink glob "$files/moved/default/*1-*5.ndjson.gz";
+$session->query_safe('COMMIT');
+$session->quit;
+ended($archive, 0, 'a seek in the middle');
+is(join(': ', objects('moved')), '1-5 6-10: ' . join(' ', 1 .. 10), '... counts: what was deleted is written again');
+
+# Object storage that gives the same page of its list again and again
+$ENV{AWS_ACCESS_KEY_ID} = $ENV{AWS_SECRET_ACCESS_KEY} = 'x';
+delete @ENV{qw(AWS_ENDPOINT_URL AWS_SESSION_TOKEN)};
+my $key = 'p/kept/default/' . sprintf('%019d-%019d', 1, 3) . '.ndjson.gz';
+$archive = begin('archive', @connection, '--until-empty', "--endpoint=$web_url", 'kept', 'a', 's3://bucket/p');
+for (1 .. 10)
+{
+	my $storage;
+	$archive->{run}->pump_nb until !$archive->{run}->pumpable || ($storage = IO::Select->new($web)->can_read(0.1) ? $web->accept : undef);
+	last if !$storage;
+	my $text = '';
+	sysread($storage, $text, 65536, length $text) or die until $text =~ /\r\n\r\n/;
+	my ($status, $content) = $text =~ /_plan/ ? ('404 Not Found', '<Error><Code>NoSuchKey</Code></Error>') :
+		('200 OK', "<ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>$key</Key></Contents></ListBucketResult>");
+	print $storage "HTTP/1.1 $status\r\nContent-Length: " . length($content) . "\r\nConnection: close\r\n\r\n$content";
+	close $storage;
+}
+close $web;
+ended($archive, 1, 'a list without an end');
+like($archive->{err}, qr/the list doesn't go on/, '... is told');
+
 done_testing();
