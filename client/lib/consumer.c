@@ -119,8 +119,8 @@ iotmq_consumer_ask(IotmqConsumer *consumer)
 	static const char sql[] =
 	"SELECT lease_id, zone, msg_offset, device_id, tag, payload, body, properties, message_key, published_at, attempt,"
 	" (SELECT mode = 'orderly' FROM iotmq.group_settings WHERE topic = $1 AND consumer_group = $2)"
-	" FROM iotmq.consume($1, $2, max_messages => $3::int, invisible_for => make_interval(secs => $4::float8),"
-	" zone => $5, wait => make_interval(secs => $6::float8), consumer => $7)";
+	" FROM iotmq.consume($1, $2, max_messages => $3::int, invisible_for => pg_catalog.make_interval(secs => $4::float8),"
+	" zone => $5, wait => pg_catalog.make_interval(secs => $6::float8), consumer => $7)";
 	char		max_messages[16];
 	char		invisible_for[32];
 	char		wait[32];
@@ -310,7 +310,7 @@ iotmq_consumer_beat(IotmqConsumer *consumer)
 		if (batch->open == 0 || batch->lost || now < batch->extend_at)
 			continue;
 		snprintf(seconds, sizeof(seconds), "%.6f", consumer->invisible_for);
-		result = iotmq_link_query(consumer->settler, "SELECT iotmq.extend($1::bigint, make_interval(secs => $2::float8))",
+		result = iotmq_link_query(consumer->settler, "SELECT iotmq.extend($1::bigint, pg_catalog.make_interval(secs => $2::float8))",
 								  2, values, &trouble);
 		PQclear(result);
 		if (trouble == IOTMQ_FINE)
@@ -446,7 +446,7 @@ nack_later(IotmqConsumer *consumer, const IotmqBatch *batch, const IotmqMessage 
 	const char *values[] = {batch->lease_id, message->offset, seconds, message->reason};
 
 	snprintf(seconds, sizeof(seconds), "%.3f", message->delay);
-	return run(consumer, "SELECT iotmq.nack($1::bigint, ARRAY[$2::bigint], make_interval(secs => $3::float8), $4)",
+	return run(consumer, "SELECT iotmq.nack($1::bigint, ARRAY[$2::bigint], pg_catalog.make_interval(secs => $3::float8), $4)",
 			   4, values);
 }
 

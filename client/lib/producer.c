@@ -317,7 +317,7 @@ send_records(const IotmqProducer *producer, const Queue *items)
 		producer->topic, fields[0], fields[1], fields[2], fields[3], fields[4], fields[5], fields[6]
 	};
 	int			sent = PQsendQueryParams(producer->piped,
-										 "SELECT unnest(iotmq.publish_batch($1, $2::text[], $3::jsonb[],"
+										 "SELECT pg_catalog.unnest(iotmq.publish_batch($1, $2::text[], $3::jsonb[],"
 										 " zones => $4::text[], tags => $5::text[], properties => $6::jsonb[],"
 										 " bodies => $7::bytea[], message_keys => $8::text[]))",
 										 8, NULL, values, NULL, NULL, 0);
@@ -339,15 +339,16 @@ send_json(const IotmqProducer *producer, const Queue *items)
 		iotmq_array_add(&records, item->json);
 	text = iotmq_array_end(&records);
 	sent = PQsendQueryParams(producer->piped,
-							 "SELECT unnest(iotmq.publish_batch($1, array_agg(r->>'device_id' ORDER BY n),"
-							 " array_agg(r->'payload' ORDER BY n),"
-							 " zones => CASE WHEN bool_or(r ? 'zone') THEN array_agg(r->>'zone' ORDER BY n) END,"
-							 " tags => array_agg(r->>'tag' ORDER BY n),"
-							 " properties => array_agg(r->'properties' ORDER BY n),"
-							 " bodies => array_agg(decode(r->>'body', 'base64') ORDER BY n),"
-							 " message_keys => CASE WHEN bool_or(r ? 'message_key')"
-							 "   THEN array_agg(r->>'message_key' ORDER BY n) END))"
-							 " FROM unnest($2::jsonb[]) WITH ORDINALITY AS x(r, n)",
+							 "SELECT pg_catalog.unnest(iotmq.publish_batch($1, pg_catalog.array_agg(r->>'device_id'::text ORDER BY n),"
+							 " pg_catalog.array_agg(r->'payload'::text ORDER BY n),"
+							 " zones => CASE WHEN pg_catalog.bool_or(r ? 'zone'::text)"
+							 "   THEN pg_catalog.array_agg(r->>'zone'::text ORDER BY n) END,"
+							 " tags => pg_catalog.array_agg(r->>'tag'::text ORDER BY n),"
+							 " properties => pg_catalog.array_agg(r->'properties'::text ORDER BY n),"
+							 " bodies => pg_catalog.array_agg(pg_catalog.decode(r->>'body'::text, 'base64') ORDER BY n),"
+							 " message_keys => CASE WHEN pg_catalog.bool_or(r ? 'message_key'::text)"
+							 "   THEN pg_catalog.array_agg(r->>'message_key'::text ORDER BY n) END))"
+							 " FROM pg_catalog.unnest($2::jsonb[]) WITH ORDINALITY AS x(r, n)",
 							 2, NULL, (const char *const[])
 							 {
 								 producer->topic, text

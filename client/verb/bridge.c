@@ -211,7 +211,7 @@ loop(Bridge *bridge)
 static void
 check_topic(IotmqLink *link, const char *topic, bool has_key, bool is_poison, int *status)
 {
-	PGresult   *result = query_run(link, "SELECT cardinality(zones) = 1, dedup_window IS NOT NULL"
+	PGresult   *result = query_run(link, "SELECT pg_catalog.cardinality(zones) = 1, dedup_window IS NOT NULL"
 								   " FROM iotmq.topic_settings WHERE topic = $1", 1, &topic, status);
 	const char *error = NULL;
 

@@ -437,4 +437,42 @@ close $web;
 ended($archive, 1, 'a list without an end');
 like($archive->{err}, qr/the list doesn't go on/, '... is told');
 
+# Functions and operators of others, which fit better than PostgreSQL's own, are not called with the
+# rights of the program's role.
+query('CREATE DATABASE alike');
+$node->safe_psql('alike', <<'SQL');
+CREATE EXTENSION iotmq;
+SELECT iotmq.create_topic('t'), iotmq.create_group('t', 'g', start_from => '-infinity'), iotmq.create_group('t', 'a', start_from => '-infinity');
+CREATE FUNCTION trap(anyelement) RETURNS anyelement LANGUAGE plpgsql AS $$ BEGIN RAISE 'a look-alike was called'; END $$;
+CREATE FUNCTION unnest(bigint[]) RETURNS SETOF bigint LANGUAGE sql AS $$ SELECT trap(1::bigint) $$;
+CREATE FUNCTION unnest(jsonb[]) RETURNS SETOF jsonb LANGUAGE sql AS $$ SELECT trap('1'::jsonb) $$;
+CREATE FUNCTION make_interval(secs float8) RETURNS interval LANGUAGE sql AS $$ SELECT trap('1 s'::interval) $$;
+CREATE FUNCTION cardinality(text[]) RETURNS int LANGUAGE sql AS $$ SELECT trap(1) $$;
+CREATE FUNCTION to_jsonb(timestamp) RETURNS jsonb LANGUAGE sql AS $$ SELECT trap('1'::jsonb) $$;
+CREATE FUNCTION jsonb_trap(jsonb, jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT trap($1) $$;
+CREATE FUNCTION text_trap(jsonb, jsonb) RETURNS text LANGUAGE sql AS $$ SELECT trap(''::text) $$;
+CREATE FUNCTION boolean_trap(jsonb, jsonb) RETURNS boolean LANGUAGE sql AS $$ SELECT trap(true) $$;
+CREATE FUNCTION numeric_trap(numeric, int) RETURNS boolean LANGUAGE sql AS $$ SELECT trap(true) $$;
+CREATE FUNCTION state_trap(text[], text) RETURNS text[] LANGUAGE sql AS $$ SELECT trap($1) $$;
+CREATE AGGREGATE array_agg(text) (sfunc = state_trap, stype = text[]);
+CREATE OPERATOR -> (leftarg = jsonb, rightarg = jsonb, function = jsonb_trap);
+CREATE OPERATOR ->> (leftarg = jsonb, rightarg = jsonb, function = text_trap);
+CREATE OPERATOR #>> (leftarg = jsonb, rightarg = jsonb, function = text_trap);
+CREATE OPERATOR ? (leftarg = jsonb, rightarg = jsonb, function = boolean_trap);
+CREATE OPERATOR = (leftarg = numeric, rightarg = int, function = numeric_trap);
+SQL
+my @alike = ('-h', $node->host, '-p', $node->port, '-d', 'alike');
+my $lines = begin('publish', @alike, 't');
+$lines->{in} = qq({"device_id": "d", "payload": 1, "tag": "a"}\n{"device_id": "d", "body": "AP8="}\n);
+ended($lines, 0, 'look-alikes: publish');
+foreach my $call ([ 'publish', 't', 'd', '1' ], [ 'consume', '--until-empty', 't', 'g' ], [ 'archive', '--until-empty', 't', 'a', "$folder/alike" ],
+	[ 'tail', '--no-follow', 't' ], [ 'lag', 't' ], [ 'lag', '--json', '--zones' ], ['groups'], [ 'dead-letters', 't', 'g' ],
+	[ 'dead-letters', '--json', 't', 'g' ], [ 'trace', 't', 'default', '1' ], [ 'redrive', 't', 'g' ], [ 'seek', 't', 'g', 'earliest' ])
+{
+	my ($verb, @arguments) = @$call;
+	ended(begin($verb, @alike, @arguments), 0, "look-alikes: $verb @arguments");
+}
+append_to_file("$folder/alike.rules", "broker = 127.0.0.1:1\nclient-id = b\npoison = none\n[d/{device}]\ntopic = t\ndevice = {device}\n");
+ended(begin('bridge', @alike, "$folder/alike.rules"), 3, 'look-alikes: bridge, without a broker');
+
 done_testing();
