@@ -66,6 +66,27 @@ report(const Archive *archive, const Zone *zone, const char *name)
 	fflush(stdout);
 }
 
+/*
+ * Puts it into the store, if nobody else does: asked for last, since what comes before may take
+ * long enough to lose the session, and another one to begin.
+ */
+static IotmqTrouble
+put(Archive *archive, Zone *zone, const char *name, bool *ours)
+{
+	Store	   *store = archive->store;
+	IotmqTrouble trouble = store->lock ? archive_store_result(archive, store->lock(store, zone->folder)) : IOTMQ_FINE;
+
+	*ours = false;
+	if (trouble != IOTMQ_FINE)
+		return trouble;
+	trouble = zone_is_ours(archive, zone, ours);
+	if (*ours)
+		trouble = archive_store_result(archive, store->put(store, zone->folder, name, zone->bytes, zone->size));
+	if (store->unlock)
+		store->unlock(store);
+	return trouble;
+}
+
 /* Writes the object and moves the group behind it. */
 IotmqTrouble
 object_write(Archive *archive, Zone *zone)
@@ -73,6 +94,7 @@ object_write(Archive *archive, Zone *zone)
 	Store	   *store = archive->store;
 	char		name[OBJECT_NAME_SIZE];
 	IotmqTrouble trouble = IOTMQ_FINE;
+	bool		ours = false;
 	bool		moved;
 
 	if (iotmq_now() < archive->store_retry_at)
@@ -87,8 +109,8 @@ object_write(Archive *archive, Zone *zone)
 		zone->planned = trouble == IOTMQ_FINE;
 	}
 	if (trouble == IOTMQ_FINE)
-		trouble = archive_store_result(archive, store->put(store, zone->folder, name, zone->bytes, zone->size));
-	if (trouble != IOTMQ_FINE)
+		trouble = put(archive, zone, name, &ours);
+	if (trouble != IOTMQ_FINE || !ours)
 		return trouble;
 
 	trouble = zone_commit(archive, zone, zone_behind(zone, zone->range.last), &moved);

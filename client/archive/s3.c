@@ -346,8 +346,10 @@ s3_list(Store *store, const char *folder, int64_t from, Ranges *ranges)
 		char	   *url;
 		Answer		answer;
 		const char *at;
+		char		begin[OBJECT_NAME_SIZE];
 		int			before = ranges->count;
 
+		snprintf(begin, sizeof(begin), "%s", last);
 		if (asprintf(&texts[0], "%s%s/", s3->prefix, folder) < 0 ||
 			asprintf(&texts[1], "%s%s/%s", s3->prefix, folder, last) < 0)
 			abort();
@@ -361,6 +363,11 @@ s3_list(Store *store, const char *folder, int64_t from, Ranges *ranges)
 			;
 		/* A page without an object is the last one: the plan sorts behind them. */
 		more = ranges->count > before && strstr(answer.text, "<IsTruncated>true</IsTruncated>");
+		if (more && strcmp(last, begin) <= 0)
+		{
+			store_fail(&s3->store, "GET %s: the list doesn't go on behind %s", s3->bucket, begin);
+			trouble = IOTMQ_REFUSED;
+		}
 		for (int i = 0; i < 2; i++)
 		{
 			free(texts[i]);

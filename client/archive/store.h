@@ -35,6 +35,9 @@ struct Store
 {
 	/* Adds the objects whose last offset is "from" or above; it may find others, too. */
 	IotmqTrouble (*list) (Store *store, const char *folder, int64_t from, Ranges *ranges);
+	/* Keeps other programs from looking at the folder, and from putting; NULL: it can't. */
+	IotmqTrouble (*lock) (Store *store, const char *folder);
+	void		(*unlock) (Store *store);
 	/* Whole or not at all; what has the name is replaced. */
 	IotmqTrouble (*put) (Store *store, const char *folder, const char *name, const char *bytes, size_t length);
 	/* A short text; NULL: there is none.  The caller frees it. */

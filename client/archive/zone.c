@@ -167,10 +167,11 @@ fetch(Archive *archive, Zone *zone)
 	snprintf(bytes, sizeof(bytes), "%zu", room < CHUNK ? room : (size_t) CHUNK);
 	result = archive_query(archive,
 						   "SELECT zone, msg_offset, device_id, tag, payload, body, properties, message_key,"
-						   " replace(to_jsonb(published_at AT TIME ZONE 'UTC') #>> '{}', 'T', ' ') || '+00', fetched"
-						   " FROM (SELECT *, sum(size) OVER (ORDER BY msg_offset) - size AS before, count(*) OVER () AS fetched"
-						   " FROM (SELECT *, coalesce(octet_length(payload::text), 0) + coalesce(octet_length(body), 0)"
-						   " + coalesce(octet_length(properties::text), 0) AS size"
+						   " pg_catalog.replace(pg_catalog.to_jsonb(published_at AT TIME ZONE 'UTC') #>> '{}'::text[], 'T', ' ') || '+00'::text, fetched"
+						   " FROM (SELECT *, pg_catalog.sum(size) OVER (ORDER BY msg_offset) - size AS before,"
+						   " pg_catalog.count(*) OVER () AS fetched"
+						   " FROM (SELECT *, coalesce(pg_catalog.octet_length(payload::text), 0) + coalesce(pg_catalog.octet_length(body), 0)"
+						   " + coalesce(pg_catalog.octet_length(properties::text), 0) AS size"
 						   " FROM iotmq.fetch($1, $2, $3::bigint, $4::int)) AS f) AS g"
 						   " WHERE before < $5::bigint ORDER BY msg_offset", 5, values, &trouble);
 	if (!result)

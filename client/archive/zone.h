@@ -57,6 +57,7 @@ IotmqTrouble archive_store_result(Archive *archive, IotmqTrouble trouble);
 
 /* position.c */
 int64_t		zone_behind(const Zone *zone, int64_t offset);
+IotmqTrouble zone_is_ours(Archive *archive, Zone *zone, bool *ours);
 IotmqTrouble zone_commit(Archive *archive, Zone *zone, int64_t next, bool *moved);
 
 /* start.c */

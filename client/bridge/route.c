@@ -3,7 +3,7 @@
  *
  * A message is done when it is committed: as the payload or body of its rule's topic, or, if
  * that can't be, as the body of a message in the topic of poison.  If poison has no topic
- * it is told and done.  They are taken out in the order in which they came, so that
+ * it is told and done, but if any other one would be refused likewise, nothing can go on.  They are taken out in the order in which they came, so that
  * acknowledgements have this order: [MQTT-4.6.0-2].
  *
  * A topic may have several producers, whose commits can go to the disk together.  What is of
@@ -131,6 +131,22 @@ describe(const Passage *passage, const char *sqlstate, const char *reason)
 
 static void answered(void *argument, const char *offset, const char *sqlstate, const char *error);
 
+/*
+ * Whether the server refuses the topic, and not the message: it isn't there, or there is no right
+ * on it.  What is said so of a zone may be the message's fault, if that has chosen it.
+ */
+static bool
+is_of_topic(const Rule *rule, const char *sqlstate)
+{
+	static const char *const errors[] = {"42704", "42501", "3F000", "42883", "42P01"};
+	bool		chosen = rule->zone && strchr(rule->zone, '{');
+
+	for (size_t i = chosen ? 2 : 0; i < sizeof(errors) / sizeof(errors[0]); i++)
+		if (strcmp(sqlstate, errors[i]) == 0)
+			return true;
+	return false;
+}
+
 static void
 poison(Passage *passage, const char *sqlstate, const char *reason)
 {
@@ -138,6 +154,12 @@ poison(Passage *passage, const char *sqlstate, const char *reason)
 	char	   *properties;
 	IotmqRecord record = {.device_id = "mqtt",.body = passage->content};
 
+	if (route->poison_outlet < 0 && sqlstate && is_of_topic(passage->rule, sqlstate))
+	{
+		complain("%s: a message is refused: %s (%s)", passage->rule->topic, reason, sqlstate);
+		route->stuck = true;
+		return;
+	}
 	route->poisoned++;
 	passage->poisonous = true;
 	if (route->poison_outlet < 0)
@@ -361,6 +383,16 @@ route_down(const Route *route)
 	for (int i = 0; i < route->outlet_count; i++)
 		if (iotmq_producer_pending(route->outlets[i].producer) > 0 &&
 			iotmq_producer_socket(route->outlets[i].producer, &writes) < 0)
+			return iotmq_producer_error(route->outlets[i].producer);
+	return NULL;
+}
+
+/* Why what was sent has to be sent again and again, on a connection that is good; NULL: nothing has. */
+const char *
+route_failing(const Route *route)
+{
+	for (int i = 0; i < route->outlet_count; i++)
+		if (iotmq_producer_is_failing(route->outlets[i].producer))
 			return iotmq_producer_error(route->outlets[i].producer);
 	return NULL;
 }

@@ -48,7 +48,7 @@ typedef struct Route
 	Passage   **end;
 	long		published;
 	long		poisoned;
-	bool		stuck;			/* poison was refused: nothing can go on */
+	bool		stuck;			/* poison was refused, or a topic without poison: nothing can go on */
 } Route;
 
 void		route_open(Route *route, const Rules *rules, int connections, const IotmqProducerOptions *options);
@@ -57,6 +57,7 @@ void		route_add(Route *route, const MqttPacket *message, unsigned connection);
 Passage    *route_take_done(Route *route);
 bool		route_is_blocked(const Route *route);
 const char *route_down(const Route *route);
+const char *route_failing(const Route *route);
 void		passage_free(Passage *passage);
 
 #endif							/* ROUTE_H */

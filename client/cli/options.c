@@ -126,6 +126,11 @@ verb_call(const Verb *verb, int argc, char **argv)
 	snprintf(name, sizeof(name), "iotmq %s", verb->name);
 	snprintf(doc, sizeof(doc), "%s\v%s", verb->summary, verb->doc);
 	argv[0] = name;
+	/* A server whose machine is gone is not waited for: the system's default is two hours. */
+	add_keyword(&parsing, "keepalives_idle", "30");
+	add_keyword(&parsing, "keepalives_interval", "10");
+	add_keyword(&parsing, "keepalives_count", "3");
+	add_keyword(&parsing, "tcp_user_timeout", "60000");
 	add_keyword(&parsing, "dbname", NULL);
 	add_keyword(&parsing, "fallback_application_name", name);
 	add_keyword(&parsing, "client_encoding", "UTF8");

@@ -19,7 +19,7 @@ int
 query_failed(IotmqLink *link)
 {
 	complain("%s", iotmq_link_error(link));
-	return iotmq_link_current(link) ? FAILED : UNREACHABLE;
+	return iotmq_link_refused(link) ? FAILED : UNREACHABLE;
 }
 
 /*
@@ -46,8 +46,8 @@ group_is_empty(const Call *call, IotmqLink *link, const char *zone)
 	const char *values[] = {call->arguments[0], call->arguments[1], zone};
 	IotmqTrouble trouble;
 	PGresult   *result = iotmq_link_query(link,
-										  "SELECT coalesce(sum(lag_messages), 0) = 0 FROM iotmq.consumer_lag"
-										  " WHERE topic = $1 AND consumer_group = $2 AND ($3::text IS NULL OR zone = $3)",
+										  "SELECT NOT EXISTS (SELECT FROM iotmq.consumer_lag WHERE topic = $1 AND consumer_group = $2"
+										  " AND ($3::text IS NULL OR zone = $3) AND lag_messages > 0)",
 										  3, values, &trouble);
 	bool		empty = result && PQgetvalue(result, 0, 0)[0] == 't';
 
@@ -143,7 +143,7 @@ query_rows(const Call *call, IotmqLink *link, const char *sql, int count, const 
 	char	   *whole = NULL;
 	PGresult   *result;
 
-	if (call->json && asprintf(&whole, "SELECT row_to_json(x) FROM (%s) AS x", sql) < 0)
+	if (call->json && asprintf(&whole, "SELECT pg_catalog.row_to_json(x) FROM (%s) AS x", sql) < 0)
 		abort();
 	result = iotmq_link_query(link, whole ? whole : sql, count, values, trouble);
 	free(whole);

@@ -44,6 +44,7 @@ stop_on_signals(void)
 		abort();
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
+	signal(SIGCHLD, SIG_DFL);	/* ignored by whoever has started us, commands would have no end */
 }
 
 /* Can be read from when a signal has come; -1: there is no more to come */

@@ -21,11 +21,13 @@ enum
 	UNREACHABLE = 3				/* no connection */
 };
 
+#define MOST_KEYWORDS 12
+
 /* What a verb was called with */
 typedef struct Call
 {
-	const char *keywords[8];	/* of the connection, see iotmq_link_open */
-	const char *values[8];
+	const char *keywords[MOST_KEYWORDS];	/* of the connection, see iotmq_link_open */
+	const char *values[MOST_KEYWORDS];
 	bool		json;
 	char	  **arguments;		/* those that are no options; NULL beyond the last one */
 	int			count;

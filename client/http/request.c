@@ -6,12 +6,14 @@
  * prints them.
  *
  * Every request has an Idempotency-Key, which is the same when the message comes again:
- * topic, zone and offset (of the first message, and how many there are, for an array).  With
+ * topic, zone and offset (of the first message, and how many there are, for an array; and a hash,
+ * if there are others between them, so that no two arrays have the same one).  With
  * a secret it is signed as in the specification "Standard Webhooks": webhook-signature is
  * "v1," and the base64 of the HMAC-SHA256 of webhook-id, webhook-timestamp and the content,
  * joined by dots.
  */
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -145,6 +147,27 @@ take_answer(char *bytes, size_t size, size_t count, void *argument)
 	return length;
 }
 
+static void
+make_array_id(const Request *request, const char *topic, char *id, size_t size)
+{
+	const IotmqMessage *messages = request->batch->messages;
+	const char *first = messages[request->messages[0]].offset;
+	const char *last = messages[request->messages[request->count - 1]].offset;
+	int			length = snprintf(id, size, "%s/%s/%s+%d", topic, request->batch->zone, first, request->count);
+	uint64_t	hash = UINT64_C(14695981039346656037);	/* FNV-1a, of the offsets with their NULs */
+
+	if (length >= (int) size || strtoll(last, NULL, 10) - strtoll(first, NULL, 10) == request->count - 1)
+		return;
+	for (int i = 0; i < request->count; i++)
+	{
+		const char *offset = messages[request->messages[i]].offset;
+
+		for (size_t j = 0; j <= strlen(offset); j++)
+			hash = (hash ^ (unsigned char) offset[j]) * UINT64_C(1099511628211);
+	}
+	snprintf(id + length, size - (size_t) length, "-%016" PRIx64, hash);
+}
+
 /*
  * messages: their numbers in the batch.
  */
@@ -165,7 +188,7 @@ request_make(const Target *target, IotmqBatch *batch, const int *messages, int c
 	if (target->arrays)
 	{
 		make_array(request);
-		snprintf(id, sizeof(id), "%s/%s/%s+%d", target->topic, batch->zone, first->offset, count);
+		make_array_id(request, target->topic, id, sizeof(id));
 	}
 	else
 	{

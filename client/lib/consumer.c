@@ -119,8 +119,8 @@ iotmq_consumer_ask(IotmqConsumer *consumer)
 	static const char sql[] =
 	"SELECT lease_id, zone, msg_offset, device_id, tag, payload, body, properties, message_key, published_at, attempt,"
 	" (SELECT mode = 'orderly' FROM iotmq.group_settings WHERE topic = $1 AND consumer_group = $2)"
-	" FROM iotmq.consume($1, $2, max_messages => $3::int, invisible_for => make_interval(secs => $4::float8),"
-	" zone => $5, wait => make_interval(secs => $6::float8), consumer => $7)";
+	" FROM iotmq.consume($1, $2, max_messages => $3::int, invisible_for => pg_catalog.make_interval(secs => $4::float8),"
+	" zone => $5, wait => pg_catalog.make_interval(secs => $6::float8), consumer => $7)";
 	char		max_messages[16];
 	char		invisible_for[32];
 	char		wait[32];
@@ -191,6 +191,7 @@ make_batch(IotmqConsumer *consumer, PGresult *result)
 	};
 	batch->result = result;
 	batch->extend_at = iotmq_now() + consumer->invisible_for / 2;
+	batch->deadline = iotmq_now() + consumer->invisible_for;
 	batch->next = consumer->batches;
 	consumer->batches = batch;
 	return batch;
@@ -309,11 +310,14 @@ iotmq_consumer_beat(IotmqConsumer *consumer)
 		if (batch->open == 0 || batch->lost || now < batch->extend_at)
 			continue;
 		snprintf(seconds, sizeof(seconds), "%.6f", consumer->invisible_for);
-		result = iotmq_link_query(consumer->settler, "SELECT iotmq.extend($1::bigint, make_interval(secs => $2::float8))",
+		result = iotmq_link_query(consumer->settler, "SELECT iotmq.extend($1::bigint, pg_catalog.make_interval(secs => $2::float8))",
 								  2, values, &trouble);
 		PQclear(result);
 		if (trouble == IOTMQ_FINE)
+		{
 			batch->extend_at = now + consumer->invisible_for / 2;
+			batch->deadline = now + consumer->invisible_for;
+		}
 		else if (trouble == IOTMQ_AGAIN)
 			batch->extend_at = now + fmin(1, consumer->invisible_for / 10);
 		else
@@ -442,7 +446,7 @@ nack_later(IotmqConsumer *consumer, const IotmqBatch *batch, const IotmqMessage 
 	const char *values[] = {batch->lease_id, message->offset, seconds, message->reason};
 
 	snprintf(seconds, sizeof(seconds), "%.3f", message->delay);
-	return run(consumer, "SELECT iotmq.nack($1::bigint, ARRAY[$2::bigint], make_interval(secs => $3::float8), $4)",
+	return run(consumer, "SELECT iotmq.nack($1::bigint, ARRAY[$2::bigint], pg_catalog.make_interval(secs => $3::float8), $4)",
 			   4, values);
 }
 
@@ -496,8 +500,8 @@ iotmq_consumer_settle(IotmqConsumer *consumer, IotmqBatch *batch)
 
 	if (together > 0)
 	{
-		/* The usual case wants no list. */
-		trouble = acked == batch->open
+		/* The usual case wants no list; else nothing is acknowledged that is not named. */
+		trouble = acked == batch->count
 			? run(consumer, "SELECT iotmq.ack($1::bigint)", 1, &batch->lease_id)
 			: settle_together(consumer, batch);
 		for (int i = 0; trouble == IOTMQ_FINE && i < batch->count; i++)

@@ -47,6 +47,7 @@ void		iotmq_link_lose(IotmqLink *link, const char *why);
 void		iotmq_link_fail(IotmqLink *link, const PGresult *result);
 double		iotmq_link_retry_at(const IotmqLink *link);
 const char *iotmq_link_error(const IotmqLink *link);
+bool		iotmq_link_refused(const IotmqLink *link);
 PGresult   *iotmq_link_query(IotmqLink *link, const char *sql, int count, const char *const *values,
 							 IotmqTrouble *trouble);
 IotmqTrouble iotmq_trouble(const PGconn *connection, const PGresult *result);
@@ -90,6 +91,7 @@ typedef struct IotmqBatch
 	bool		unsure;			/* the connection was lost before a settlement was answered */
 	int			open;			/* how many are not settled */
 	double		extend_at;		/* when the lease is to be extended */
+	double		deadline;		/* of the lease, as far as is known: then others may have its messages */
 	PGresult   *result;			/* holds the texts */
 	struct IotmqBatch *next;
 } IotmqBatch;
@@ -154,6 +156,7 @@ typedef struct IotmqProducerOptions
 	double		linger;			/* how long a batch waits to be full; 0: not */
 	int			in_flight;		/* transactions sent and not answered at most; 0: 1 */
 	size_t		most;			/* bytes that may be queued or sent; 0: 64 MiB */
+	bool		patient;		/* waits where nothing can be published now (55000), such as in a zone that moves */
 } IotmqProducerOptions;
 
 IotmqProducer *iotmq_producer_open(const IotmqProducerOptions *options);
@@ -168,5 +171,6 @@ int			iotmq_producer_socket(const IotmqProducer *producer, bool *writes);
 double		iotmq_producer_next_step(const IotmqProducer *producer);
 size_t		iotmq_producer_pending(const IotmqProducer *producer);
 const char *iotmq_producer_error(const IotmqProducer *producer);
+bool		iotmq_producer_is_failing(const IotmqProducer *producer);
 
 #endif							/* IOTMQ_H */

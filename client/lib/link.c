@@ -4,8 +4,12 @@
  * It is made when somebody wants it.  When it is lost, or can't be made, the next try is
  * after a pause, which doubles from a tenth of a second up to ten seconds and is drawn
  * between half of that and all of it, so that many clients don't come at once.
+ *
+ * One that leads to a server which takes no writes (25006) is left, too: after a failover the
+ * primary is elsewhere, and only a new connection finds it.
  */
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +20,7 @@
 
 #define FIRST_PAUSE 0.1
 #define LONGEST_PAUSE 10.0
+#define STANDBY_PAUSE 1.0		/* a standby takes connections at once, and may be promoted soon */
 
 struct IotmqLink
 {
@@ -25,6 +30,7 @@ struct IotmqLink
 	double		pause;			/* before the next try; 0: the last one was good */
 	double		retry_at;
 	char	   *error;			/* of the last failure; NULL: none yet */
+	bool		refused;		/* which was the answer of a server */
 };
 
 double
@@ -125,16 +131,34 @@ keep_error(IotmqLink *link, const char *text)
 	link->error = error;
 }
 
+static bool
+is_standby(const PGresult *result)
+{
+	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+	return sqlstate && strcmp(sqlstate, "25006") == 0;
+}
+
 /*
- * Keeps the error of a result, or of the connection if that is lost: then it is closed.
+ * Keeps the error of a result, or of the connection if that is lost: then it is closed, as is
+ * one to a standby.
  */
 void
 iotmq_link_fail(IotmqLink *link, const PGresult *result)
 {
 	if (PQstatus(link->connection) != CONNECTION_OK)
 		iotmq_link_lose(link, PQerrorMessage(link->connection));
+	else if (is_standby(result))
+	{
+		iotmq_link_lose(link, PQresultErrorMessage(result));
+		link->retry_at = fmax(link->retry_at, iotmq_now() + STANDBY_PAUSE * (0.5 + drand48() / 2));
+		link->refused = true;
+	}
 	else
+	{
 		keep_error(link, PQresultErrorMessage(result));
+		link->refused = true;
+	}
 }
 
 /*
@@ -144,6 +168,7 @@ void
 iotmq_link_lose(IotmqLink *link, const char *why)
 {
 	keep_error(link, why);
+	link->refused = false;
 	PQfinish(link->connection);
 	link->connection = NULL;
 	link->pause = link->pause == 0 ? FIRST_PAUSE : link->pause * 2;
@@ -164,6 +189,13 @@ const char *
 iotmq_link_error(const IotmqLink *link)
 {
 	return link->error ? link->error : "";
+}
+
+/* Whether that was what a server has answered, and not the loss of a connection. */
+bool
+iotmq_link_refused(const IotmqLink *link)
+{
+	return link->refused;
 }
 
 /*
@@ -196,7 +228,10 @@ static const char *const passing[] = {
 	"53",						/* too many connections, disk or memory full */
 	"55P03",					/* lock_timeout */
 	"57",						/* cancel, shutdown, crash of the server */
+	"58",						/* an error of input or output */
 	"25006",					/* a standby: a promotion is going on */
+	"XX001",					/* damaged data, or a damaged index: whatever was asked for */
+	"XX002",
 	NULL
 };
 

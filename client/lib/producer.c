@@ -4,8 +4,10 @@
  * They are sent in transactions of up to "batch" messages, of which "in_flight" may be sent
  * and not answered, by libpq's pipeline mode.  A transaction that the server refuses is
  * sent again in halves until the messages that are at fault are alone; only these are refused.
- * With one transaction in flight, or one message in each, messages are stored in the order
- * in which they came; else such halves come after what was sent behind them.
+ *
+ * The messages of a device are stored in the order in which they came, whatever is sent again:
+ * while one is on its way no other one of its device is sent, nor is anything behind that.  A
+ * record as JSON hides its device, and waits for all that is on its way.
  *
  * A result comes before the transaction commits: that is at the end of a pipeline's part, so
  * a callback is called when this end, PGRES_PIPELINE_SYNC, is there.
@@ -64,6 +66,8 @@ struct IotmqProducer
 	PGconn	   *piped;			/* the connection that is in pipeline mode; NULL: none is */
 	bool		writes;			/* libpq has something that the socket did not take yet */
 	double		resume_at;		/* nothing is sent before */
+	bool		patient;
+	bool		failing;		/* what was answered last is to be tried again */
 	size_t		bytes;			/* of all items */
 	size_t		pending;		/* their number */
 	Queue		queue;			/* to be sent */
@@ -127,7 +131,8 @@ iotmq_producer_open(const IotmqProducerOptions *options)
 			.batch = options->batch > 0 ? options->batch : 1,
 			.linger = options->linger,
 			.in_flight = options->in_flight > 0 ? options->in_flight : 1,
-			.most = options->most > 0 ? options->most : DEFAULT_BYTES
+			.most = options->most > 0 ? options->most : DEFAULT_BYTES,
+			.patient = options->patient
 	};
 	queue_clear(&producer->queue);
 	return producer;
@@ -187,6 +192,13 @@ const char *
 iotmq_producer_error(const IotmqProducer *producer)
 {
 	return iotmq_link_error(producer->link);
+}
+
+/* Whether it tries again what a server has not taken for a reason that passes: see its error. */
+bool
+iotmq_producer_is_failing(const IotmqProducer *producer)
+{
+	return producer->failing;
 }
 
 static char *
@@ -305,7 +317,7 @@ send_records(const IotmqProducer *producer, const Queue *items)
 		producer->topic, fields[0], fields[1], fields[2], fields[3], fields[4], fields[5], fields[6]
 	};
 	int			sent = PQsendQueryParams(producer->piped,
-										 "SELECT unnest(iotmq.publish_batch($1, $2::text[], $3::jsonb[],"
+										 "SELECT pg_catalog.unnest(iotmq.publish_batch($1, $2::text[], $3::jsonb[],"
 										 " zones => $4::text[], tags => $5::text[], properties => $6::jsonb[],"
 										 " bodies => $7::bytea[], message_keys => $8::text[]))",
 										 8, NULL, values, NULL, NULL, 0);
@@ -327,15 +339,16 @@ send_json(const IotmqProducer *producer, const Queue *items)
 		iotmq_array_add(&records, item->json);
 	text = iotmq_array_end(&records);
 	sent = PQsendQueryParams(producer->piped,
-							 "SELECT unnest(iotmq.publish_batch($1, array_agg(r->>'device_id' ORDER BY n),"
-							 " array_agg(r->'payload' ORDER BY n),"
-							 " zones => CASE WHEN bool_or(r ? 'zone') THEN array_agg(r->>'zone' ORDER BY n) END,"
-							 " tags => array_agg(r->>'tag' ORDER BY n),"
-							 " properties => array_agg(r->'properties' ORDER BY n),"
-							 " bodies => array_agg(decode(r->>'body', 'base64') ORDER BY n),"
-							 " message_keys => CASE WHEN bool_or(r ? 'message_key')"
-							 "   THEN array_agg(r->>'message_key' ORDER BY n) END))"
-							 " FROM unnest($2::jsonb[]) WITH ORDINALITY AS x(r, n)",
+							 "SELECT pg_catalog.unnest(iotmq.publish_batch($1, pg_catalog.array_agg(r->>'device_id'::text ORDER BY n),"
+							 " pg_catalog.array_agg(r->'payload'::text ORDER BY n),"
+							 " zones => CASE WHEN pg_catalog.bool_or(r ? 'zone'::text)"
+							 "   THEN pg_catalog.array_agg(r->>'zone'::text ORDER BY n) END,"
+							 " tags => pg_catalog.array_agg(r->>'tag'::text ORDER BY n),"
+							 " properties => pg_catalog.array_agg(r->'properties'::text ORDER BY n),"
+							 " bodies => pg_catalog.array_agg(pg_catalog.decode(r->>'body'::text, 'base64') ORDER BY n),"
+							 " message_keys => CASE WHEN pg_catalog.bool_or(r ? 'message_key'::text)"
+							 "   THEN pg_catalog.array_agg(r->>'message_key'::text ORDER BY n) END))"
+							 " FROM pg_catalog.unnest($2::jsonb[]) WITH ORDINALITY AS x(r, n)",
 							 2, NULL, (const char *const[])
 							 {
 								 producer->topic, text
@@ -364,13 +377,42 @@ take_back_flights(IotmqProducer *producer)
 	queue_prepend(&producer->queue, &back);
 }
 
+/* The connection is closed. */
+static void
+lost(IotmqProducer *producer)
+{
+	producer->piped = NULL;
+	producer->writes = producer->failing = false;
+	take_back_flights(producer);
+}
+
 static void
 lose(IotmqProducer *producer)
 {
 	iotmq_link_lose(producer->link, PQerrorMessage(producer->piped));
-	producer->piped = NULL;
-	producer->writes = false;
-	take_back_flights(producer);
+	lost(producer);
+}
+
+/* Whether an item has to wait for one that is on its way, or may have to. */
+static bool
+must_wait(const IotmqProducer *producer, const Item *item)
+{
+	if (producer->flights && item->json)
+		return true;
+	for (const Flight *flight = producer->flights; flight; flight = flight->next)
+		for (const Item *sent = flight->items.first; sent; sent = sent->next)
+			if (sent->json || strcmp(sent->record.device_id, item->record.device_id) == 0)
+				return true;
+	return false;
+}
+
+/* Whether something can be sent, but for its time. */
+static bool
+can_send(const IotmqProducer *producer)
+{
+	const Item *first = producer->queue.first;
+
+	return first && producer->flying < producer->in_flight && !must_wait(producer, first);
 }
 
 /* Whether the next transaction is to be sent now. */
@@ -380,7 +422,7 @@ is_due(const IotmqProducer *producer, bool flush)
 	const Item *first = producer->queue.first;
 	double		now = iotmq_now();
 
-	if (!first || producer->flying >= producer->in_flight || now < producer->resume_at)
+	if (!can_send(producer) || now < producer->resume_at)
 		return false;
 	return flush || producer->queue.count >= producer->batch || first->most < producer->batch
 		|| now >= first->queued_at + producer->linger;
@@ -396,7 +438,8 @@ send_next(IotmqProducer *producer)
 	int			most = producer->queue.first->most;
 
 	queue_clear(&flight->items);
-	while (producer->queue.first && flight->items.count < most && !producer->queue.first->json == !json)
+	while (producer->queue.first && flight->items.count < most && !producer->queue.first->json == !json &&
+		   !must_wait(producer, producer->queue.first))
 	{
 		Item	   *item = queue_take(&producer->queue);
 
@@ -448,23 +491,33 @@ is_cancelled(const PGresult *result)
 	return sqlstate && strcmp(sqlstate, "57014") == 0;
 }
 
+/* The transaction is to be sent again, and so is what is on its way if the connection is left. */
+static void
+try_again(IotmqProducer *producer, Flight *flight)
+{
+	/* a statement_timeout may be too short for so many */
+	if (is_cancelled(flight->result))
+		split(producer, &flight->items);
+	iotmq_link_fail(producer->link, flight->result);
+	if (!iotmq_link_current(producer->link))
+		lost(producer);
+	queue_prepend(&producer->queue, &flight->items);
+	producer->resume_at = iotmq_now() + PAUSE;
+}
+
 /* The transaction has ended: by its commit, if there was no error. */
 static void
 end_flight(IotmqProducer *producer, Flight *flight)
 {
 	IotmqTrouble trouble = iotmq_trouble(producer->piped, flight->result);
 
+	if (trouble == IOTMQ_LOST && producer->patient)
+		trouble = IOTMQ_AGAIN;
 	producer->flights = flight->next;
 	producer->flying--;
+	producer->failing = trouble == IOTMQ_AGAIN;
 	if (trouble == IOTMQ_AGAIN)
-	{
-		/* a statement_timeout may be too short for so many */
-		if (is_cancelled(flight->result))
-			split(producer, &flight->items);
-		iotmq_link_fail(producer->link, flight->result);
-		queue_prepend(&producer->queue, &flight->items);
-		producer->resume_at = iotmq_now() + PAUSE;
-	}
+		try_again(producer, flight);
 	else if (trouble != IOTMQ_FINE && flight->items.count > 1)
 		split(producer, &flight->items);
 	else
@@ -557,7 +610,7 @@ iotmq_producer_next_step(const IotmqProducer *producer)
 
 	if (!producer->piped)
 		return producer->pending > 0 ? iotmq_link_retry_at(producer->link) : INFINITY;
-	if (!first || producer->flying >= producer->in_flight)
+	if (!can_send(producer))
 		return INFINITY;
 	return fmax(producer->resume_at, first->queued_at + producer->linger);
 }

@@ -44,6 +44,7 @@ struct Subscriber
 	unsigned	connection;		/* its number */
 	bool		subscribed;		/* this program has, in the session that the broker keeps */
 	bool		refused;		/* the last connection was, by what the broker answered */
+	const char *weak;			/* a filter that the broker subscribed with QoS 0; NULL: none */
 	bool		may_have_more;	/* the last read took all it could */
 	double		since;			/* CONNECTING began, or LEAVING */
 	double		sent_at;
@@ -157,13 +158,18 @@ take_suback(Subscriber *subscriber, const MqttPacket *packet)
 		lose(subscriber, "a SUBACK for something else");
 		return;
 	}
+	subscriber->weak = NULL;
 	for (int i = 0; i < subscriber->options.filter_count; i++)
+	{
+		if (packet->codes[i] == 0)
+			subscriber->weak = subscriber->options.filters[i];
 		if (packet->codes[i] == 0x80)
 		{
 			snprintf(why, sizeof(why), "it refuses a subscription to %.180s", subscriber->options.filters[i]);
 			refuse(subscriber, why);
 			return;
 		}
+	}
 	come_up(subscriber);
 }
 
@@ -374,6 +380,13 @@ bool
 subscriber_is_refused(const Subscriber *subscriber)
 {
 	return subscriber->refused;
+}
+
+/* A filter whose messages the broker doesn't keep until they are acknowledged; NULL: there is none. */
+const char *
+subscriber_weak_filter(const Subscriber *subscriber)
+{
+	return subscriber->weak;
 }
 
 /* -1: none */

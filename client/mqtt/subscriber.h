@@ -39,6 +39,7 @@ bool		subscriber_is_up(const Subscriber *subscriber);
 bool		subscriber_is_away(const Subscriber *subscriber);
 bool		subscriber_has_left(const Subscriber *subscriber);
 bool		subscriber_is_refused(const Subscriber *subscriber);
+const char *subscriber_weak_filter(const Subscriber *subscriber);
 int			subscriber_socket(const Subscriber *subscriber, bool *writes);
 double		subscriber_next_step(const Subscriber *subscriber, bool reads);
 const char *subscriber_error(const Subscriber *subscriber);

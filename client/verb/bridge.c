@@ -72,6 +72,7 @@ typedef struct Bridge
 	bool		up;				/* when it was looked at last */
 	unsigned	told;			/* the connection whose loss was told */
 	bool		down;			/* so was the database, and it was told */
+	bool		failing;		/* so does it refuse what has to wait, such as in a zone that moves */
 	int			status;
 } Bridge;
 
@@ -83,11 +84,15 @@ tell(Bridge *bridge)
 	bool		up = subscriber_is_up(bridge->subscriber);
 	bool		away = subscriber_is_away(bridge->subscriber);
 	const char *down = route_down(&bridge->route);
+	const char *failing = route_failing(&bridge->route);
 
 	if (up && !bridge->up)
 	{
 		printf("subscribed to %d filters of %s:%s\n", bridge->rules.count, bridge->rules.host, bridge->rules.port);
 		fflush(stdout);
+		if (subscriber_weak_filter(bridge->subscriber))
+			complain("the broker gives no more than QoS 0 to %s: it keeps no messages of it for us",
+					 subscriber_weak_filter(bridge->subscriber));
 	}
 	else if (away && bridge->told != connection)
 	{
@@ -102,6 +107,9 @@ tell(Bridge *bridge)
 	if (down && !bridge->down)
 		complain("%s", down);
 	bridge->down = down != NULL;
+	if (failing && !bridge->failing)
+		complain("%s: trying again", failing);
+	bridge->failing = failing != NULL;
 }
 
 /* Takes what was read of the broker. */
@@ -164,13 +172,13 @@ wait_for_work(const Bridge *bridge, bool reads)
 }
 
 /*
- * What has begun is finished, if the database is there: what is not acknowledged is the
- * broker's, who sends it again.
+ * What has begun is finished, if the database is there and takes it: what is not acknowledged is
+ * the broker's, who sends it again.
  */
 static bool
 is_finished(const Bridge *bridge)
 {
-	return !bridge->route.first || route_down(&bridge->route);
+	return !bridge->route.first || route_down(&bridge->route) || route_failing(&bridge->route);
 }
 
 static void
@@ -203,7 +211,7 @@ loop(Bridge *bridge)
 static void
 check_topic(IotmqLink *link, const char *topic, bool has_key, bool is_poison, int *status)
 {
-	PGresult   *result = query_run(link, "SELECT cardinality(zones) = 1, dedup_window IS NOT NULL"
+	PGresult   *result = query_run(link, "SELECT pg_catalog.cardinality(zones) = 1, dedup_window IS NOT NULL"
 								   " FROM iotmq.topic_settings WHERE topic = $1", 1, &topic, status);
 	const char *error = NULL;
 
@@ -265,7 +273,8 @@ run(const Call *call)
 				.batch = async ? batch : 1,
 				.linger = async ? linger : 0,
 				.in_flight = async ? 1 : in_flight,
-				.most = MOST_BYTES / (size_t) connections
+				.most = MOST_BYTES / (size_t) connections,
+				.patient = true
 		});
 	bridge->subscriber = subscriber_open(&(SubscriberOptions)
 		{

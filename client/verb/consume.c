@@ -93,7 +93,8 @@ print_batch(const Call *call, IotmqConsumer *consumer, IotmqBatch *batch)
 		message_print(call, batch->lease_id, batch->zone, &batch->messages[i]);
 		iotmq_message_settle(&batch->messages[i], IOTMQ_ACK, -1, NULL);
 	}
-	if (fflush(stdout) != 0)
+	/* What could not be written before the last of it counts as well. */
+	if (fflush(stdout) != 0 || ferror(stdout))
 	{
 		complain("can't write what was consumed: it is not acknowledged");
 		return FAILED;

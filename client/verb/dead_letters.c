@@ -29,11 +29,11 @@ run(const Call *call)
 	snprintf(number, sizeof(number), "%d", limit);
 	return query_show(call, call->json
 					  ? "SELECT id::text, zone, msg_offset::text, device_id, tag, payload,"
-					  " encode(body, 'base64') AS body, properties, message_key, published_at, attempts, reason, dead_at"
+					  " pg_catalog.encode(body, 'base64') AS body, properties, message_key, published_at, attempts, reason, dead_at"
 					  " FROM iotmq.dead_letter WHERE topic = $1 AND consumer_group = $2"
 					  " ORDER BY dead_at DESC, id DESC LIMIT $3::int"
-					  : "SELECT id, zone, msg_offset, device_id, attempts, date_trunc('second', dead_at) AS dead_at,"
-					  " left(coalesce(payload::text, body::text), 60) AS content, left(reason, 120) AS reason"
+					  : "SELECT id, zone, msg_offset, device_id, attempts, pg_catalog.date_trunc('second', dead_at) AS dead_at,"
+					  " pg_catalog.left(coalesce(payload::text, body::text), 60) AS content, pg_catalog.left(reason, 120) AS reason"
 					  " FROM iotmq.dead_letter WHERE topic = $1 AND consumer_group = $2"
 					  " ORDER BY dead_letter.dead_at DESC, id DESC LIMIT $3::int",
 					  3, values);

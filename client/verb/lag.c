@@ -40,16 +40,16 @@ option(int key, const char *value)
 
 static const char groups_sql[] =
 "SELECT topic, consumer_group, lag_messages AS lag, ready_messages AS ready, inflight_messages AS in_flight,"
-" retry_messages AS retry, dead_letters, date_trunc('second', lag_time) AS lag_time"
+" retry_messages AS retry, dead_letters, pg_catalog.date_trunc('second', lag_time) AS lag_time"
 " FROM iotmq.group_lag" WHERE " ORDER BY 1, 2";
 
 static const char zones_sql[] =
 "SELECT topic, consumer_group, zone, next_offset::text, stable_offset::text, lag_messages AS lag,"
 " ready_messages AS ready, inflight_messages AS in_flight, retry_messages AS retry, dead_letters,"
-" date_trunc('second', lag_time) AS lag_time"
+" pg_catalog.date_trunc('second', lag_time) AS lag_time"
 " FROM iotmq.consumer_lag" WHERE " ORDER BY 1, 2, 3";
 
-static const char there_is_sql[] = "SELECT count(*) FROM iotmq.group_settings" WHERE;
+static const char there_is_sql[] = "SELECT pg_catalog.count(*) FROM iotmq.group_settings" WHERE;
 
 /* A group that was named must be there: an empty table would look as if all were well. */
 static int

@@ -149,8 +149,8 @@ find_position(const Call *call, IotmqLink *link, Zone *zone, int lines)
 	if (!result)
 		return trouble;
 	if (asprintf(&sql, since
-				 ? "SELECT min(msg_offset) FROM %s WHERE zone = $1 AND published_at >= $2::timestamptz"
-				 : "SELECT coalesce(min(o), 1) + ($2::int = 0)::int FROM (SELECT msg_offset AS o FROM %s WHERE zone = $1"
+				 ? "SELECT pg_catalog.min(msg_offset) FROM %s WHERE zone = $1 AND published_at >= $2::timestamptz"
+				 : "SELECT coalesce(pg_catalog.min(o), 1) + ($2::int = 0)::int FROM (SELECT msg_offset AS o FROM %s WHERE zone = $1"
 				 " ORDER BY msg_offset DESC LIMIT greatest($2::int, 1)) AS x",
 				 PQgetvalue(result, 0, 0)) < 0)
 		abort();

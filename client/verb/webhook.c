@@ -154,16 +154,33 @@ files_are_there(void)
 	return true;
 }
 
+/*
+ * Whether another lease has a request out of that device.  That lease is over then: a seek ended
+ * it, or a crash has forgotten it.
+ */
+static bool
+is_out(const Webhook *webhook, const Work *work, const char *device)
+{
+	for (const Work *other = webhook->works; other; other = other->next)
+		for (int i = 0; other != work && other->requests > 0 && i < other->batch->count; i++)
+			if (other->sent[i] && other->batch->messages[i].fate == IOTMQ_OPEN &&
+				strcmp(other->batch->messages[i].device_id, device) == 0)
+				return true;
+	return false;
+}
+
 /* Whether a message of the batch has to wait for an earlier one. */
 static bool
-must_wait(const Work *work, int number)
+must_wait(const Webhook *webhook, const Work *work, int number)
 {
 	const IotmqBatch *batch = work->batch;
 
 	if (!batch->orderly)
 		return false;
+	if (is_out(webhook, work, batch->messages[number].device_id))
+		return true;
 	if (target.arrays)
-		return work->requests > 0;
+		return work->requests > 0 || work->marked;
 	for (int i = 0; i < number; i++)
 		if (work->sent[i] && !batch->messages[i].settled &&
 			strcmp(batch->messages[i].device_id, batch->messages[number].device_id) == 0)
@@ -184,16 +201,17 @@ post(Webhook *webhook, Work *work, const int *numbers, int count)
 	curl_multi_add_handle(webhook->multi, request->easy);
 }
 
-/* Sends what may be sent of one batch. */
+/* Sends what may be sent of one batch: nothing that others may have, since it can't be extended. */
 static void
 send_of(Webhook *webhook, Work *work)
 {
 	int		   *numbers = iotmq_allocate(sizeof(int) * (size_t) most);
+	bool		over = work->batch->lost || iotmq_now() >= work->batch->deadline;
 	int			count = 0;
 
-	for (int i = 0; i < work->batch->count && webhook->active < concurrency && !work->batch->lost; i++)
+	for (int i = 0; i < work->batch->count && webhook->active < concurrency && !over; i++)
 	{
-		if (work->sent[i] || work->batch->messages[i].settled || must_wait(work, i))
+		if (work->sent[i] || work->batch->messages[i].settled || must_wait(webhook, work, i))
 			continue;
 		numbers[count++] = i;
 		if (count < most)

@@ -165,15 +165,17 @@ main(void)
 									  " FROM iotmq.consume('telemetry', 'analytics', " TEXT(BATCH) ","
 									  " invisible_for => '" TEXT(LEASE) " s', wait => '5 s')");
 
-		if (PQresultStatus(messages) == PGRES_TUPLES_OK && PQntuples(messages) > 0)
-			handle(conn, messages);
-		else if (PQresultStatus(messages) != PGRES_TUPLES_OK)
+		bool		failed = PQresultStatus(messages) != PGRES_TUPLES_OK;
+
+		if (failed)
 			fputs(PQerrorMessage(conn), stderr);
+		else if (PQntuples(messages) > 0)
+			handle(conn, messages);
 		PQclear(messages);
-		if (PQstatus(conn) != CONNECTION_OK)
+		if (failed || PQstatus(conn) != CONNECTION_OK)
 		{
 			sleep(1);
-			PQreset(conn);
+			PQreset(conn);			/* also from a server that is a standby now */
 		}
 	}
 	PQfinish(conn);

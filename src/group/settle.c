@@ -8,12 +8,13 @@
  *
  * ack, nack and reject are settle with one list, or with none and a rest.
  *
- * In an orderly group a message that is to come again takes the later ones of its device
- * back with it, as they are: those that are open and that the same call does not name. Who
- * names one knows what he did with it; the rest of a lease is what nobody has looked at,
- * such as what a consumer passes over after the failure of a device. So rest 'ack' and
- * 'reject' are not for what goes back. A nack of the whole lease, as rest 'nack', is a
- * failed attempt of each message.
+ * In an orderly group a nack takes the later messages of its device back with it, as they
+ * are: those that are open and that the same call does not name. Who names one knows what
+ * he did with it; the rest of a lease is what nobody has looked at, such as what a consumer
+ * passes over after the failure of a device. So rest 'ack' and 'reject' are not for what goes
+ * back; nor is it for the consumer, who can't know that it was the last attempt, to go on
+ * behind a message that becomes a dead letter: what it has passed over comes at once. A nack
+ * of the whole lease, as rest 'nack', is a failed attempt of each message.
  *
  * Locks: the use of the cursor, which a seek or a drop excludes (cursor_lock.c): it
  * begins when no lease is being settled, and until it has ended none is. Then the lease,
@@ -71,6 +72,7 @@ typedef struct Settling			/* a lease that is being settled */
 	bool		is_held;		/* the cursor, for what follows */
 	HeldCursor	held;
 	DeviceSet  *waiting;		/* devices with a message that comes again */
+	DeviceSet  *given_up;		/* devices with one that was nacked and is a dead letter */
 	TimestampTz now;
 } Settling;
 
@@ -438,6 +440,7 @@ settle_messages(Settling *s)
 		hold_for_lease(s->cursor, lease, &s->held);
 		s->is_held = true;
 		s->waiting = iotmq_device_set();
+		s->given_up = iotmq_device_set();
 		s->now = GetCurrentTimestamp();
 		iotmq_lease_read_devices(lease);
 		s->to = lease->n;		/* what goes back */
@@ -528,17 +531,23 @@ needs_cursor(const Settling *s)
 	return false;
 }
 
-/* Puts message i back, as it is, if it is to come after one of its device that comes again. */
+/* Puts message i back, as it is, if it comes after one of its device that was nacked. */
 static bool
 goes_back(Settling *s, int i)
 {
+	text	   *device;
 	Failure		back;
 
 	if (!s->is_held || s->verdicts[i] != VERDICT_NONE || s->settlement->rest == VERDICT_NACK ||
-		s->lease->devices == NULL || !iotmq_device_has(s->waiting, s->lease->devices[i]))
+		s->lease->devices == NULL)
+		return false;
+	device = s->lease->devices[i];
+	if (!iotmq_device_has(s->waiting, device) && !iotmq_device_has(s->given_up, device))
 		return false;
 	back = iotmq_fail_of(&s->held, s->lease, i, s->now);
-	back.place = PLACE_BEHIND;
+	if (iotmq_device_has(s->waiting, device))
+		back.place = PLACE_BEHIND;
+	iotmq_device_add(s->waiting, device);
 	iotmq_fail_wait(&s->held, &back, back.attempt);
 	return true;
 }
@@ -569,8 +578,8 @@ settle_message(Settling *s, int i, Verdict verdict)
 		failure.place = PLACE_BEHIND;
 	failure.not_before += settlement->delay >= 0 ? settlement->delay :
 		backoff(s->cursor->group, failure.attempt);
-	if (iotmq_fail_attempt(&s->held, &failure))
-		iotmq_device_add(s->waiting, failure.device);
+	iotmq_device_add(iotmq_fail_attempt(&s->held, &failure) ? s->waiting : s->given_up,
+					 failure.device);
 }
 
 /* How long to wait after that attempt failed, in us. */

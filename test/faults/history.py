@@ -301,22 +301,19 @@ class History:
         return {"ack": {"ack"}, "reject": {"dead"}, None: set()}[verb]
 
     def taken_back(self, settle, verdicts, maybe_open):
-        """What goes back, in an orderly group, with an earlier message of its device that comes
-        again: all that may, and those of them that do for certain."""
+        """What goes back, in an orderly group, with an earlier message of its device that was nacked:
+        all that may, and those of them that do for certain."""
         back, surely_back = set(), set()
         for d in maybe_open:
             modes = self.settings((d.topic, d.group), "mode", d.begin, settle["end"])
             if verdicts(d)[0] != "nack" or "orderly" not in modes:
                 continue
-            fates = self.fates_by(settle, "nack", d)
-            if "nack" in fates:
-                surely = settle["result"] == "committed" and fates == {"nack"} and d.fates == {"open"} \
-                    and modes == {"orderly"}
-                for later in maybe_open:
-                    if later.device == d.device and later.offset > d.offset and not verdicts(later)[1]:
-                        back.add(later)
-                        if surely:
-                            surely_back.add(later)
+            surely = settle["result"] == "committed" and d.fates == {"open"} and modes == {"orderly"}
+            for later in maybe_open:
+                if later.device == d.device and later.offset > d.offset and not verdicts(later)[1]:
+                    back.add(later)
+                    if surely:
+                        surely_back.add(later)
         return back, surely_back
 
     def settle_unknown_publishes(self):

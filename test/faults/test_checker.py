@@ -351,6 +351,16 @@ class Good(unittest.TestCase):
         run.state(dead=[1])
         self.good(run)
 
+    def test_orderly_given_up(self):
+        run = Run(mode="orderly", max_retries=0)
+        a, b, c = run.publish((1, "d"), (2, "d"), (3, "e"))
+        run.claim(1, (a, 1), (b, 2), (c, 3, "e"))
+        run.mixture(1, nacks=[1], rest="ack", count=2)
+        run.claim(2, (b, 2))
+        run.settle(2, count=1)
+        run.state(dead=[1])
+        self.good(run)
+
     def test_settled_by_an_unknown_call(self):
         for happened in (False, True):
             run = Run(mode="orderly", max_retries=9)

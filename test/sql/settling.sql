@@ -167,11 +167,28 @@ SELECT iotmq.nack(lend());
 SELECT payload, attempt FROM iotmq.consume('settling', 'orderly', 50);
 SELECT iotmq.ack(lease_id) FROM iotmq.in_flight WHERE topic = 'settling';
 
--- A message that is given up takes nothing with it.
+-- A nack that was the last attempt, which who has passed over the rest of the device can't know:
+-- that comes again as well, as it is. What is rejected takes nothing with it.
 SELECT iotmq.alter_group('settling', 'orderly', max_retries => 0);
 SELECT publish_six() AS first \gset
 SELECT lend() AS lease \gset
 SELECT iotmq.settle(:lease, nacks => ARRAY[:first], rest => 'ack');
+SELECT count(*) FROM open;
+SELECT payload, attempt FROM iotmq.consume('settling', 'orderly', 50);
+SELECT iotmq.ack(lease_id) FROM iotmq.in_flight WHERE topic = 'settling';
+SELECT publish_six() AS first \gset
+SELECT lend() AS lease \gset
+SELECT iotmq.nack(:lease, ARRAY[:first + 1]), iotmq.ack(:lease);
+SELECT payload, attempt FROM iotmq.consume('settling', 'orderly', 50);
+SELECT iotmq.ack(lease_id) FROM iotmq.in_flight WHERE topic = 'settling';
+SELECT publish_six() AS first \gset
+SELECT lend() AS lease \gset
+SELECT iotmq.settle(:lease, nacks => ARRAY[:first, :first + 2], rest => 'reject');
+SELECT payload, attempt FROM iotmq.consume('settling', 'orderly', 50);
+SELECT iotmq.ack(lease_id) FROM iotmq.in_flight WHERE topic = 'settling';
+SELECT publish_six() AS first \gset
+SELECT lend() AS lease \gset
+SELECT iotmq.settle(:lease, rejects => ARRAY[:first], rest => 'ack');
 SELECT count(*) FROM open;
 
 -- A query calls a function for each row: the second call finds the lease ended, and says how

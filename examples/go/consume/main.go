@@ -144,6 +144,7 @@ func main() {
 		log.Fatal(err)
 	}
 	defer db.Close()
+	db.SetConnMaxLifetime(time.Minute) // so that a server that is a standby now is left
 	for len(stopping) == 0 {
 		messages, err := consume(db) // by itself: a transaction of its own
 		if err == nil && len(messages) > 0 {
