@@ -64,7 +64,8 @@ static Publishing *publishing_to(int32 zone_id);
 
 /*
  * Announces a statement of import.c, which writes one message with the offset and the time of
- * its source. What that statement sets off may not do the same.
+ * its source. What that statement sets off may not do the same, nor any later one: zone_id 0,
+ * where it has failed, perhaps before it came here.
  */
 void
 iotmq_copy_in_expect(int32 zone_id, int64 msg_offset)

@@ -80,6 +80,7 @@ insert_translated(Oid zone_table, Batch *batch, Message **messages, int n, bool 
 	{
 		ErrorData  *error;
 
+		iotmq_copy_in_expect(0, 0);
 		(void) iotmq_key_writes(around);
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
