@@ -408,6 +408,7 @@ DECLARE
 	probed iotmq_internal.zone := iotmq.move_state(topic, zone);
 	probe bigint;
 BEGIN
+	PERFORM iotmq.table_owner_require(probed.table_name);
 	EXECUTE format('SELECT min(o) FROM (SELECT %2$s AS o FROM %1$s WHERE %2$s <= $1 ORDER BY %2$s DESC LIMIT 100) AS l',
 		probed.table_name, (iotmq.message_columns(probed.table_name))[2])
 	INTO probe USING iotmq.move_common_end(probed.zone_id, described);
@@ -477,6 +478,7 @@ BEGIN
 	PERFORM iotmq.move_check_source(topic, zone, source, described);
 	PERFORM iotmq.move_exclude(demoted.zone_id);
 	PERFORM iotmq.zone_lock_change(demoted.zone_id);
+	PERFORM iotmq.table_owner_require(demoted.table_name);
 	common := greatest(iotmq.move_common_end(demoted.zone_id, described), 0);
 	PERFORM iotmq.move_require_same(topic, zone, source, batch, common);
 	EXECUTE format('WITH gone AS (DELETE FROM %1$s WHERE %2$s > $1 RETURNING %2$s AS msg_offset)
