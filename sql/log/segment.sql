@@ -160,7 +160,11 @@ AS $$
 			(SELECT pg_catalog.array_agg(a.atttypid ORDER BY a.attnum)
 				FROM pg_catalog.pg_attribute AS a
 				WHERE a.attrelid = k.oid AND a.attnum BETWEEN 1 AND 9 AND a.attgenerated = ''
-			) IS NOT DISTINCT FROM '{text,bigint,timestamptz,text,text,jsonb,bytea,jsonb,text}'::pg_catalog.regtype[]::pg_catalog.oid[] AS has_columns,
+			) IS NOT DISTINCT FROM '{text,bigint,timestamptz,text,text,jsonb,bytea,jsonb,text}'::pg_catalog.regtype[]::pg_catalog.oid[]
+				AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
+					WHERE a.attrelid = k.oid AND a.attnum BETWEEN 1 AND 4 AND NOT a.attnotnull)
+				AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS c	-- 18 has them
+					WHERE c.conrelid = k.oid AND c.contype = 'n' AND NOT c.convalidated AND c.conkey[1] <= 4) AS has_columns,
 			EXISTS (SELECT FROM pg_catalog.pg_index AS i
 				WHERE i.indrelid = k.oid AND i.indisprimary AND i.indkey[0] = 2) AS has_key
 		FROM iotmq_internal.segment AS s
@@ -174,7 +178,7 @@ AS $$
 				WHERE l.relation = f.oid AND l.mode = 'AccessExclusiveLock' AND l.granted)
 	)
 	SELECT u.zone_id, u.from_time, 'it can''t be read: somebody has '
-		|| CASE WHEN u.has_columns THEN 'dropped its primary key' ELSE 'dropped a column of messages, or changed its type' END
+		|| CASE WHEN u.has_columns THEN 'dropped its primary key' ELSE 'dropped a column of messages, changed its type, or let it be NULL' END
 	FROM unfit AS u
 	WHERE pg_catalog.pg_relation_size(u.oid) > 0
 $$;
