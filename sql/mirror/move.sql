@@ -475,6 +475,7 @@ DECLARE
 	common bigint;
 	tail record;
 BEGIN
+	PERFORM iotmq.link_require(source);
 	PERFORM iotmq.move_check_source(topic, zone, source, described);
 	PERFORM iotmq.move_exclude(demoted.zone_id);
 	PERFORM iotmq.zone_lock_change(demoted.zone_id);
