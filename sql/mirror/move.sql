@@ -116,9 +116,11 @@ BEGIN
 	JOIN iotmq_internal.topic AS t USING (topic_id)
 	WHERE z.zone_id = move_open.zone_id;
 	epoch := (opened.last_offset >> 32) + epochs;
-	IF epoch > 2147483647 THEN
+	-- as epoch.c has it
+	IF epoch - (SELECT e.last_value FROM iotmq_internal.last_epoch AS e) >= 1 << 20 THEN
 		RAISE EXCEPTION 'there is no epoch left behind offset %', opened.last_offset
-			USING ERRCODE = 'program_limit_exceeded';
+			USING ERRCODE = 'program_limit_exceeded',
+				DETAIL = 'It is too far ahead of the epochs of this server.';
 	END IF;
 	PERFORM setval(opened.offset_sequence, (epoch << 32) - 1);
 	PERFORM iotmq.segment_make_until(zone_id, clock_timestamp(), clock_timestamp() + iotmq.segment_ahead(opened.segment_interval));
