@@ -17,7 +17,7 @@ PGFILEDESC = "iotmq - message topics with consumer groups for IoT data"
 # The rooms of src, in the same words; in the order in which the install script needs them.
 SQL_MODULES = \
 	core/schema core/consume_grant core/catalog_change core/depend core/call core/access core/access_lock core/group_lock \
-	log/zone_lock log/state log/stable log/message log/copy_in log/segment log/offset log/epoch log/publish \
+	log/zone_lock log/state log/stable log/message log/table_owner log/copy_in log/segment log/offset log/epoch log/publish \
 	group/delivery group/filter group/runs group/lease group/cursor_lock group/cursor group/consume group/claim \
 	group/settle group/pull group/preview group/count group/expire group/forget group/deadletter group/redrive \
 	group/waiting \

@@ -4,6 +4,7 @@
 -- grant_publish: at the nodes that have these zones; NULL: at all. Errors: those of the nodes; 08006.
 CREATE FUNCTION iotmq.grant_publish(topic text, role regrole, zones text[] DEFAULT NULL) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -24,6 +25,7 @@ COMMENT ON FUNCTION iotmq.grant_publish IS 'lets a role publish to a topic, to t
 -- revoke_publish: at the nodes that have these zones; NULL: at all. Errors: those of the nodes; 08006.
 CREATE FUNCTION iotmq.revoke_publish(topic text, role regrole, zones text[] DEFAULT NULL) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -44,6 +46,7 @@ COMMENT ON FUNCTION iotmq.revoke_publish IS 'takes the right to publish to a top
 -- grant_consume: at all nodes. Errors: those of the nodes; 08006.
 CREATE FUNCTION iotmq.grant_consume(topic text, consumer_group text, role regrole) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -61,6 +64,7 @@ COMMENT ON FUNCTION iotmq.grant_consume IS 'lets a role consume as a group';
 -- revoke_consume: at all nodes. Errors: those of the nodes; 08006.
 CREATE FUNCTION iotmq.revoke_consume(topic text, consumer_group text, role regrole) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -78,6 +82,7 @@ COMMENT ON FUNCTION iotmq.revoke_consume IS 'takes the right to consume as a gro
 -- grant_read: at the nodes that have these zones; NULL: at all. Errors: those of the nodes; 08006.
 CREATE FUNCTION iotmq.grant_read(topic text, role regrole, zones text[] DEFAULT NULL) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -98,6 +103,7 @@ COMMENT ON FUNCTION iotmq.grant_read IS 'lets a role read the history of a topic
 -- revoke_read: at the nodes that have these zones; NULL: at all. Errors: those of the nodes; 08006.
 CREATE FUNCTION iotmq.revoke_read(topic text, role regrole, zones text[] DEFAULT NULL) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -118,6 +124,7 @@ COMMENT ON FUNCTION iotmq.revoke_read IS 'takes the right to read the history of
 -- grant_monitor: at all nodes. Errors: those of the nodes; 08006.
 CREATE FUNCTION iotmq.grant_monitor(role regrole) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -135,6 +142,7 @@ COMMENT ON FUNCTION iotmq.grant_monitor IS 'lets a role read all views but dead_
 -- revoke_monitor: at all nodes. Errors: those of the nodes; 08006.
 CREATE FUNCTION iotmq.revoke_monitor(role regrole) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -152,6 +160,7 @@ COMMENT ON FUNCTION iotmq.revoke_monitor IS 'takes the right to read the views b
 -- grant_mirror: at all nodes. Errors: those of the nodes; 08006.
 CREATE FUNCTION iotmq.grant_mirror(topic text, role regrole) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -169,6 +178,7 @@ COMMENT ON FUNCTION iotmq.grant_mirror IS 'lets a role pull a topic to another s
 -- revoke_mirror: at all nodes. Errors: those of the nodes; 08006.
 CREATE FUNCTION iotmq.revoke_mirror(topic text, role regrole) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -221,6 +231,7 @@ COMMENT ON FUNCTION iotmq_node.access_administration IS 'internal: the functions
 -- grant_admin: at all nodes, and here. Errors: those of the nodes; 08006.
 CREATE FUNCTION iotmq.grant_admin(role regrole) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -239,6 +250,7 @@ COMMENT ON FUNCTION iotmq.grant_admin IS 'lets a role administer all of iotmq';
 -- revoke_admin: at all nodes, and here. Errors: those of the nodes; 08006.
 CREATE FUNCTION iotmq.revoke_admin(role regrole) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;

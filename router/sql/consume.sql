@@ -8,6 +8,7 @@ CREATE FUNCTION iotmq.consume(topic text, consumer_group text, max_messages int 
 		invisible_for interval DEFAULT NULL, zone text DEFAULT NULL, wait interval DEFAULT NULL,
 		consumer text DEFAULT NULL, ack_lease bigint DEFAULT NULL) RETURNS SETOF iotmq.delivery
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 32
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	place iotmq_node.place;
@@ -66,6 +67,7 @@ COMMENT ON FUNCTION iotmq.consume IS 'leases the next messages of one zone to th
 CREATE FUNCTION iotmq.retry_now(topic text, consumer_group text, msg_offsets bigint[],
 		zone text DEFAULT NULL) RETURNS int
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	place iotmq_node.place := iotmq_node.place_of(topic, zone);
@@ -84,6 +86,7 @@ COMMENT ON FUNCTION iotmq.retry_now IS 'lets messages that wait for a retry be d
 CREATE FUNCTION iotmq.give_up(topic text, consumer_group text, msg_offsets bigint[],
 		zone text DEFAULT NULL, reason text DEFAULT NULL) RETURNS int
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	place iotmq_node.place := iotmq_node.place_of(topic, zone);

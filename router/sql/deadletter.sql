@@ -25,6 +25,7 @@ COMMENT ON FUNCTION iotmq_node.deadletter_ids IS 'internal: the ids of a node''s
 CREATE FUNCTION iotmq.redrive(topic text, consumer_group text, ids bigint[] DEFAULT NULL,
 		max_messages bigint DEFAULT NULL, dry_run boolean DEFAULT false) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -47,6 +48,7 @@ COMMENT ON FUNCTION iotmq.redrive IS 'delivers dead letters again, to their grou
 CREATE FUNCTION iotmq.purge_dead_letters(topic text, consumer_group text, ids bigint[] DEFAULT NULL,
 		older_than interval DEFAULT NULL) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;

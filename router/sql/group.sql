@@ -29,6 +29,7 @@ CREATE FUNCTION iotmq.create_group(topic text, consumer_group text, mode text DE
 		max_delay interval DEFAULT NULL, max_lag bigint DEFAULT NULL,
 		durable_acks boolean DEFAULT false) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -67,6 +68,7 @@ CREATE FUNCTION iotmq.alter_group(topic text, consumer_group text, mode text DEF
 		max_delay interval DEFAULT NULL, max_lag bigint DEFAULT NULL,
 		reset text[] DEFAULT NULL, durable_acks boolean DEFAULT NULL) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -86,6 +88,7 @@ COMMENT ON FUNCTION iotmq.alter_group IS 'changes the settings of a consumer gro
 -- Errors: those of the nodes; 08006.
 CREATE FUNCTION iotmq.drop_group(topic text, consumer_group text, force boolean DEFAULT false) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -112,6 +115,7 @@ COMMENT ON FUNCTION iotmq.drop_group IS 'drops a consumer group with its positio
 -- pause_group: at all nodes. Errors: those of the nodes; 08006.
 CREATE FUNCTION iotmq.pause_group(topic text, consumer_group text) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -129,6 +133,7 @@ COMMENT ON FUNCTION iotmq.pause_group IS 'delivers nothing more to a consumer gr
 -- resume_group: at all nodes. Errors: those of the nodes; 08006.
 CREATE FUNCTION iotmq.resume_group(topic text, consumer_group text) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;

@@ -31,6 +31,7 @@ COMMENT ON FUNCTION iotmq_node.cursors_at IS 'internal: the cursors of a zone at
 -- name comes along; silent: no answer.
 CREATE FUNCTION iotmq_node.move_state(node int, topic text, zone text, OUT state text, OUT elsewhere text)
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	described jsonb;
@@ -107,6 +108,7 @@ COMMENT ON FUNCTION iotmq_node.move_require IS 'internal: where a zone is that i
 -- Errors: 55000 the target is something else than a mirror of it.
 CREATE FUNCTION iotmq_node.move_follow(topic text, zone text, source int, node int) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	there record := iotmq_node.move_state(node, topic, zone);
@@ -134,6 +136,7 @@ COMMENT ON FUNCTION iotmq_node.move_follow IS 'internal: lets a node follow the 
 -- no error if it can't be had now: move_zone, once more, does it.
 CREATE FUNCTION iotmq_node.move_leave(topic text, zone text, node int) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	PERFORM iotmq_node.drop_zone(node, topic, zone, true);
@@ -153,6 +156,7 @@ COMMENT ON FUNCTION iotmq_node.move_leave IS 'internal: drops what a node has of
 -- that name; those of the nodes; 08006.
 CREATE FUNCTION iotmq.move_zone(topic text, zone text, node int) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	source int := iotmq_node.move_require(topic, zone, node);
@@ -205,6 +209,7 @@ COMMENT ON FUNCTION iotmq.move_zone IS 'moves a zone to another node, with all t
 -- handed over; those of the nodes; 08006.
 CREATE FUNCTION iotmq.cancel_move(topic text, zone text) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	source int;

@@ -6,6 +6,7 @@ CREATE FUNCTION iotmq.publish(topic text, device_id text, payload jsonb, zone te
 		tag text DEFAULT NULL, properties jsonb DEFAULT NULL, body bytea DEFAULT NULL,
 		message_key text DEFAULT NULL) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	place iotmq_node.place := iotmq_node.place_of(topic, zone);
@@ -39,6 +40,7 @@ CREATE FUNCTION iotmq.publish_batch(topic text, device_ids text[], payloads json
 		tags text[] DEFAULT NULL, properties jsonb[] DEFAULT NULL, bodies bytea[] DEFAULT NULL,
 		zones text[] DEFAULT NULL, message_keys text[] DEFAULT NULL) RETURNS bigint[]
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	place iotmq_node.place;
@@ -131,6 +133,7 @@ COMMENT ON FUNCTION iotmq.publish_batch IS 'publishes many messages; returns the
 CREATE FUNCTION iotmq.message_by_key(topic text, device_id text, message_key text,
 		zone text DEFAULT NULL) RETURNS SETOF iotmq.delivery
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 1
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	place iotmq_node.place;

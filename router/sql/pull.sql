@@ -4,6 +4,7 @@
 CREATE FUNCTION iotmq.fetch(topic text, zone text, from_offset bigint,
 		max_messages int DEFAULT 32) RETURNS SETOF iotmq.delivery
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 32
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	place iotmq_node.place := iotmq_node.place_of(topic, zone);
@@ -21,6 +22,7 @@ COMMENT ON FUNCTION iotmq.fetch IS 'reads messages of a zone from an offset on, 
 -- commit_offset: as at the node. Errors: those of the node; 08006.
 CREATE FUNCTION iotmq.commit_offset(topic text, consumer_group text, zone text, next_offset bigint) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	place iotmq_node.place := iotmq_node.place_of(topic, zone);
@@ -38,6 +40,7 @@ COMMENT ON FUNCTION iotmq.commit_offset IS 'notes where a group that reads by fe
 -- committed_offset: as at the node. Errors: those of the node; 08006.
 CREATE FUNCTION iotmq.committed_offset(topic text, consumer_group text, zone text) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	place iotmq_node.place := iotmq_node.place_of(topic, zone);
@@ -56,6 +59,7 @@ COMMENT ON FUNCTION iotmq.committed_offset IS 'the next offset that a group read
 CREATE FUNCTION iotmq.message_status(topic text, zone text, msg_offset bigint) RETURNS TABLE (consumer_group text, state text, attempt int, lease_id bigint,
 		consumer text, until timestamptz, reason text)
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	place iotmq_node.place := iotmq_node.place_of(topic, zone);
@@ -73,6 +77,7 @@ COMMENT ON FUNCTION iotmq.message_status IS 'what became of one message in each 
 -- zones: of all nodes. Errors: those of the nodes; 08006.
 CREATE FUNCTION iotmq.zones(topic text) RETURNS SETOF text
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -101,6 +106,7 @@ CREATE FUNCTION iotmq.messages_of_device(topic text, device_id text,
 		since timestamptz DEFAULT '-infinity', until timestamptz DEFAULT 'infinity',
 		max_messages int DEFAULT 64, zone text DEFAULT NULL) RETURNS SETOF iotmq.delivery
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 64
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	place iotmq_node.place;
@@ -149,6 +155,7 @@ COMMENT ON FUNCTION iotmq.messages_of_device IS 'the messages of a device, newes
 CREATE FUNCTION iotmq_node.preview_nodes(topic text, consumer_group text, tags text, filter jsonpath, last int)
 		RETURNS TABLE (wanted boolean, messages bigint, example jsonb)
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -177,6 +184,7 @@ CREATE FUNCTION iotmq.preview_group(topic text, consumer_group text, tags text D
 		filter jsonpath DEFAULT NULL, messages int DEFAULT 1000)
 		RETURNS TABLE (wanted boolean, messages bigint, example jsonb)
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT p.wanted, p.messages, p.example FROM iotmq_node.preview_nodes($1, $2, $3, $4, $5) AS p
 $$;
@@ -185,6 +193,7 @@ COMMENT ON FUNCTION iotmq.preview_group IS 'how many of the last messages these 
 -- count_lag: of all nodes. Errors: those of the nodes; 08006.
 CREATE FUNCTION iotmq.count_lag(topic text, consumer_group text) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;

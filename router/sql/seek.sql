@@ -5,6 +5,7 @@
 CREATE FUNCTION iotmq.seek(topic text, consumer_group text, to_time timestamptz, zone text DEFAULT NULL,
 		dry_run boolean DEFAULT false) RETURNS SETOF iotmq.seek_result
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	place iotmq_node.place;
@@ -31,6 +32,7 @@ COMMENT ON FUNCTION iotmq.seek IS 'lets a group go on at a time, back or forward
 CREATE FUNCTION iotmq.seek_offset(topic text, consumer_group text, zone text, to_offset bigint,
 		dry_run boolean DEFAULT false) RETURNS SETOF iotmq.seek_result
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	place iotmq_node.place := iotmq_node.place_of(topic, zone);

@@ -4,6 +4,7 @@
 -- ack: as at the node. Errors: those of the node; 08006.
 CREATE FUNCTION iotmq.ack(lease_id bigint, msg_offsets bigint[] DEFAULT '{-1}') RETURNS int
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int := iotmq_node.lease_node(lease_id);
@@ -29,6 +30,7 @@ COMMENT ON FUNCTION iotmq.ack IS 'settles messages of a lease as done; returns h
 CREATE FUNCTION iotmq.nack(lease_id bigint, msg_offsets bigint[] DEFAULT '{-1}',
 		delay interval DEFAULT NULL, reason text DEFAULT NULL) RETURNS int
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int := iotmq_node.lease_node(lease_id);
@@ -54,6 +56,7 @@ COMMENT ON FUNCTION iotmq.nack IS 'settles messages of a lease as failed: they c
 CREATE FUNCTION iotmq.reject(lease_id bigint, msg_offsets bigint[] DEFAULT '{-1}',
 		reason text DEFAULT NULL) RETURNS int
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int := iotmq_node.lease_node(lease_id);
@@ -80,6 +83,7 @@ CREATE FUNCTION iotmq.settle(lease_id bigint, acks bigint[] DEFAULT '{}', nacks 
 		rejects bigint[] DEFAULT '{}', rest text DEFAULT NULL, delay interval DEFAULT NULL,
 		reasons text[] DEFAULT NULL) RETURNS int
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int := iotmq_node.lease_node(lease_id);
@@ -104,6 +108,7 @@ COMMENT ON FUNCTION iotmq.settle IS 'settles messages of a lease as done, as fai
 -- extend: likewise.
 CREATE FUNCTION iotmq.extend(lease_id bigint, invisible_for interval) RETURNS timestamptz
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int := iotmq_node.lease_node(lease_id);

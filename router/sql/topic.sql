@@ -17,6 +17,7 @@ COMMENT ON FUNCTION iotmq_node.topics_of IS 'internal: a node''s settings of a t
 -- zone_nodes(topic, zone): the nodes that have a zone, or a mirror of it.
 CREATE FUNCTION iotmq_node.zone_nodes(topic text, zone text) RETURNS int[]
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -63,6 +64,7 @@ CREATE FUNCTION iotmq.create_topic(topic text, zones text[] DEFAULT '{default}',
 		retention_policy text DEFAULT 'time', max_retention interval DEFAULT NULL,
 		device_index boolean DEFAULT true, dedup_window interval DEFAULT NULL) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -146,6 +148,7 @@ CREATE FUNCTION iotmq.alter_topic(topic text, retention interval DEFAULT NULL,
 		max_retention interval DEFAULT NULL, dedup_window interval DEFAULT NULL,
 		reset text[] DEFAULT NULL) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -165,6 +168,7 @@ COMMENT ON FUNCTION iotmq.alter_topic IS 'changes the settings of a topic; NULL 
 -- Errors: those of the nodes; 08006.
 CREATE FUNCTION iotmq.drop_topic(topic text, force boolean DEFAULT false) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	node int;
@@ -194,6 +198,7 @@ COMMENT ON FUNCTION iotmq.drop_topic IS 'drops a topic with its messages at all 
 -- a node has already, without a place here, gets its place. Errors: those of the node; 08006.
 CREATE FUNCTION iotmq.add_zone(topic text, zone text) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	place iotmq_node.place;
@@ -223,6 +228,7 @@ COMMENT ON FUNCTION iotmq.add_zone IS 'adds a zone to a topic, at one node; ever
 -- Errors: those of the node; 08006.
 CREATE FUNCTION iotmq.drop_zone(topic text, zone text, force boolean DEFAULT false) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	place iotmq_node.place;
@@ -252,6 +258,7 @@ COMMENT ON FUNCTION iotmq.drop_zone IS 'drops a zone with its messages; with for
 -- number yet; 08006.
 CREATE FUNCTION iotmq.add_node(node int, server text) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	number int;
@@ -296,6 +303,7 @@ COMMENT ON FUNCTION iotmq.add_node IS 'adds a server on which zones can be';
 -- is at another node; 08006.
 CREATE FUNCTION iotmq.place_zone(topic text, zone text, node int) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	there int[];

@@ -32,6 +32,7 @@ BEGIN
 		COMMENT ON FUNCTION iotmq_node.view_%1$s IS 'internal: the view %1$s at a node';
 		CREATE FUNCTION iotmq_node.all_%1$s() RETURNS TABLE (%2$s, node int)
 			LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+			SET search_path = pg_catalog, pg_temp
 		AS $loop$
 		DECLARE
 			one int;

@@ -51,10 +51,24 @@ AS $$
 $$;
 COMMENT ON FUNCTION iotmq.access_hold_roles IS 'internal: locks roles that lose a right with what is dropped';
 
+-- access_owns(role, topic): does a table of the topic belong to the role, which then needs USAGE
+-- of the schemas for what its code does? topic NULL: of any.
+CREATE FUNCTION iotmq.access_owns(role oid, topic text) RETURNS boolean
+	LANGUAGE sql STABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+	RETURN EXISTS (
+		SELECT
+		FROM iotmq_internal.topic AS t
+		LEFT JOIN iotmq_internal.zone AS z USING (topic_id)
+		JOIN pg_class AS k ON k.oid IN (t.table_name, z.table_name)
+		WHERE k.relowner = access_owns.role AND (access_owns.topic IS NULL OR t.topic = access_owns.topic));
+COMMENT ON FUNCTION iotmq.access_owns IS 'internal: whether a role owns a table of messages';
+
 -- access_tidy(wait): takes back what only goes along with a right, from roles that have
 -- none any more: USAGE of the schemas (iotmq_topic is for those who read all of a topic,
 -- iotmq_zone_<topic_id> for those with a right to one of its zones), SELECT on the settings and
--- the views of consumers. So a role without a grant can't even name a table, and DROP ROLE
+-- the views of consumers; not the schemas from whoever owns a table there. So a role without a
+-- grant can't even name a table, and DROP ROLE
 -- has nothing left to complain about. Forgets what dropped roles had. What somebody else is
 -- changing is left to the next call, with wait only if it is the same role.
 CREATE FUNCTION iotmq.access_tidy(wait boolean DEFAULT false) RETURNS void
@@ -117,6 +131,7 @@ BEGIN
 				WHERE p.role = a.grantee AND p.action = ANY (o.actions)
 					AND (o.topic IS NULL OR p.topic = o.topic)
 					AND (o.of_zone IS NULL OR o.of_zone = (p.zone IS NOT NULL)))
+			AND NOT (o.of_zone IS NOT NULL AND iotmq.access_owns(a.grantee, o.topic))
 	LOOP
 		CONTINUE WHEN NOT iotmq.access_lock_role(idle.role, true, false);
 		IF NOT iotmq.access_lock_shared(wait) THEN
@@ -127,7 +142,8 @@ BEGIN
 			OR EXISTS (SELECT FROM iotmq.privileges AS p
 				WHERE p.role = idle.role AND p.action = ANY (idle.actions)
 					AND (idle.topic IS NULL OR p.topic = idle.topic)
-					AND (idle.of_zone IS NULL OR idle.of_zone = (p.zone IS NOT NULL)));
+					AND (idle.of_zone IS NULL OR idle.of_zone = (p.zone IS NOT NULL)))
+			OR idle.of_zone IS NOT NULL AND iotmq.access_owns(idle.role, idle.topic);
 		EXECUTE format('REVOKE %s FROM %s CASCADE', idle.object, idle.role::regrole);
 	END LOOP;
 END

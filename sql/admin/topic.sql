@@ -109,6 +109,7 @@ BEGIN
 	IF EXISTS (SELECT FROM iotmq_internal.topic AS t WHERE t.topic = topic_drop_remains.topic) THEN
 		RETURN false;
 	END IF;
+	PERFORM iotmq.table_owner_require(name::regclass);
 	EXECUTE format('SELECT EXISTS (SELECT FROM %s)', name) INTO messages;
 	IF messages AND NOT force THEN
 		RAISE EXCEPTION 'table % has messages', name

@@ -88,12 +88,16 @@ BEGIN
 		FOR EACH STATEMENT EXECUTE FUNCTION iotmq.copy_in_end(%s)', name, new_zone);
 	EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER before_publish, ENABLE ALWAYS TRIGGER after_publish', name);
 	BEGIN
-		EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES IN (%L)', root, name, zone);
+		PERFORM iotmq.table_owner_attach(root, name::regclass, format('FOR VALUES IN (%L)', zone));
 	EXCEPTION WHEN invalid_object_definition THEN
 		RAISE EXCEPTION 'a partition that is not iotmq''s has the rows of zone "%" of topic "%"', zone, topic
 			USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = SQLERRM,
 				HINT = format('Detach it: ALTER TABLE %s DETACH PARTITION ...;', root);
 	END;
+	-- with what it has of the topic's table runs code of that one's owner
+	IF NOT iotmq.table_owner_is_ours(root) THEN
+		EXECUTE format('ALTER TABLE %s OWNER TO %s', name, (SELECT k.relowner::regrole FROM pg_class AS k WHERE k.oid = root));
+	END IF;
 	EXECUTE format('COMMENT ON TABLE %s IS %L', name, format('zone %s of topic %s', zone, topic));
 
 	INSERT INTO iotmq_internal.zone (zone_id, topic_id, zone, table_name, offset_sequence, earliest_offset)

@@ -64,7 +64,8 @@ $$;
 COMMENT ON FUNCTION iotmq.segment_report_foreign IS 'internal: raises an error about a partition in the way of a segment';
 
 -- segment_create: one segment; the caller has the lock and chose the bounds, and knows whether
--- messages have keys. Made apart and then attached, since that locks out nobody. Errors: 42704 the
+-- messages have keys. Made apart and then attached, since that locks out nobody; beside the zone's
+-- table, where that one's owner has to attach it. Errors: 42704 the
 -- zone's table is gone; 55000 it can't take a segment; 3F000 the schema of segments was renamed.
 CREATE FUNCTION iotmq.segment_create(zone_id int, zone_table regclass,
 		from_time timestamptz, to_time timestamptz, has_keys boolean) RETURNS void
@@ -76,9 +77,12 @@ CREATE FUNCTION iotmq.segment_create(zone_id int, zone_table regclass,
 	SET default_table_access_method = 'heap'
 AS $$
 DECLARE
-	first_choice text := format('iotmq_segment._zone_%s_p%s', zone_id, to_char(from_time, 'YYYYMMDD_HH24MISS'));
-	name text := first_choice;
+	first_choice text := format('_zone_%s_p%s', zone_id, to_char(from_time, 'YYYYMMDD_HH24MISS'));
+	unqualified text := first_choice;
+	name text;
 	again int := 0;
+	beside regnamespace := (
+		SELECT k.relnamespace FROM pg_class AS k WHERE k.oid = zone_table AND iotmq.table_owner_attaches(zone_table));
 	columns text[] := iotmq.message_columns(zone_table);
 BEGIN
 	IF to_regnamespace('iotmq_segment') IS NULL THEN
@@ -86,10 +90,11 @@ BEGIN
 			USING ERRCODE = 'invalid_schema_name',
 				HINT = 'It is a part of iotmq. If it was renamed, undo that: ALTER SCHEMA ... RENAME TO iotmq_segment;';
 	END IF;
-	WHILE to_regclass(name) IS NOT NULL LOOP	-- one of that time was detached and is still there
+	WHILE to_regclass('iotmq_segment.' || unqualified) IS NOT NULL LOOP	-- one of that time was detached and is still there
 		again := again + 1;
-		name := first_choice || '_' || again;
+		unqualified := first_choice || '_' || again;
 	END LOOP;
+	name := format('%s.%s', coalesce(beside::text, 'iotmq_segment'), unqualified);
 	EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING CONSTRAINTS INCLUDING COMPRESSION
 		INCLUDING STORAGE INCLUDING GENERATED, PRIMARY KEY (%s))', name, zone_table, columns[2]);
 	IF (SELECT t.device_index
@@ -103,11 +108,15 @@ BEGIN
 		PERFORM iotmq.segment_add_key_index(name::regclass);
 	END IF;
 	BEGIN
-		EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)',
-			zone_table, name, from_time, to_time);
+		PERFORM iotmq.table_owner_attach(zone_table, name::regclass,
+			format('FOR VALUES FROM (%L) TO (%L)', from_time, to_time));
 	EXCEPTION WHEN invalid_object_definition OR check_violation THEN
 		PERFORM iotmq.segment_report_foreign(zone_table, SQLERRM);
 	END;
+	IF beside IS NOT NULL THEN
+		EXECUTE format('ALTER TABLE %s SET SCHEMA iotmq_segment', name);
+		name := 'iotmq_segment.' || unqualified;
+	END IF;
 	INSERT INTO iotmq_internal.segment (zone_id, from_time, to_time, table_name)
 	VALUES (zone_id, from_time, to_time, name::regclass);
 END
@@ -151,7 +160,11 @@ AS $$
 			(SELECT pg_catalog.array_agg(a.atttypid ORDER BY a.attnum)
 				FROM pg_catalog.pg_attribute AS a
 				WHERE a.attrelid = k.oid AND a.attnum BETWEEN 1 AND 9 AND a.attgenerated = ''
-			) IS NOT DISTINCT FROM '{text,bigint,timestamptz,text,text,jsonb,bytea,jsonb,text}'::pg_catalog.regtype[]::pg_catalog.oid[] AS has_columns,
+			) IS NOT DISTINCT FROM '{text,bigint,timestamptz,text,text,jsonb,bytea,jsonb,text}'::pg_catalog.regtype[]::pg_catalog.oid[]
+				AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
+					WHERE a.attrelid = k.oid AND a.attnum BETWEEN 1 AND 4 AND NOT a.attnotnull)
+				AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS c	-- 18 has them
+					WHERE c.conrelid = k.oid AND c.contype = 'n' AND NOT c.convalidated AND c.conkey[1] <= 4) AS has_columns,
 			EXISTS (SELECT FROM pg_catalog.pg_index AS i
 				WHERE i.indrelid = k.oid AND i.indisprimary AND i.indkey[0] = 2) AS has_key
 		FROM iotmq_internal.segment AS s
@@ -165,7 +178,7 @@ AS $$
 				WHERE l.relation = f.oid AND l.mode = 'AccessExclusiveLock' AND l.granted)
 	)
 	SELECT u.zone_id, u.from_time, 'it can''t be read: somebody has '
-		|| CASE WHEN u.has_columns THEN 'dropped its primary key' ELSE 'dropped a column of messages, or changed its type' END
+		|| CASE WHEN u.has_columns THEN 'dropped its primary key' ELSE 'dropped a column of messages, changed its type, or let it be NULL' END
 	FROM unfit AS u
 	WHERE pg_catalog.pg_relation_size(u.oid) > 0
 $$;

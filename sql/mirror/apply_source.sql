@@ -219,6 +219,7 @@ DECLARE
 BEGIN
 	SELECT z.zone, z.table_name INTO STRICT place FROM iotmq_internal.zone AS z WHERE z.zone_id = apply_source_content.zone_id;
 	columns := iotmq.message_columns(place.table_name);
+	PERFORM iotmq.table_owner_require(place.table_name);
 	RETURN QUERY EXECUTE format(
 		'SELECT 0::bigint, 0, 0, NULL::timestamptz, false, NULL::text, %L::text COLLATE "C", %s FROM %s WHERE %s = ANY ($1)',
 		place.zone, array_to_string(columns[2:9], ', '), place.table_name, columns[2]) USING msg_offsets;

@@ -8,6 +8,13 @@ CREATE FUNCTION iotmq.link_connect(connect regprocedure, name text, server text,
 	AS 'MODULE_PATHNAME', 'iotmq_link_connect';
 COMMENT ON FUNCTION iotmq.link_connect IS 'internal: connects to a foreign server, within a time';
 
+-- link_require(source): raises 42501 unless this transaction has connected to that foreign server:
+-- for steps that run as the owner.
+CREATE FUNCTION iotmq.link_require(source text) RETURNS void
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iotmq_link_require';
+COMMENT ON FUNCTION iotmq.link_require IS 'internal: raises an error unless there was a connection to a foreign server';
+
 CREATE FUNCTION iotmq.link_wait(is_busy regprocedure, name text, until timestamptz) RETURNS boolean
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'iotmq_link_wait';

@@ -208,6 +208,7 @@ DECLARE
 	offsets record := iotmq.mirror_read(described);
 	id int;
 BEGIN
+	PERFORM iotmq.link_require(source);
 	IF NOT EXISTS (SELECT FROM iotmq_internal.topic AS t WHERE t.topic = mirror_create.topic) THEN
 		PERFORM iotmq.create_topic(topic, '{}', r.retention, r.segment_interval, r.retention_policy, r.max_retention,
 			r.device_index, r.dedup_window)

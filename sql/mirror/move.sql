@@ -116,9 +116,11 @@ BEGIN
 	JOIN iotmq_internal.topic AS t USING (topic_id)
 	WHERE z.zone_id = move_open.zone_id;
 	epoch := (opened.last_offset >> 32) + epochs;
-	IF epoch > 2147483647 THEN
+	-- as epoch.c has it
+	IF epoch - (SELECT e.last_value FROM iotmq_internal.last_epoch AS e) >= 1 << 20 THEN
 		RAISE EXCEPTION 'there is no epoch left behind offset %', opened.last_offset
-			USING ERRCODE = 'program_limit_exceeded';
+			USING ERRCODE = 'program_limit_exceeded',
+				DETAIL = 'It is too far ahead of the epochs of this server.';
 	END IF;
 	PERFORM setval(opened.offset_sequence, (epoch << 32) - 1);
 	PERFORM iotmq.segment_make_until(zone_id, clock_timestamp(), clock_timestamp() + iotmq.segment_ahead(opened.segment_interval));
@@ -408,6 +410,7 @@ DECLARE
 	probed iotmq_internal.zone := iotmq.move_state(topic, zone);
 	probe bigint;
 BEGIN
+	PERFORM iotmq.table_owner_require(probed.table_name);
 	EXECUTE format('SELECT min(o) FROM (SELECT %2$s AS o FROM %1$s WHERE %2$s <= $1 ORDER BY %2$s DESC LIMIT 100) AS l',
 		probed.table_name, (iotmq.message_columns(probed.table_name))[2])
 	INTO probe USING iotmq.move_common_end(probed.zone_id, described);
@@ -474,9 +477,11 @@ DECLARE
 	common bigint;
 	tail record;
 BEGIN
+	PERFORM iotmq.link_require(source);
 	PERFORM iotmq.move_check_source(topic, zone, source, described);
 	PERFORM iotmq.move_exclude(demoted.zone_id);
 	PERFORM iotmq.zone_lock_change(demoted.zone_id);
+	PERFORM iotmq.table_owner_require(demoted.table_name);
 	common := greatest(iotmq.move_common_end(demoted.zone_id, described), 0);
 	PERFORM iotmq.move_require_same(topic, zone, source, batch, common);
 	EXECUTE format('WITH gone AS (DELETE FROM %1$s WHERE %2$s > $1 RETURNING %2$s AS msg_offset)

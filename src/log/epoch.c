@@ -17,7 +17,9 @@
  * gap is noted, the rest is in the gap behind it.
  *
  * A sequence is also watched: somebody may have set it back, restored it without the rows
- * that it numbered, or have given it a cache.
+ * that it numbered, or have given it a cache. Or he has set it far forward, or a source of
+ * another server has: all zones would follow it to the end of all epochs at the next recovery.
+ * So one that is too far ahead is not followed, and nothing is published to it.
  *
  * Locks: the zone's epoch lock, for a moment; that of zone 0 for the epoch itself.
  */
@@ -36,9 +38,14 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#define MAX_EPOCH (PG_INT32_MAX - 1)
+#define MOST_AHEAD (1 << 20)	/* epochs that a zone may be ahead of recoveries, by promotions */
+
 static int32 current_epoch(void);
 static int32 begin_epoch(void);
-static int32 highest_epoch(void);
+static int32 highest_epoch(int32 last);
+static bool is_too_far(int64 msg_offset, int32 epoch);
+static void report_too_far(const Topic *topic, const Zone *zone, int64 last);
 static int64 noted_offset(const Zone *zone);
 static void check_sequence(const Topic *topic, const Zone *zone);
 static int64 highest_known(const Zone *zone);
@@ -64,6 +71,8 @@ iotmq_epoch_begin(const Topic *topic, const Zone *zone)
 	memory->watched = true;
 	floor = Max(floor, memory->highest);
 	last = iotmq_sequence_last(zone->sequence);
+	if (is_too_far(Max(last, memory->highest), current_epoch()))
+		report_too_far(topic, zone, last);
 	if (last < floor)
 	{
 		iotmq_zone_lock_take(zone->zone_id, ZONE_LOCK_EPOCH, ExclusiveLock);
@@ -264,18 +273,26 @@ begin_epoch(void)
 {
 	Oid			sequence = iotmq_relation_last_epoch();
 	int32		last = iotmq_sequence_last(sequence);
-	int32		highest = highest_epoch();
+	int32		highest = highest_epoch(last);
 	int32		timeline = GetWALInsertionTimeLine();
-	int32		epoch = Max(Max(last, highest) + 1, timeline - 1);
+	int32		epoch;
 
+	if (Max(last, highest) >= MAX_EPOCH)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("there is no epoch left behind epoch %d", Max(last, highest))));
+	epoch = Max(Max(last, highest) + 1, timeline - 1);
 	move_sequence(sequence, epoch);
 	iotmq_commit_flush();
 	return epoch;
 }
 
-/* Of all zones of the database. One whose sequence was moved may have given out the first. */
+/*
+ * Of all zones of the database that are not too far ahead of the last epoch. One whose sequence
+ * was moved may have given out the first.
+ */
 static int32
-highest_epoch(void)
+highest_epoch(int32 last)
 {
 	int			n;
 	Oid		   *sequences = iotmq_catalog_sequences(&n);
@@ -283,11 +300,31 @@ highest_epoch(void)
 
 	for (int i = 0; i < n; i++)
 	{
-		int64		last = iotmq_sequence_last(sequences[i]);
+		int64		last_offset = iotmq_sequence_last(sequences[i]);
 
-		highest = Max(highest, EPOCH_OF(last + 1));
+		if (!is_too_far(last_offset, last))
+			highest = Max(highest, EPOCH_OF(last_offset + 1));
 	}
 	return highest;
+}
+
+/* Is an offset, of a zone, too far ahead of an epoch? */
+static bool
+is_too_far(int64 msg_offset, int32 epoch)
+{
+	return EPOCH_OF(msg_offset) - (int64) epoch >= MOST_AHEAD;
+}
+
+static void
+report_too_far(const Topic *topic, const Zone *zone, int64 last)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the offsets of zone \"%s\" of topic \"%s\" are too far ahead", zone->name, topic->name),
+			 errdetail("The last one is " INT64_FORMAT ". What a crash loses behind it could be given out again.", last),
+			 errhint("If somebody has set its sequence forward, set it back: SELECT setval(%s, ...);",
+					 quote_literal_cstr(quote_qualified_identifier(get_namespace_name(get_rel_namespace(zone->sequence)),
+																   get_rel_name(zone->sequence))))));
 }
 
 /* Offsets grow in the order in which they are drawn, and are drawn one by one. */

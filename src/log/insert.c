@@ -4,8 +4,7 @@
  * Tables of topics are their owner's to extend. Where a segment is as iotmq made it, append.c
  * writes to it directly. Else messages go the way of an INSERT into the zone's table: defaults,
  * generated columns, constraints, triggers and expressions of indexes count. All that runs
- * with the rights of the table's owner, as a security-restricted operation, and with a
- * search_path that the publisher has no say in.
+ * with the rights of the table's owner (table_owner.c).
  *
  * Locks: those of an INSERT.
  */
@@ -18,7 +17,6 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/relcache.h"
 
@@ -34,7 +32,6 @@ static const char *command_for(Oid zone_table, bool imported);
 static bool has_plain_columns(Relation segment);
 static bool has_plain_constraints(Relation segment);
 static bool has_plain_indexes(Relation segment, Oid *key_index);
-static int	become(Oid user, OwnerContext *saved);
 
 /*
  * Is the segment as iotmq made it, so that rows may be written to it directly? Tells its
@@ -97,15 +94,8 @@ insert(Oid zone_table, Batch *batch, Message **messages, int n, bool imported)
 	const char *command = command_for(zone_table, imported);
 	AttrNumber	first = imported ? Anum_msg_offset : Anum_device_id;
 	int			ncolumns = Natts_message - first + 1;
-	Relation	rel = RelationIdGetRelation(zone_table);
-	OwnerContext saved;
-	int			nest;
+	TableOwner	before = iotmq_table_owner_become(zone_table);
 	SPIPlanPtr	plan;
-
-	if (!RelationIsValid(rel))
-		elog(ERROR, "table %u of a zone does not exist", zone_table);
-	nest = become(rel->rd_rel->relowner, &saved);
-	RelationClose(rel);
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
@@ -142,8 +132,7 @@ insert(Oid zone_table, Batch *batch, Message **messages, int n, bool imported)
 		SPI_freetuptable(SPI_tuptable);
 	}
 	SPI_finish();
-	AtEOXact_GUC(true, nest);
-	iotmq_owner_restore(saved);
+	iotmq_table_owner_restore(before);
 }
 
 /* Of one message; its columns by their numbers, whatever they are called. */
@@ -223,18 +212,4 @@ has_plain_indexes(Relation segment, Oid *key_index)
 	}
 	list_free(indexes);
 	return plain;
-}
-
-/* Becomes the table's owner, restricted; returns the level of settings to go back to. */
-static int
-become(Oid user, OwnerContext *saved)
-{
-	int			nest = NewGUCNestLevel();
-
-	GetUserIdAndSecContext(&saved->user, &saved->security);
-	SetUserIdAndSecContext(user, saved->security | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
-	(void) set_config_option("search_path", "\"$user\", public, pg_temp", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	return nest;
 }

@@ -263,6 +263,18 @@ extern bool iotmq_key_is_claimed(const Key *key);
 extern bool iotmq_key_is_index(Relation segment, Relation index);
 extern void iotmq_key_require_window(const Topic *topic);
 
+/* ---- table_owner.c ---- */
+
+typedef struct TableOwner		/* what was before somebody became the owner of a table */
+{
+	OwnerContext saved;
+	int			nest;			/* of settings */
+} TableOwner;
+
+extern TableOwner iotmq_table_owner_become(Oid table_id);
+extern void iotmq_table_owner_restore(TableOwner before);
+extern bool iotmq_table_owner_allows(const Topic *topic);
+
 /* ---- insert.c ---- */
 
 extern bool iotmq_insert_is_plain(Relation segment, Oid *key_index);

@@ -14,6 +14,13 @@
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
+/* 18 has columns that are not NULL from now on, with rows in which they are. */
+#ifdef ATTNULLABLE_VALID
+#define IS_NEVER_NULL(desc, i) (TupleDescCompactAttr(desc, i)->attnullability == ATTNULLABLE_VALID)
+#else
+#define IS_NEVER_NULL(desc, i) (TupleDescAttr(desc, i)->attnotnull)
+#endif
+
 static void check_bytes(const char *name, Datum value);
 static void check_tag(text *tag);
 static int64 size_of(const Datum *values, const bool *isnull);
@@ -48,8 +55,8 @@ iotmq_message_check(const Datum *values, const bool *isnull)
 }
 
 /*
- * Are the first columns of a table those of a message? Somebody may have dropped one, or
- * changed its type.
+ * Are the first columns of a table those of a message? Somebody may have dropped one, changed
+ * its type, or let it be NULL: readers go by a message's zone, offset, time and device.
  */
 bool
 iotmq_message_fits(TupleDesc desc)
@@ -64,7 +71,8 @@ iotmq_message_fits(TupleDesc desc)
 	{
 		Form_pg_attribute column = TupleDescAttr(desc, i);
 
-		if (column->attisdropped || column->atttypid != types[i] || column->attgenerated)
+		if (column->attisdropped || column->atttypid != types[i] || column->attgenerated ||
+			(i < Anum_device_id && !IS_NEVER_NULL(desc, i)))
 			return false;
 	}
 	return true;
@@ -79,7 +87,7 @@ iotmq_message_require(Relation rel)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s\" has no columns for messages any more",
 						RelationGetRelationName(rel)),
-				 errdetail("Somebody has dropped one of the topic's columns, or changed its type."),
+				 errdetail("Somebody has dropped one of the topic's columns, changed its type, or let it be NULL."),
 				 errhint("Columns may be added and renamed; those of a message must else stay as they are.")));
 }
 

@@ -14,6 +14,8 @@
 #include "mirror/mirror.h"
 
 #include "access/htup_details.h"
+#include "access/transam.h"
+#include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_proc.h"
 #include "commands/extension.h"
@@ -28,6 +30,9 @@
 #define CONNECT_VARIABLE "PGCONNECT_TIMEOUT"	/* libpq's default of connect_timeout */
 #define FIRST_NAP_US 50
 #define LONGEST_NAP_US 1000
+
+static char connected[NAMEDATALEN];	/* the server that was connected to last, */
+static FullTransactionId connected_in;	/* in that transaction; invalid: in none */
 
 static char *remembered(const char *value);
 static void require_function(Oid function, const char *name, int nargs);
@@ -46,6 +51,7 @@ iotmq_link_connect(PG_FUNCTION_ARGS)
 	char	   *seconds = psprintf("%d", PG_GETARG_INT32(3));
 
 	require_function(PG_GETARG_OID(0), "dblink_connect", 2);
+	connected_in = InvalidFullTransactionId;
 	setenv(CONNECT_VARIABLE, seconds, 1);
 	PG_TRY();
 	{
@@ -59,6 +65,29 @@ iotmq_link_connect(PG_FUNCTION_ARGS)
 			unsetenv(CONNECT_VARIABLE);
 	}
 	PG_END_TRY();
+	strlcpy(connected, text_to_cstring(PG_GETARG_TEXT_PP(2)), NAMEDATALEN);
+	connected_in = GetTopFullTransactionId();
+	PG_RETURN_VOID();
+}
+
+/*
+ * link_require(source text) RETURNS void: raises 42501 unless this transaction has connected to
+ * that foreign server before. Who makes a mirror of it may use it, then: run_mirrors may be
+ * called by somebody who may use more.
+ */
+PG_FUNCTION_INFO_V1(iotmq_link_require);
+Datum
+iotmq_link_require(PG_FUNCTION_ARGS)
+{
+	char	   *source = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	if (!FullTransactionIdIsValid(connected_in) ||
+		!FullTransactionIdEquals(connected_in, GetTopFullTransactionIdIfAny()) ||
+		strcmp(connected, source) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for foreign server %s", source),
+				 errdetail("This transaction has not connected to it.")));
 	PG_RETURN_VOID();
 }
 

@@ -45,6 +45,7 @@
 	'ALTER TABLE TOPIC ADD COLUMN size int GENERATED ALWAYS AS (length(device_id)) STORED' => '',
 	'ALTER TABLE TOPIC ADD UNIQUE (device_id)' => '0A000: statement',
 	'ALTER TABLE TOPIC ADD UNIQUE (zone, published_at, device_id, msg_offset)' => '',
+	'ALTER TABLE TOPIC ALTER COLUMN device_id DROP NOT NULL' => '55000: ack consume copy count_lag fetch gateway_publish insert last_consume last_fetch last_publish later_copy later_publish messages_of_device nack preview_group publish reject; other: alerts seek skipped',
 	'ALTER TABLE TOPIC ALTER COLUMN device_id TYPE text COLLATE "ucs_basic"' => '',
 	'ALTER TABLE TOPIC ALTER COLUMN msg_offset DROP NOT NULL' => '42P16: statement',
 	'ALTER TABLE TOPIC ALTER COLUMN msg_offset TYPE numeric' => '42883: statement',

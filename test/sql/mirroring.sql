@@ -36,6 +36,22 @@ CALL iotmq.run_mirrors('0'); \echo :SQLSTATE
 ROLLBACK;
 -- without mirrors there is nothing to do, and dblink isn't missed
 CALL iotmq.run_mirrors('0');
+-- The steps that run as the owner: an administrator without the right to a server can't make a
+-- mirror of it by them, which somebody who may use it would fill.
+SELECT d AS described, g AS groups FROM iotmq.mirror_source('mirroring', 'b') AS d, iotmq.mirror_groups('mirroring', 'b') AS g \gset
+SET client_min_messages = warning;
+DROP ROLE IF EXISTS regress_iotmq_admin;
+RESET client_min_messages;
+CREATE ROLE regress_iotmq_admin;
+SELECT iotmq.grant_admin('regress_iotmq_admin');
+SET ROLE regress_iotmq_admin;
+SELECT iotmq.mirror_create('mirroring', 'c', 'mirroring_server', 'c', :'described', :'groups'); \echo :SQLSTATE
+SELECT iotmq.move_demote('mirroring', 'b', 'mirroring_server', :'described', NULL); \echo :SQLSTATE
+SELECT iotmq.link_require('mirroring_server'); \echo :SQLSTATE
+RESET ROLE;
+SELECT topic, zone, source FROM iotmq.mirror;
+SELECT iotmq.revoke_admin('regress_iotmq_admin');
+DROP ROLE regress_iotmq_admin;
 
 -- A fence. It may be said again, with another place; nothing else of the topic is concerned.
 SELECT iotmq.hand_over('mirroring', 'a', 2); \echo :SQLSTATE

@@ -81,6 +81,30 @@ SELECT plan FROM unnest('{consumer_lag,group_lag,in_flight,waiting_message,dead_
 SELECT pg_temp.plan('regress_iotmq_mine', 'SELECT iotmq.count_lag(''own_rows'', ''mine'')');
 SELECT pg_temp.plan('regress_iotmq_mine', 'SELECT * FROM iotmq.message_status(''own_rows'', ''a'', 1)');
 
+-- Nor is an operator of its own asked about what the planner knows of others, from statistics.
+UPDATE iotmq_internal.dead_message AS d
+SET reason = 'secret'
+FROM iotmq_internal.cursor AS c, iotmq_internal.consumer_group AS g
+WHERE c.cursor_id = d.cursor_id AND g.group_id = c.group_id AND g.consumer_group = 'other';
+ANALYZE iotmq_internal.dead_message, iotmq_internal.topic, iotmq_internal.consumer_group;
+SET ROLE regress_iotmq_mine;
+CREATE FUNCTION pg_temp.peek(value text, other text) RETURNS boolean STRICT LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE NOTICE 'it is asked about %', value;
+	RETURN true;
+END
+$$;
+CREATE OPERATOR pg_temp.<<< (LEFTARG = text, RIGHTARG = text, FUNCTION = pg_temp.peek, RESTRICT = matchingsel);
+SELECT count(*) FROM iotmq.dead_letter WHERE reason OPERATOR(pg_temp.<<<) '';
+RESET ROLE;
+DROP OPERATOR pg_temp.<<< (text, text);
+DROP FUNCTION pg_temp.peek;
+SELECT tablename, attname
+FROM pg_stats
+WHERE schemaname = 'iotmq_internal'
+	AND (tablename = 'dead_message' AND attname IN (SELECT a.attname FROM pg_attribute AS a WHERE a.attrelid = 'iotmq.dead_letter'::regclass)
+		OR (tablename, attname) IN (('topic', 'topic'), ('consumer_group', 'consumer_group')));
+
 -- The views go with the last right that gives them.
 SELECT iotmq.grant_monitor('regress_iotmq_mine');
 SELECT * FROM pg_temp.seen('regress_iotmq_mine') WHERE view IN ('in_flight', 'topic_stats', 'dead_letter');

@@ -108,6 +108,18 @@ SELECT payload, n, twice FROM iotmq_topic.owned WHERE zone = 'c' ORDER BY msg_of
 ALTER TABLE iotmq_topic.owned DROP COLUMN n, DROP COLUMN twice, DROP CONSTRAINT hot;
 
 -- What is needed is missing: an error, not a crash.
+SELECT iotmq.create_group('owned', 'o', mode => 'orderly', start_from => '-infinity');
+ALTER TABLE iotmq_topic.owned ALTER device_id DROP NOT NULL;
+ALTER TABLE :zone DROP CONSTRAINT message;
+UPDATE :zone SET device_id = NULL WHERE payload > '13';
+SELECT iotmq.consume('owned', 'o', 100, zone => 'a');
+SELECT iotmq.message_status('owned', 'a', max(msg_offset)) FROM :zone;
+SELECT iotmq.publish('owned', 'd', '16', 'a', 'tag');
+INSERT INTO :zone (payload, tag) VALUES ('16', 'tag');
+SELECT count(*) FROM iotmq.consumer_lag WHERE topic = 'owned' AND consumer_group = 'o';
+UPDATE :zone SET device_id = 'd' WHERE device_id IS NULL;
+ALTER TABLE iotmq_topic.owned ALTER device_id SET NOT NULL;
+SELECT count(*) > 0 AS delivered FROM iotmq.consume('owned', 'o', 100, zone => 'a');
 ALTER TABLE iotmq_topic.owned DROP COLUMN tag CASCADE;
 SELECT iotmq.publish('owned', 'd', '16', 'a');
 SELECT iotmq.consume('owned', 'g', zone => 'a');

@@ -47,6 +47,14 @@ is($router->sql(q{
 	WHERE c.relnamespace IN ('iotmq'::regnamespace, 'iotmq_node'::regnamespace, 'iotmq_internal'::regnamespace)
 		AND c.relkind IN ('v', 'c', 'r') AND col_description(c.oid, a.attnum) IS NULL
 }), '', 'each has a comment');
+# What PL/Proxy's functions name has its schema, but for what is run at the node.
+is($router->sql(q{
+	SELECT p.oid::regprocedure
+	FROM pg_proc AS p
+	JOIN pg_language AS l ON l.oid = p.prolang
+	WHERE p.pronamespace IN ('iotmq'::regnamespace, 'iotmq_node'::regnamespace) AND l.lanname IN ('sql', 'plpgsql')
+		AND 'search_path=pg_catalog, pg_temp' <> ALL (coalesce(p.proconfig, '{}'))
+}), '', 'nobody chooses by a search_path what they call');
 
 # ---- nodes ----
 
