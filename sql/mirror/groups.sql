@@ -134,8 +134,12 @@ BEGIN
 			'settled', array_agg(l.settled)::text, 'batch_limit', array_agg(l.batch_limit)::text,
 			'consumer', array_agg(l.consumer)::text, 'runs', array_agg(l.runs)::text,
 			'devices', array_agg(l.devices::text)::text) INTO rows
-		FROM iotmq_internal.lease AS l
-		WHERE l.lease_id >= greatest(first, oldest_lease) AND l.lease_id < iotmq.lease_first(cursor_id + 1);
+		FROM (
+			SELECT o.*
+			FROM iotmq_internal.lease AS o
+			WHERE o.lease_id >= greatest(first, oldest_lease) AND o.lease_id < iotmq.lease_first(cursor_id + 1)
+			ORDER BY o.lease_id
+		) AS l;
 	END IF;
 	RETURN jsonb_build_object('hash', hash, 'rows', rows);
 END
