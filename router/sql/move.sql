@@ -158,6 +158,7 @@ COMMENT ON FUNCTION iotmq_node.rights_at IS 'internal: the rights on a zone at a
 -- from before the move on; a WARNING names a role that the target lacks.
 CREATE FUNCTION iotmq_node.move_rights(topic text, zone text, source int, node int) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	granted record;

@@ -39,6 +39,7 @@ BEGIN
 		'state', z.state,
 		'handed_over', z.handed_over,
 		'moved_to', z.elsewhere,
+		'fence', z.fence::text,
 		'earliest', z.earliest_offset,
 		'stable', o.stable_offset,
 		'end', o.end_offset,
