@@ -132,6 +132,54 @@ END
 $$;
 COMMENT ON FUNCTION iotmq_node.move_follow IS 'internal: lets a node follow the one that has a zone, until it is close';
 
+-- move_watch(node): what is called there from now on ends when this session has, and not when
+-- whoever it waits for has ended, and nobody is there any more.
+CREATE FUNCTION iotmq_node.move_watch(node int) RETURNS text
+	LANGUAGE plproxy VOLATILE PARALLEL UNSAFE
+AS $$
+	CLUSTER iotmq_node.server_of(node, current_user);
+	RUN ON 0;
+	SELECT pg_catalog.set_config('client_connection_check_interval', '1s', false);
+$$;
+COMMENT ON FUNCTION iotmq_node.move_watch IS 'internal: lets a node end what nobody waits for';
+
+-- rights_at(node, topic, zone): who may publish to a zone of a node, or read it.
+CREATE FUNCTION iotmq_node.rights_at(node int, topic text, zone text) RETURNS TABLE (role text, action text)
+	LANGUAGE plproxy VOLATILE PARALLEL UNSAFE
+AS $$
+	CLUSTER iotmq_node.server_of(node, current_user);
+	RUN ON 0;
+	SELECT p.role::text, p.action FROM iotmq.privileges AS p
+	WHERE p.topic = $2 AND p.zone = $3 AND p.action IN ('publish', 'read') AND p.role::oid <> 0::oid;
+$$;
+COMMENT ON FUNCTION iotmq_node.rights_at IS 'internal: the rights on a zone at a node';
+
+-- move_rights(topic, zone, source, node): who has a right on the zone at the source has it at the target,
+-- from before the move on; a WARNING names a role that the target lacks.
+CREATE FUNCTION iotmq_node.move_rights(topic text, zone text, source int, node int) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	granted record;
+BEGIN
+	FOR granted IN SELECT r.role, r.action FROM iotmq_node.rights_at(source, topic, zone) AS r LOOP
+		BEGIN
+			IF granted.action = 'publish' THEN
+				PERFORM iotmq_node.grant_publish(node, topic, granted.role, ARRAY[zone]);
+			ELSE
+				PERFORM iotmq_node.grant_read(node, topic, granted.role, ARRAY[zone]);
+			END IF;
+		EXCEPTION WHEN undefined_object THEN
+			RAISE WARNING 'role % has no right on zone "%" of topic "%" at node %', granted.role, zone, topic, node
+				USING DETAIL = SQLERRM,
+					HINT = format('It had that to %s: create it there, and grant it anew.', granted.action);
+		END;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION iotmq_node.move_rights IS 'internal: the rights on a zone go along with it';
+
 -- move_leave(topic, zone, node): what a former owner, or a mirror, has of the zone goes; it is
 -- no error if it can't be had now: move_zone, once more, does it.
 CREATE FUNCTION iotmq_node.move_leave(topic text, zone text, node int) RETURNS void
@@ -168,6 +216,7 @@ BEGIN
 		-- opened is what was promoted, or opened by force since the source is lost
 		IF (iotmq_node.move_state(node, topic, zone)).state <> 'open' THEN
 			PERFORM iotmq_node.move_follow(topic, zone, source, node);
+			PERFORM iotmq_node.move_rights(topic, zone, source, node);
 		END IF;
 	END IF;
 	PERFORM iotmq_node.place_begin();
@@ -176,7 +225,8 @@ BEGIN
 		PERFORM iotmq_node.place_hold();
 		here := (iotmq_node.move_state(source, topic, zone)).state;
 		IF (iotmq_node.move_state(node, topic, zone)).state = 'open' THEN
-			IF here NOT IN ('none', 'handed over', 'silent') THEN
+			-- a router that was told of a mirror first has taken it for the zone
+			IF here NOT IN ('none', 'handed over', 'silent', 'mirror') THEN
 				RAISE EXCEPTION 'nodes % and % both have an open zone "%" of topic "%"', source, node, zone, topic
 					USING ERRCODE = 'object_not_in_prerequisite_state',
 						HINT = format('Drop one of them at its node: SELECT iotmq.drop_zone(%L, %L, force => true);', topic, zone);
@@ -184,6 +234,7 @@ BEGIN
 		ELSE
 			IF here <> 'handed over' THEN
 				asked := source;
+				PERFORM iotmq_node.move_watch(source);
 				PERFORM iotmq_node.fence_zone(source, topic, zone, iotmq_node.move_server(node));
 				asked := node;
 			END IF;
@@ -192,7 +243,7 @@ BEGIN
 		PERFORM iotmq_node.place_moved(topic, zone, node, iotmq_node.cursors_at(node, topic, zone));
 	END IF;
 	FOREACH asked IN ARRAY iotmq_node.nodes() LOOP
-		IF asked <> node AND (asked = source
+		IF asked <> node AND (asked = source AND here IS DISTINCT FROM 'mirror'
 				OR (iotmq_node.move_state(asked, topic, zone)).state = 'handed over') THEN
 			PERFORM iotmq_node.move_leave(topic, zone, asked);
 		END IF;

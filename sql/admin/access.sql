@@ -468,7 +468,7 @@ AS $$
 		store_described,store_next,read_source_groups,
 		mirror_read,mirror_read_gaps,mirror_missing,mirror_require_kept,mirror_question,mirror_check_new,mirror_create,mirror_begin,
 		mirror_store,mirror_pull,mirror_ahead,mirror_all,mirror_note_error,mirror_try,mirror_end,
-		move_apply,move_promote,move_require_fenced,move_catch_up,move_may_fence,move_fence_source,move_open_source,move_check_source,move_probe,move_demote}'::text[]) AS routine
+		move_apply,move_promote,move_require_fenced,move_catch_up,move_may_fence,move_fence_source,move_open_source,move_check_source,move_taker,move_probe,move_lacks,move_demote}'::text[]) AS routine
 $$;
 COMMENT ON FUNCTION iotmq.access_admin_rights IS 'internal: the privileges to administer';
 

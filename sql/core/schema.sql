@@ -60,11 +60,15 @@ CREATE TABLE iotmq_internal.zone (
 	elsewhere text COLLATE "C",
 	handed_over boolean NOT NULL DEFAULT false,
 	generation int NOT NULL DEFAULT 0,
+	taken_by text COLLATE "C",
+	fence xid8,
 	UNIQUE (topic_id, zone)
 );
 COMMENT ON COLUMN iotmq_internal.zone.state IS 'open, fenced or mirror';
 COMMENT ON COLUMN iotmq_internal.zone.elsewhere IS 'where a fenced zone moves to, or the foreign server that a mirror follows';
 COMMENT ON COLUMN iotmq_internal.zone.handed_over IS 'of a fenced zone: another server owns it';
+COMMENT ON COLUMN iotmq_internal.zone.taken_by IS 'the zone of another server that it was handed over to: see move_taker';
+COMMENT ON COLUMN iotmq_internal.zone.fence IS 'the transaction that has fenced it: who takes it over has read it behind this fence';
 COMMENT ON COLUMN iotmq_internal.zone.generation IS 'grows when offsets that were decided are filled anew: what backends remember of the zone is void';
 COMMENT ON TABLE iotmq_internal.zone IS 'one row per zone of a topic: its table, its offset sequence, its earliest offset';
 

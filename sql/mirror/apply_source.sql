@@ -6,7 +6,8 @@
 --
 -- What waits and what is dead comes in buckets of offsets: see mirror/groups.sql. Those that
 -- come replace what is here of them, row by row, so that nothing is written that stays as it
--- is. The content of dead letters is the log's here; what that doesn't have is asked for.
+-- is. The content of dead letters is the log's here; what that doesn't have is asked for. A
+-- reason may be longer here than there, in another encoding.
 --
 -- While it is a mirror, leases are kept as leases, under the cursors that the groups have here:
 -- they change with each batch, and one is one row. In a move the cursors get the source's ids,
@@ -43,6 +44,34 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION iotmq.apply_source_changed IS 'internal: which buckets of offsets a source sent';
+
+-- apply_source_settled(cursor_id): what the group had in another mode was settled at the source,
+-- in all zones that are mirrored from there: none of them may keep the mode as it is.
+CREATE FUNCTION iotmq.apply_source_settled(cursor_id int) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	cursors int[] := ARRAY(
+		SELECT o.cursor_id
+		FROM iotmq_internal.cursor AS c
+		JOIN iotmq_internal.zone AS z USING (zone_id)
+		JOIN iotmq_internal.cursor AS o USING (group_id)
+		JOIN iotmq_internal.zone AS y ON y.zone_id = o.zone_id
+		WHERE c.cursor_id = apply_source_settled.cursor_id
+			AND (o.cursor_id = c.cursor_id OR (y.state = 'mirror' AND y.elsewhere = z.elsewhere))
+		ORDER BY o.cursor_id);
+BEGIN
+	PERFORM iotmq.cursor_lock_exclude(cursors);
+	PERFORM FROM iotmq_internal.cursor_state AS p WHERE p.cursor_id = ANY (cursors) ORDER BY p.cursor_id FOR UPDATE;
+	PERFORM iotmq.lease_void(c) FROM unnest(cursors) AS c;
+	DELETE FROM iotmq_internal.redelivery AS r WHERE r.cursor_id = ANY (cursors);
+	UPDATE iotmq_internal.cursor_state AS p
+	SET oldest_lease = p.last_lease + 1, next_expiry = 'infinity', next_due = 'infinity', redeliveries = 0
+	WHERE p.cursor_id = ANY (cursors);
+END
+$$;
+COMMENT ON FUNCTION iotmq.apply_source_settled IS 'internal: ends what a group had in another mode at the source';
 
 -- apply_source_settings(topic, group, settings, cursor_id): the group exists, with the source's
 -- settings if it is made here, and with what the source has changed of them since. cursor_id:
@@ -84,10 +113,7 @@ BEGIN
 		FROM jsonb_each(settings) AS s
 		WHERE s.value IS DISTINCT FROM old -> s.key;
 		IF given ? 'mode' AND new.mode <> mode_here THEN
-			-- what it had in the other mode was settled at the source
-			PERFORM iotmq.cursor_lock_exclude(ARRAY[cursor_id]);
-			PERFORM iotmq.lease_void(cursor_id);
-			DELETE FROM iotmq_internal.redelivery AS r WHERE r.cursor_id = apply_source_settings.cursor_id;
+			PERFORM iotmq.apply_source_settled(cursor_id);
 			mode_here := new.mode;
 		END IF;
 		PERFORM iotmq.alter_group(topic, consumer_group,
@@ -138,7 +164,7 @@ BEGIN
 			w.msg_offset >= 1 AND w.attempt >= 1 AND isfinite(w.not_before)
 			AND (isfinite(w.due_at) OR (orderly AND w.due_at = 'infinity'))
 			AND w.redriven IS NOT NULL AND w.deferred IS NOT NULL
-			AND coalesce(w.batch_limit BETWEEN 1 AND 10000, true) AND coalesce(octet_length(w.reason) <= 1024, true)
+			AND coalesce(w.batch_limit BETWEEN 1 AND 10000, true) AND coalesce(octet_length(w.reason) <= 4096, true)
 			AND CASE WHEN orderly THEN octet_length(w.device_id) BETWEEN 1 AND 255 ELSE w.device_id IS NULL END
 			AND (w.msg_offset < next_offset OR w.msg_offset >= pulled_end)
 			AND (w.msg_offset >> 9 & (come.buckets - 1))::int = ANY (come.changed)) INTO wrong
@@ -265,7 +291,7 @@ BEGIN
 		RETURN;
 	END IF;
 	SELECT count(*) > count(*) FILTER (WHERE l.msg_offset >= 1 AND l.attempts >= 0 AND isfinite(l.dead_at) AND l.redriven IS NOT NULL
-			AND coalesce(octet_length(l.reason) <= 1024, true)
+			AND coalesce(octet_length(l.reason) <= 4096, true)
 			AND (l.msg_offset >> 9 & (come.buckets - 1))::int = ANY (come.changed)) INTO wrong
 	FROM unnest((rows ->> 'msg_offset')::bigint[], (rows ->> 'attempts')::int[], (rows ->> 'dead_at')::timestamptz[],
 		(rows ->> 'redriven')::boolean[], (rows ->> 'reason')::text[]) AS l (msg_offset, attempts, dead_at, redriven, reason);
@@ -319,6 +345,42 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.apply_source_letters IS 'internal: takes over the dead letters of the source';
 
+-- apply_source_cut(cursor_id, next_offset): of the cursor's leases, what they have from that
+-- offset on counts as settled.
+CREATE FUNCTION iotmq.apply_source_cut(cursor_id int, next_offset bigint) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	ahead record;
+	bits bytea;
+BEGIN
+	FOR ahead IN
+		SELECT l.lease_id, l.settled, l.messages, m.n, m.beyond
+		FROM iotmq_internal.lease AS l
+		CROSS JOIN LATERAL (
+			SELECT count(*)::int AS n, array_agg(o.nth) FILTER (WHERE o.msg_offset >= apply_source_cut.next_offset) AS beyond
+			FROM iotmq.runs_messages(l.first_offset, l.last_offset, l.runs) AS o
+		) AS m
+		WHERE l.lease_id >= iotmq.lease_first(apply_source_cut.cursor_id)
+			AND l.lease_id < iotmq.lease_first(apply_source_cut.cursor_id + 1)
+			AND l.last_offset >= apply_source_cut.next_offset
+	LOOP
+		bits := coalesce(ahead.settled, decode(repeat('00', (ahead.n + 7) / 8), 'hex'));
+		FOR i IN 1 .. coalesce(cardinality(ahead.beyond), 0) LOOP
+			ahead.messages := ahead.messages - 1 + get_bit(bits, ahead.beyond[i]);
+			bits := set_bit(bits, ahead.beyond[i], 1);
+		END LOOP;
+		IF ahead.messages > 0 THEN
+			UPDATE iotmq_internal.lease AS l SET settled = bits, messages = ahead.messages WHERE l.lease_id = ahead.lease_id;
+		ELSE
+			DELETE FROM iotmq_internal.lease AS l WHERE l.lease_id = ahead.lease_id;
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION iotmq.apply_source_cut IS 'internal: takes from leases what lies behind an offset';
+
 -- apply_source_leases(cursor_id, part, orderly, next_offset, pulled_end): what is in flight. Errors: 22023.
 CREATE FUNCTION iotmq.apply_source_leases(cursor_id int, part jsonb, orderly boolean, next_offset bigint,
 		pulled_end bigint, last_lease bigint) RETURNS void
@@ -330,8 +392,6 @@ DECLARE
 	rows jsonb := part -> 'rows';
 	wrong boolean;
 	stored bigint;
-	ahead record;
-	bits bytea;
 BEGIN
 	IF jsonb_typeof(rows) IS DISTINCT FROM 'object' THEN
 		RETURN;
@@ -368,27 +428,7 @@ BEGIN
 	PERFORM iotmq.apply_source_require(NOT wrong, 'there are leases that can''t be');
 
 	-- what was not pulled yet is delivered from the log some day
-	FOR ahead IN
-		SELECT l.lease_id, l.settled, l.messages, m.n, m.beyond
-		FROM iotmq_internal.lease AS l
-		CROSS JOIN LATERAL (
-			SELECT count(*)::int AS n, array_agg(o.nth) FILTER (WHERE o.msg_offset >= apply_source_leases.next_offset) AS beyond
-			FROM iotmq.runs_messages(l.first_offset, l.last_offset, l.runs) AS o
-		) AS m
-		WHERE l.lease_id >= first AND l.lease_id < iotmq.lease_first(cursor_id + 1)
-			AND l.last_offset >= apply_source_leases.next_offset
-	LOOP
-		bits := coalesce(ahead.settled, decode(repeat('00', (ahead.n + 7) / 8), 'hex'));
-		FOR i IN 1 .. coalesce(cardinality(ahead.beyond), 0) LOOP
-			ahead.messages := ahead.messages - 1 + get_bit(bits, ahead.beyond[i]);
-			bits := set_bit(bits, ahead.beyond[i], 1);
-		END LOOP;
-		IF ahead.messages > 0 THEN
-			UPDATE iotmq_internal.lease AS l SET settled = bits, messages = ahead.messages WHERE l.lease_id = ahead.lease_id;
-		ELSE
-			DELETE FROM iotmq_internal.lease AS l WHERE l.lease_id = ahead.lease_id;
-		END IF;
-	END LOOP;
+	PERFORM iotmq.apply_source_cut(cursor_id, next_offset);
 END
 $$;
 COMMENT ON FUNCTION iotmq.apply_source_leases IS 'internal: takes over the leases of the source';
@@ -646,14 +686,16 @@ DECLARE
 	cursors int[] := ARRAY(
 		SELECT c.cursor_id FROM iotmq_internal.cursor AS c WHERE c.zone_id = apply_source_expire.zone_id ORDER BY c.cursor_id);
 	one int;
+	ended int;
 	ahead bigint := (extract(epoch FROM clock_timestamp() + interval '1 hour' - timestamptz '2026-01-01 00:00+00') * 10000)::bigint;
 BEGIN
 	PERFORM iotmq.cursor_lock_exclude(cursors);
 	PERFORM FROM iotmq_internal.cursor_state AS p WHERE p.cursor_id = ANY (cursors) ORDER BY p.cursor_id FOR UPDATE;
 	FOREACH one IN ARRAY cursors LOOP
-		-- a step each
+		-- a step each; the last one finds none, if retention has ended those that were there
 		WHILE (SELECT p.next_expiry < 'infinity' FROM iotmq_internal.cursor_state AS p WHERE p.cursor_id = one) LOOP
-			IF iotmq.expire_leases(one, 'infinity') > 0 IS NOT TRUE THEN
+			ended := coalesce(iotmq.expire_leases(one, 'infinity'), 0);
+			IF ended = 0 AND (SELECT p.next_expiry < 'infinity' FROM iotmq_internal.cursor_state AS p WHERE p.cursor_id = one) THEN
 				RAISE EXCEPTION 'the leases of zone % can''t be ended', zone_id
 					USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = 'It is not open.';
 			END IF;

@@ -39,6 +39,7 @@ BEGIN
 		'state', z.state,
 		'handed_over', z.handed_over,
 		'moved_to', z.elsewhere,
+		'fence', z.fence::text,
 		'earliest', z.earliest_offset,
 		'stable', o.stable_offset,
 		'end', o.end_offset,
@@ -321,6 +322,9 @@ DECLARE
 	described jsonb := iotmq.store_described(batch);
 	offsets record := iotmq.mirror_read(described);
 	done record;
+	-- what comes from there from now on is no owner's
+	moved text := CASE WHEN (described ->> 'handed_over')::boolean
+		THEN left(format('the source has handed the zone over to %s', coalesce(described ->> 'moved_to', 'another server')), 1000) END;
 BEGIN
 	PERFORM iotmq.mirror_require_kept(topic, zone, begun.source, begun.next_offset, begun.last_offset, described);
 	-- what the source has sealed is complete here as well, once we are past it
@@ -336,7 +340,7 @@ BEGIN
 	PERFORM iotmq.mirror_note_gaps(id, described, done.next_offset);
 	UPDATE iotmq_internal.mirror_state AS m
 	SET next_offset = done.next_offset,
-		last_offset = coalesce(done.last_offset, m.last_offset),
+		last_offset = greatest(m.last_offset, done.last_offset),	-- 0: a trigger has left it out
 		messages = m.messages + done.stored,
 		missed = m.missed + done.begins_at - m.next_offset - iotmq.mirror_missing(described, m.next_offset, done.begins_at),
 		lag_messages = greatest(0, offsets.end_offset - done.next_offset
@@ -344,11 +348,11 @@ BEGIN
 		last_published = coalesce(done.published_at, m.last_published),
 		last_pull = clock_timestamp(),
 		groups_at = CASE WHEN groups IS NULL THEN m.groups_at ELSE clock_timestamp() END,
-		error = NULL,
-		failed_at = NULL
+		error = moved,
+		failed_at = CASE WHEN moved IS NOT NULL THEN clock_timestamp() END
 	WHERE m.zone_id = id
 		-- who pulls all the time writes twice a second that there is nothing
-		AND (done.next_offset > m.next_offset OR groups IS NOT NULL OR m.error IS NOT NULL OR offsets.end_offset > done.next_offset
+		AND (done.next_offset > m.next_offset OR groups IS NOT NULL OR m.error IS DISTINCT FROM moved OR offsets.end_offset > done.next_offset
 			OR coalesce(clock_timestamp() > m.last_pull + interval '0.5 s', true));
 	RETURN done.stored;
 END
@@ -442,12 +446,12 @@ AS $$
 $$;
 COMMENT ON FUNCTION iotmq.mirror_note_error IS 'internal: notes why a pull failed';
 
--- mirror_ahead(topic, zone, connection, asked, goes_on): one pull of run_mirrors; how many messages, NULL:
--- somebody else is filling the mirror. asked: from which offset on the source was asked for
+-- mirror_ahead(topic, zone, source, connection, asked, goes_on): one pull of run_mirrors; how many messages, NULL:
+-- somebody else is filling the mirror, or it follows another source by now. asked: from which offset on the source was asked for
 -- messages already, so that it was at work meanwhile; with goes_on it is asked for the next
 -- ones before these are stored, as long as many are to come. What groups have is asked for
 -- every second; while many messages are to come, every ten.
-CREATE FUNCTION iotmq.mirror_ahead(topic text, zone text, connection text, goes_on boolean,
+CREATE FUNCTION iotmq.mirror_ahead(topic text, zone text, source text, connection text, goes_on boolean,
 		INOUT asked bigint, OUT pulled bigint)
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
@@ -461,13 +465,13 @@ BEGIN
 	IF asked IS NOT NULL THEN
 		batch := iotmq.link_receive(connection);
 	END IF;
-	IF begun.source IS NULL OR begun.next_offset <> asked
+	IF begun.source IS DISTINCT FROM source OR begun.next_offset <> asked
 		OR coalesce(clock_timestamp() >= begun.groups_at + CASE WHEN asked IS NULL THEN interval '1 s' ELSE interval '10 s' END, true)
 	THEN
 		batch := NULL;
 	END IF;
 	asked := NULL;
-	IF begun.source IS NULL THEN
+	IF begun.source IS DISTINCT FROM source THEN
 		RETURN;
 	END IF;
 	IF batch IS NULL THEN
@@ -504,7 +508,7 @@ BEGIN
 			connections := connections || jsonb_build_object(source, iotmq.link_open(source));
 		END IF;
 		SELECT p.asked, p.pulled INTO mirror_try.asked, mirror_try.pulled
-		FROM iotmq.mirror_ahead(topic, zone, connections ->> source, goes_on, mirror_try.asked) AS p;
+		FROM iotmq.mirror_ahead(topic, zone, source, connections ->> source, goes_on, mirror_try.asked) AS p;
 		IF pulled = 0 THEN
 			-- what is lost of it is found again
 			PERFORM set_config('synchronous_commit', 'off', true);

@@ -4,7 +4,9 @@
 -- Locks: the zone's pull lock, its row, then all that publishers and consumers use of it, which
 -- waits for them (cursor_lock.c).
 
--- move_state(topic, zone): the zone, locked. Errors: 22004, 42704.
+-- move_state(topic, zone): the zone, locked. What becomes of it is on disk with the commit, also
+-- with synchronous_commit = off: the other server relies on it, and if one of them forgot it in
+-- a crash, both would own the zone, or none. Errors: 22004, 42704.
 CREATE FUNCTION iotmq.move_state(topic text, zone text) RETURNS iotmq_internal.zone
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
@@ -13,6 +15,9 @@ DECLARE
 	id int := iotmq.call_zone_id(topic, zone);
 	result iotmq_internal.zone;
 BEGIN
+	IF current_setting('synchronous_commit') = 'off' THEN
+		PERFORM set_config('synchronous_commit', 'local', true);
+	END IF;
 	PERFORM iotmq.zone_lock_pull(id, true);
 	SELECT z.* INTO result FROM iotmq_internal.zone AS z WHERE z.zone_id = id FOR UPDATE;
 	IF NOT FOUND THEN
@@ -61,14 +66,15 @@ BEGIN
 		PERFORM iotmq.move_exclude(fenced.zone_id);
 	END IF;
 	UPDATE iotmq_internal.zone AS z
-	SET state = 'fenced', elsewhere = coalesce(moved_to, z.elsewhere)
+	SET state = 'fenced', elsewhere = coalesce(moved_to, z.elsewhere),
+		fence = CASE WHEN z.state = 'fenced' THEN z.fence ELSE pg_current_xact_id() END
 	WHERE z.zone_id = fenced.zone_id;
 END
 $$;
 COMMENT ON FUNCTION iotmq.fence_zone IS 'closes a zone that is to move: to publishers, and to all that changes what its groups have';
 
 -- move_hand_over: hand_over, as the owner.
-CREATE FUNCTION iotmq.move_hand_over(topic text, zone text, end_offset bigint) RETURNS void
+CREATE FUNCTION iotmq.move_hand_over(topic text, zone text, end_offset bigint, taker text, fence text) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -89,10 +95,21 @@ BEGIN
 			USING ERRCODE = 'object_not_in_prerequisite_state',
 				HINT = 'Who takes it over must have pulled all of it.';
 	END IF;
+	IF fence <> fenced.fence::text THEN
+		RAISE EXCEPTION 'zone "%" of topic "%" was opened, and fenced once more', zone, topic
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				HINT = 'What groups did meanwhile has to be pulled: SELECT iotmq.promote_zone(...), once more.';
+	END IF;
+	IF fenced.handed_over AND fenced.taken_by IS DISTINCT FROM taker THEN
+		RAISE EXCEPTION 'zone "%" of topic "%" was handed over to another server', zone, topic
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				DETAIL = format('It has moved to %s.', fenced.elsewhere),
+				HINT = format('Follow that one: SELECT iotmq.demote_zone(%L, %L, ...); if it is lost, promote the mirror by force.', topic, zone);
+	END IF;
 	IF NOT fenced.handed_over THEN
 		PERFORM iotmq.cursor_give_away(fenced.zone_id);
 		UPDATE iotmq_internal.zone AS z
-		SET handed_over = true, elsewhere = coalesce(z.elsewhere, 'another server')
+		SET handed_over = true, taken_by = taker, elsewhere = coalesce(z.elsewhere, 'another server')
 		WHERE z.zone_id = fenced.zone_id;
 	END IF;
 END
@@ -126,7 +143,7 @@ BEGIN
 	PERFORM iotmq.segment_make_until(zone_id, clock_timestamp(), clock_timestamp() + iotmq.segment_ahead(opened.segment_interval));
 	DELETE FROM iotmq_internal.mirror_state AS m WHERE m.zone_id = move_open.zone_id;
 	UPDATE iotmq_internal.zone AS z
-	SET state = 'open', elsewhere = NULL, handed_over = false
+	SET state = 'open', elsewhere = NULL, handed_over = false, taken_by = NULL
 	WHERE z.zone_id = move_open.zone_id;
 END
 $$;
@@ -253,6 +270,15 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.move_catch_up IS 'internal: pulls messages until all below an offset are here';
 
+-- move_taker(zone_id): what this zone is called by its source, once that has handed it over. After a
+-- crash or a failover it is still the same.
+CREATE FUNCTION iotmq.move_taker(zone_id int) RETURNS text
+	LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+	RETURN format('%s/%s/%s', (SELECT c.system_identifier FROM pg_control_system() AS c),
+		(SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()), zone_id);
+COMMENT ON FUNCTION iotmq.move_taker IS 'internal: what this zone is called by the source that has handed it over';
+
 -- move_may_fence(connection): whether the role of that connection administers the source.
 CREATE FUNCTION iotmq.move_may_fence(connection text) RETURNS boolean
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
@@ -261,8 +287,8 @@ CREATE FUNCTION iotmq.move_may_fence(connection text) RETURNS boolean
 COMMENT ON FUNCTION iotmq.move_may_fence IS 'internal: whether a source can be fenced from here';
 
 -- move_fence_source(connection, topic, source_zone): fences the source; its publishers are told
--- this server. It gives up on them before the answer is given up on, so nothing is fenced that
--- nobody knows of.
+-- this server. It gives up on them before the answer is given up on, and when this session
+-- has ended, so nothing is fenced that nobody knows of.
 CREATE FUNCTION iotmq.move_fence_source(connection text, topic text, source_zone text) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
@@ -270,6 +296,7 @@ AS $$
 BEGIN
 	PERFORM iotmq.link_value(connection, format('SELECT set_config(%L, %L, false)', 'lock_timeout',
 		greatest(1, extract(epoch FROM iotmq.link_patience()) * 500)::int::text));
+	PERFORM iotmq.link_value(connection, format('SELECT set_config(%L, %L, false)', 'client_connection_check_interval', '1s'));
 	PERFORM iotmq.link_value(connection, format('SELECT iotmq.fence_zone(%L, %L, %L)', topic, source_zone,
 		format('database "%s" of %s', current_database(),
 			coalesce(host(inet_server_addr()) || ':' || inet_server_port(), 'the server with port ' || current_setting('port')))));
@@ -289,7 +316,7 @@ BEGIN
 	connection := iotmq.link_open(source);
 	PERFORM iotmq.link_value(connection, format('SELECT iotmq.open_zone(%L, %L)', topic, source_zone));
 	PERFORM iotmq.link_close(connection);
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN OTHERS OR query_canceled THEN		-- one more cancel must not be silent
 	RAISE WARNING 'the source of zone "%" of topic "%" stays fenced', zone, topic
 		USING DETAIL = SQLERRM,
 			HINT = format('Go on: SELECT iotmq.promote_zone(%L, %L); or take the fence back there: SELECT iotmq.open_zone(%L, %L);',
@@ -351,7 +378,8 @@ BEGIN
 		groups := iotmq.read_source_groups(connection, topic, begun.source_zone, begun.zone_id);
 		PERFORM iotmq.move_apply(topic, zone, groups);
 		PERFORM iotmq.move_promote(topic, zone, false);
-		PERFORM iotmq.link_value(connection, format('SELECT iotmq.hand_over(%L, %L, %s)', topic, begun.source_zone, described ->> 'end'));
+		PERFORM iotmq.link_value(connection, format('SELECT iotmq.hand_over(%L, %L, %s, %L, %L)', topic, begun.source_zone,
+			described ->> 'end', iotmq.move_taker(begun.zone_id), described ->> 'fence'));
 	EXCEPTION WHEN OTHERS OR query_canceled THEN
 		PERFORM iotmq.link_close(connection);
 		IF fences THEN
@@ -400,24 +428,56 @@ AS $$
 $$;
 COMMENT ON FUNCTION iotmq.move_common_end IS 'internal: up to where a zone and its source have the same history';
 
--- move_probe(topic, zone, described): from which offset on the last hundred messages are that a zone
--- and its source should both have; NULL: there is none.
-CREATE FUNCTION iotmq.move_probe(topic text, zone text, described jsonb) RETURNS bigint
+-- move_probe(topic, zone, described, OUT first_offset, OUT common): up to where a zone and its source have the same
+-- history, and from which offset on the last ten thousand messages are that both should have;
+-- NULL: there is none.
+CREATE FUNCTION iotmq.move_probe(topic text, zone text, described jsonb, OUT first_offset bigint, OUT common bigint)
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	probed iotmq_internal.zone := iotmq.move_state(topic, zone);
-	probe bigint;
 BEGIN
 	PERFORM iotmq.table_owner_require(probed.table_name);
-	EXECUTE format('SELECT min(o) FROM (SELECT %2$s AS o FROM %1$s WHERE %2$s <= $1 ORDER BY %2$s DESC LIMIT 100) AS l',
+	common := iotmq.move_common_end(probed.zone_id, described);
+	EXECUTE format('SELECT min(o) FROM (SELECT %2$s AS o FROM %1$s WHERE %2$s <= $1 ORDER BY %2$s DESC LIMIT 10000) AS l',
 		probed.table_name, (iotmq.message_columns(probed.table_name))[2])
-	INTO probe USING iotmq.move_common_end(probed.zone_id, described);
-	RETURN probe;
+	INTO first_offset USING common;
 END
 $$;
 COMMENT ON FUNCTION iotmq.move_probe IS 'internal: which messages of a zone are compared with those of its source';
+
+-- move_lacks(topic, zone, batch, common, OUT lowest, OUT next_offset): the lowest offset up to common that the source has, as of that
+-- batch, and the zone has not; NULL: there is none. A crash may have lost messages that others
+-- have pulled, while the sequence stands behind them. next_offset: where the batch ends.
+CREATE FUNCTION iotmq.move_lacks(topic text, zone text, batch text, common bigint, OUT lowest bigint, OUT next_offset bigint)
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id int := iotmq.call_zone_id(topic, zone);
+	messages regclass;
+	columns text[];
+BEGIN
+	SELECT z.table_name, iotmq.message_columns(z.table_name) INTO messages, columns
+	FROM iotmq_internal.zone AS z
+	WHERE z.zone_id = id;
+	PERFORM iotmq.table_owner_require(messages);
+	next_offset := split_part(split_part(batch, E'\n', 1), E'\t', 2)::bigint;
+	EXECUTE format($q$
+		WITH there AS MATERIALIZED (
+			SELECT split_part(l.line, E'\t', 1)::bigint AS o
+			FROM string_to_table($1, E'\n') WITH ORDINALITY AS l (line, n)
+			WHERE l.n > 1 AND l.line <> ''
+		), here AS MATERIALIZED (
+			SELECT %2$s AS o FROM %1$s WHERE %2$s BETWEEN (SELECT min(t.o) FROM there AS t) AND $2
+		)
+		SELECT min(t.o) FROM there AS t LEFT JOIN here AS h USING (o) WHERE t.o <= $2 AND h.o IS NULL $q$, messages, columns[2])
+	INTO lowest
+	USING batch, common;
+END
+$$;
+COMMENT ON FUNCTION iotmq.move_lacks IS 'internal: the first message that a zone lacks of those of its source';
 
 -- move_require_same(topic, zone, source, batch, common): raises 55000 unless messages of that batch, as
 -- mirror_messages sends it, are those of the zone, as far as both have them; if the source has
@@ -445,7 +505,7 @@ BEGIN
 				CASE WHEN count(m.*) = 0 AND (count(*) > 0 OR split_part($1, E'\t', 1)::bigint <= $2) THEN $2 END)
 			FROM (
 				SELECT split_part(l.line, E'\t', 1)::bigint AS msg_offset, split_part(l.line, E'\t', 2)::bigint AS published_at
-				FROM regexp_split_to_table($1, E'\n') WITH ORDINALITY AS l (line, n)
+				FROM string_to_table($1, E'\n') WITH ORDINALITY AS l (line, n)
 				WHERE l.n > 1 AND l.line <> ''
 			) AS s
 			LEFT JOIN %1$s AS m ON m.%2$s = s.msg_offset
@@ -463,11 +523,83 @@ END
 $$;
 COMMENT ON FUNCTION iotmq.move_require_same IS 'internal: raises an error unless a zone has the messages of its source';
 
--- move_demote(topic, zone, source, described, batch): the zone follows that source from the commit on. batch:
--- what the source has from move_probe on. What only it has goes, and a NOTICE says what that was. All its segments are to be filled again, as
+-- move_drop_behind(messages, column_name, kept, common): deletes the messages of a zone's table that have an offset above kept;
+-- how many of them lay above common, and which. Nobody's code runs meanwhile: it would run as the
+-- owner. Errors: 55000 there is some, or rows are kept from being deleted.
+CREATE FUNCTION iotmq.move_drop_behind(messages regclass, column_name text, kept bigint, common bigint,
+		OUT dropped bigint, OUT lowest bigint, OUT highest bigint)
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	is_some boolean;
+	blocking text;
+BEGIN
+	dropped := 0;
+	EXECUTE format('SELECT EXISTS (SELECT FROM %1$s WHERE %2$s > $1)', messages, column_name) INTO is_some USING kept;
+	IF NOT is_some THEN
+		RETURN;
+	END IF;
+	SELECT min(g.tgname) INTO blocking
+	FROM pg_trigger AS g
+	JOIN pg_partition_tree(messages) AS p ON p.relid = g.tgrelid
+	WHERE NOT g.tgisinternal AND g.tgtype & 8 <> 0 AND g.tgenabled <> 'D';		-- of DELETE
+	IF blocking IS NULL THEN
+		EXECUTE format('WITH gone AS (DELETE FROM %1$s WHERE %2$s > $1 RETURNING %2$s AS o)
+			SELECT count(*), min(o), max(o) FROM gone WHERE o > $2', messages, column_name)
+		INTO dropped, lowest, highest USING kept, common;
+		EXECUTE format('SELECT EXISTS (SELECT FROM %1$s WHERE %2$s > $1)', messages, column_name) INTO is_some USING kept;
+	END IF;
+	IF is_some THEN
+		RAISE EXCEPTION 'messages of table % can''t be dropped', messages
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				DETAIL = CASE WHEN blocking IS NULL THEN 'A rule of the table keeps them.' ELSE format('Trigger "%s" would run.', blocking) END,
+				HINT = CASE WHEN blocking IS NOT NULL THEN format('Disable it meanwhile: ALTER TABLE %s DISABLE TRIGGER %I;', messages, blocking) END;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION iotmq.move_drop_behind IS 'internal: drops what only this server has of a zone';
+
+-- move_cut(cursor_id, next_offset): the cursor, whose users are excluded, has nothing from that
+-- offset on, which comes again. What it has below stays until the source is asked: if that is
+-- lost before, it must not be.
+CREATE FUNCTION iotmq.move_cut(cursor_id int, next_offset bigint) RETURNS void
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT iotmq.apply_source_cut(move_cut.cursor_id, move_cut.next_offset);
+	DELETE FROM iotmq_internal.redelivery AS r
+	WHERE r.cursor_id = move_cut.cursor_id AND r.msg_offset >= move_cut.next_offset;
+	UPDATE iotmq_internal.dead_message AS d
+	SET redriven = false
+	WHERE d.cursor_id = move_cut.cursor_id AND d.redriven AND d.msg_offset >= move_cut.next_offset;
+	UPDATE iotmq_internal.cursor_state AS p
+	SET next_offset = least(p.next_offset, move_cut.next_offset), stable_offset = 0, sample_offset = 0, sample_xid = '0',
+		oldest_lease = coalesce(l.oldest, p.last_lease + 1), next_expiry = l.next_expiry, next_due = r.next_due, redeliveries = r.waiting, dead_letters = d.letters
+	FROM (
+		SELECT min(e.lease_id) AS oldest, coalesce(min(e.deadline), 'infinity') AS next_expiry
+		FROM iotmq_internal.lease AS e
+		WHERE e.lease_id >= iotmq.lease_first(move_cut.cursor_id) AND e.lease_id < iotmq.lease_first(move_cut.cursor_id + 1)
+	) AS l, (
+		SELECT count(*) AS waiting, coalesce(min(w.due_at), 'infinity') AS next_due
+		FROM iotmq_internal.redelivery AS w
+		WHERE w.cursor_id = move_cut.cursor_id
+	) AS r, (
+		SELECT count(*) AS letters
+		FROM iotmq_internal.dead_message AS m
+		WHERE m.cursor_id = move_cut.cursor_id AND NOT m.redriven
+	) AS d
+	WHERE p.cursor_id = move_cut.cursor_id
+$$;
+COMMENT ON FUNCTION iotmq.move_cut IS 'internal: takes from a cursor what lies behind an offset';
+
+-- move_demote(topic, zone, source, described, batch, lacks): the zone follows that source from the commit on. batch:
+-- what the source has from move_probe on; lacks: the lowest of it that is not here, NULL: all
+-- is. What only this server has goes, and a NOTICE says what that was; what lies behind what
+-- it lacks goes, too, and comes again. All its segments are to be filled again, as
 -- far as the source has something of their time; so none is sealed. What groups have comes
 -- with the next pull.
-CREATE FUNCTION iotmq.move_demote(topic text, zone text, source text, described jsonb, batch text) RETURNS void
+CREATE FUNCTION iotmq.move_demote(topic text, zone text, source text, described jsonb, batch text, lacks bigint) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -475,6 +607,7 @@ DECLARE
 	demoted iotmq_internal.zone := iotmq.move_state(topic, zone);
 	offsets record := iotmq.mirror_read(described);
 	common bigint;
+	kept bigint;
 	tail record;
 BEGIN
 	PERFORM iotmq.link_require(source);
@@ -484,34 +617,32 @@ BEGIN
 	PERFORM iotmq.table_owner_require(demoted.table_name);
 	common := greatest(iotmq.move_common_end(demoted.zone_id, described), 0);
 	PERFORM iotmq.move_require_same(topic, zone, source, batch, common);
-	EXECUTE format('WITH gone AS (DELETE FROM %1$s WHERE %2$s > $1 RETURNING %2$s AS msg_offset)
-		SELECT count(*) AS messages, min(msg_offset) AS lowest, max(msg_offset) AS highest FROM gone',
-		demoted.table_name, (iotmq.message_columns(demoted.table_name))[2])
-	INTO tail USING common;
-	DELETE FROM iotmq_internal.zone_gap AS g WHERE g.zone_id = demoted.zone_id AND g.first_offset > common;
+	-- where nothing is here, all that retention has not dropped comes again
+	kept := greatest(least(common, lacks - 1, CASE WHEN batch IS NULL THEN demoted.earliest_offset - 1 END), 0);
+	tail := iotmq.move_drop_behind(demoted.table_name, (iotmq.message_columns(demoted.table_name))[2], kept, common);
+	DELETE FROM iotmq_internal.zone_gap AS g WHERE g.zone_id = demoted.zone_id AND g.first_offset > kept;
 	UPDATE iotmq_internal.segment AS s
 	SET sealed = false, first_offset = NULL, last_offset = NULL, bytes = NULL, emptied = false
 	WHERE s.zone_id = demoted.zone_id AND (s.sealed OR s.emptied);
-	PERFORM iotmq.cursor_move(p.cursor_id, least(p.next_offset, common + 1))
+	PERFORM iotmq.move_cut(c.cursor_id, kept + 1)
 	FROM iotmq_internal.cursor AS c
-	JOIN iotmq_internal.cursor_state AS p USING (cursor_id)
 	WHERE c.zone_id = demoted.zone_id
-	ORDER BY p.cursor_id;
-	UPDATE iotmq_internal.cursor_state AS p
-	SET stable_offset = 0, sample_offset = 0, sample_xid = '0'
+	ORDER BY c.cursor_id;
+	UPDATE iotmq_internal.source_group AS s
+	SET hashes = NULL
 	FROM iotmq_internal.cursor AS c
-	WHERE c.cursor_id = p.cursor_id AND c.zone_id = demoted.zone_id;
+	WHERE c.cursor_id = s.cursor_id AND c.zone_id = demoted.zone_id;
 	INSERT INTO iotmq_internal.mirror_state AS m (zone_id, source_zone, next_offset, last_offset)
-	VALUES (demoted.zone_id, zone, common + 1, common)
+	VALUES (demoted.zone_id, zone, kept + 1, kept)
 	ON CONFLICT ON CONSTRAINT mirror_state_pkey
 	DO UPDATE SET source_zone = excluded.source_zone, next_offset = excluded.next_offset, last_offset = excluded.last_offset, lag_messages = NULL,
 		last_pull = NULL, groups_at = NULL, error = NULL, failed_at = NULL;
 	UPDATE iotmq_internal.zone AS z
-	SET state = 'mirror', elsewhere = source, handed_over = false, generation = z.generation + 1,
-		floor_time = '-infinity', floor_xid = NULL, seal_xid = NULL, earliest_offset = least(z.earliest_offset, common + 1)
+	SET state = 'mirror', elsewhere = source, handed_over = false, taken_by = NULL, generation = z.generation + 1,
+		floor_time = '-infinity', floor_xid = NULL, seal_xid = NULL, earliest_offset = least(z.earliest_offset, kept + 1)
 	WHERE z.zone_id = demoted.zone_id;
-	IF tail.messages > 0 THEN
-		RAISE NOTICE 'zone "%" of topic "%" has dropped % messages that its source doesn''t have', zone, topic, tail.messages
+	IF tail.dropped > 0 THEN
+		RAISE NOTICE 'zone "%" of topic "%" has dropped % messages that its source doesn''t have', zone, topic, tail.dropped
 			USING DETAIL = format('Their offsets were %s to %s.', tail.lowest, tail.highest);
 	END IF;
 END
@@ -520,8 +651,9 @@ COMMENT ON FUNCTION iotmq.move_demote IS 'internal: makes a zone follow another 
 
 -- demote_zone: what was the zone's owner, or followed another one, becomes a mirror of that foreign
 -- server, which owns the zone now. Messages that the source doesn't have are dropped, and named by
--- a NOTICE. Waits for open transactions of publishers and consumers. Errors: 22004, 42704; 55000
--- the source doesn't own the zone, or has another one of that name; those of the foreign server and of the source, as mirror_zone.
+-- a NOTICE. Waits for open transactions of publishers and consumers. Errors: 22004, 42704; 25001 above
+-- READ COMMITTED, where messages of others would not be seen; 55000
+-- the source doesn't own the zone, or has another one of that name, or triggers would run; those of the foreign server and of the source, as mirror_zone.
 CREATE FUNCTION iotmq.demote_zone(topic text, zone text, source text) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
@@ -529,24 +661,40 @@ AS $$
 DECLARE
 	connection text;
 	described jsonb;
-	probe bigint;
+	probe record;
+	from_offset bigint;
+	part text;
 	batch text;
+	lacks record;
+	lowest bigint;
 BEGIN
 	PERFORM iotmq.link_check(source);
 	PERFORM iotmq.call_check_name('topic', topic), iotmq.call_check_name('zone', zone);
+	IF current_setting('transaction_isolation') <> 'read committed' THEN
+		RAISE EXCEPTION 'demote_zone() cannot run in a transaction with isolation level %',
+				upper(current_setting('transaction_isolation'))
+			USING ERRCODE = 'active_sql_transaction',
+				HINT = 'Begin it with: BEGIN ISOLATION LEVEL READ COMMITTED;';
+	END IF;
 	connection := iotmq.link_open(source);
 	BEGIN
 		described := iotmq.link_value(connection, format('SELECT iotmq.mirror_source(%L, %L)', topic, zone));
 		probe := iotmq.move_probe(topic, zone, described);
-		IF probe IS NOT NULL THEN
-			batch := iotmq.link_value(connection, format('SELECT iotmq.mirror_messages(%L, %L, %s, 100)', topic, zone, probe));
-		END IF;
+		from_offset := probe.first_offset;
+		WHILE from_offset <= probe.common LOOP
+			part := iotmq.link_value(connection, format('SELECT iotmq.mirror_messages(%L, %L, %s, 10000)', topic, zone, from_offset));
+			batch := coalesce(batch, part);
+			lacks := iotmq.move_lacks(topic, zone, part, probe.common);
+			lowest := lacks.lowest;
+			EXIT WHEN lowest IS NOT NULL OR lacks.next_offset <= from_offset;
+			from_offset := lacks.next_offset;
+		END LOOP;
 	EXCEPTION WHEN OTHERS OR query_canceled THEN
 		PERFORM iotmq.link_close(connection);
 		RAISE;
 	END;
 	PERFORM iotmq.link_close(connection);
-	PERFORM iotmq.move_demote(topic, zone, source, described, batch);
+	PERFORM iotmq.move_demote(topic, zone, source, described, batch, lowest);
 END
 $$;
 COMMENT ON FUNCTION iotmq.demote_zone IS 'makes a zone follow another server that has taken it over';

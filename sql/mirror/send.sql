@@ -14,9 +14,12 @@ CREATE FUNCTION iotmq.mirror_messages(topic text, zone text, from_offset bigint,
 	AS 'MODULE_PATHNAME', 'iotmq_send_messages';
 COMMENT ON FUNCTION iotmq.mirror_messages IS 'what a mirror on another server pulls: messages of a zone from an offset on, a line each';
 
--- hand_over(topic, zone, end_offset): the fenced zone is the other server's from now on.
--- Errors: 22004, 42704, 42501; 55000 it is not fenced, or ends elsewhere.
-CREATE FUNCTION iotmq.hand_over(topic text, zone text, end_offset bigint) RETURNS void
+-- hand_over(topic, zone, end_offset, taker, fence): the fenced zone is the other server's from now on.
+-- taker: who that is, so that no two are told so; fence: behind which it has read the zone, as
+-- mirror_source says. Errors: 22004, 42704, 42501; 55000 it is not fenced, or anew, ends
+-- elsewhere, or was handed over to another one.
+CREATE FUNCTION iotmq.hand_over(topic text, zone text, end_offset bigint, taker text DEFAULT NULL,
+		fence text DEFAULT NULL) RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'iotmq_send_over';
 COMMENT ON FUNCTION iotmq.hand_over IS 'gives a fenced zone to the server that has all of it; called by that server';

@@ -9,6 +9,7 @@
  *   name           topic and zone in PostgreSQL's own errors
  *   bound          what PostgreSQL checks of a row because of its zone
  *   message        what a message may be
+ *   json           how long and how deep its JSON may be
  *   key            no message twice: keys that are taken for a while
  *   segment        the segment for a moment, made and sealed
  *   segment_scan   the rows of one segment, by offset
@@ -199,6 +200,10 @@ extern void iotmq_copy_in_expect(int32 zone_id, int64 msg_offset);
 /* ---- bound.c ---- */
 
 extern void iotmq_bound_prepare(Relation zone);
+
+/* ---- json.c ---- */
+
+extern int64 iotmq_json_digits(Datum json);
 
 /* ---- message.c ---- */
 

@@ -21,9 +21,12 @@
 #define IS_NEVER_NULL(desc, i) (TupleDescAttr(desc, i)->attnotnull)
 #endif
 
+#define MESSAGE_DIGITS (16 * 1024 * 1024)	/* of all of its numbers */
+
 static void check_bytes(const char *name, Datum value);
 static void check_tag(text *tag);
 static int64 size_of(const Datum *values, const bool *isnull);
+static void check_json(const Datum *values, const bool *isnull);
 
 /* Checks one message, as the columns of a topic table (0-based). */
 void
@@ -52,6 +55,7 @@ iotmq_message_check(const Datum *values, const bool *isnull)
 				 errmsg("message of " INT64_FORMAT " bytes exceeds the limit of %d bytes",
 						size, MESSAGE_BYTES),
 				 errhint("Store the large part elsewhere and publish a reference to it.")));
+	check_json(values, isnull);
 }
 
 /*
@@ -188,4 +192,19 @@ size_of(const Datum *values, const bool *isnull)
 		if (!isnull[i])
 			size += toast_raw_datum_size(values[i]) - VARHDRSZ;
 	return size;
+}
+
+/* As json.c says. */
+static void
+check_json(const Datum *values, const bool *isnull)
+{
+	int64		digits = (isnull[Anum_payload - 1] ? 0 : iotmq_json_digits(values[Anum_payload - 1])) +
+		(isnull[Anum_properties - 1] ? 0 : iotmq_json_digits(values[Anum_properties - 1]));
+
+	if (digits > MESSAGE_DIGITS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("numbers of a message have " INT64_FORMAT " digits, more than the limit of %d",
+						digits, MESSAGE_DIGITS),
+				 errdetail("A number like 1e100000 is sent to consumers with all of its digits.")));
 }

@@ -88,9 +88,9 @@ iotmq_send_source(PG_FUNCTION_ARGS)
 }
 
 /*
- * hand_over(topic text, zone text, end_offset bigint) RETURNS void: the zone, which is fenced
- * and ends there, is another server's from the commit on. Errors: as above; 55000 it is not
- * fenced, or ends elsewhere.
+ * hand_over(topic text, zone text, end_offset bigint, taker text, fence text) RETURNS void: the
+ * zone, which is fenced and ends there, is that server's from the commit on. Errors: as above;
+ * 55000 it is not fenced, or anew, ends elsewhere, or was handed over to another server.
  */
 PG_FUNCTION_INFO_V1(iotmq_send_over);
 Datum

@@ -207,7 +207,7 @@ INSERT INTO expected
 SELECT unnest('{link_connect,link_wait,link_schema,link_patience,link_check,link_close,link_open,link_send,link_receive,link_value,store_described,store_next,read_source_groups,
 	mirror_read,mirror_read_gaps,mirror_missing,mirror_require_kept,mirror_question,mirror_check_new,mirror_create,mirror_begin,mirror_store,
 	mirror_pull,mirror_ahead,mirror_all,mirror_note_error,mirror_try,mirror_end,
-	move_apply,move_promote,move_require_fenced,move_catch_up,move_may_fence,move_fence_source,move_open_source,move_check_source,move_probe,move_demote}'::text[]), NULL, '{}';
+	move_apply,move_promote,move_require_fenced,move_catch_up,move_may_fence,move_fence_source,move_open_source,move_check_source,move_taker,move_probe,move_lacks,move_demote}'::text[]), NULL, '{}';
 INSERT INTO expected
 SELECT p.proname, NULL, '{}', false
 FROM pg_proc AS p

@@ -125,6 +125,14 @@ SELECT iotmq.publish('bad_input', 'd1', to_jsonb(repeat('x', 4 * 1024 * 1024 + 1
 SELECT iotmq.publish('bad_input', 'd1', '1', properties => to_jsonb(repeat('x', 4 * 1024 * 1024 + 1))); \echo :SQLSTATE
 SELECT iotmq.publish('bad_input', 'd1', to_jsonb(repeat('x', 2 * 1024 * 1024)), properties => to_jsonb(repeat('x', 1024 * 1024)),
                      body => decode(repeat('5a', 1024 * 1024 + 1), 'hex')); \echo :SQLSTATE
+-- Numbers that are short in the table, and long for whoever is sent them; JSON that is deeper than others can read it.
+SELECT iotmq.publish('bad_input', 'd1', jsonb_agg('1e131071'::numeric)) FROM generate_series(1, 200); \echo :SQLSTATE
+SELECT iotmq.publish('bad_input', 'd1', '1', properties => jsonb_agg(jsonb_build_object('n', '1e-16383'::numeric))) FROM generate_series(1, 1100); \echo :SQLSTATE
+SELECT iotmq.publish('bad_input', 'd1', jsonb_agg('1e250'::numeric)) FROM generate_series(1, 70000); \echo :SQLSTATE
+SELECT iotmq.publish('bad_input', 'd1', (repeat('[', 5001) || repeat(']', 5001))::jsonb); \echo :SQLSTATE
+SELECT iotmq.message_is_valid('d1', NULL, (repeat('[', 5000) || repeat(']', 5000))::jsonb, NULL, NULL, NULL);
+SELECT iotmq.message_is_valid('d1', NULL, jsonb_agg(n) || jsonb_build_object('a', NULL, 'b', true, 'c', jsonb_build_array(n, '1e131071'::numeric)), NULL, jsonb_agg(-0.00001), NULL)
+FROM (SELECT 12345.678 * 10 ^ n AS n FROM generate_series(-100, 100) AS n) AS numbers GROUP BY n LIMIT 1;
 CREATE TEMP TABLE large AS SELECT to_jsonb(repeat('x', 5 * 1024 * 1024)) AS payload, decode(repeat('5a', 5 * 1024 * 1024), 'hex') AS body;
 SELECT pg_column_size(payload) < 1024 * 1024 AS compressed FROM large;
 SELECT iotmq.publish('bad_input', 'd1', payload) FROM large; \echo :SQLSTATE

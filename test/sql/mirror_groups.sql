@@ -361,10 +361,10 @@ CREATE TEMP TABLE attempt_first (n int GENERATED ALWAYS AS IDENTITY, path text[]
 INSERT INTO attempt_first (path, element) VALUES
 	('{groups,0,waiting,rows,msg_offset}', '0'), ('{groups,0,waiting,rows,msg_offset}', '8'), ('{groups,0,waiting,rows,msg_offset}', '19'), ('{groups,0,waiting,rows,msg_offset}', '999'),
 	('{groups,0,waiting,rows,msg_offset}', '4'), ('{groups,0,waiting,rows,attempt}', '0'), ('{groups,0,waiting,rows,due_at}', 'infinity'), ('{groups,0,waiting,rows,not_before}', 'infinity'),
-	('{groups,0,waiting,rows,redriven}', 'NULL'), ('{groups,0,waiting,rows,batch_limit}', '0'), ('{groups,0,waiting,rows,device_id}', 'd'), ('{groups,0,waiting,rows,reason}', repeat('x', 1025)),
+	('{groups,0,waiting,rows,redriven}', 'NULL'), ('{groups,0,waiting,rows,batch_limit}', '0'), ('{groups,0,waiting,rows,device_id}', 'd'), ('{groups,0,waiting,rows,reason}', repeat('x', 4097)),
 	('{groups,0,waiting,rows,deferred}', 'maybe'), ('{groups,1,waiting,rows,device_id}', 'NULL'), ('{groups,1,waiting,rows,device_id}', repeat('x', 256)), ('{groups,1,waiting,rows,due_at}', '-infinity'),
 	('{groups,0,letters,rows,msg_offset}', '0'), ('{groups,0,letters,rows,msg_offset}', '999999'), ('{groups,0,letters,rows,attempts}', '-1'), ('{groups,0,letters,rows,dead_at}', 'infinity'),
-	('{groups,0,letters,rows,redriven}', 'NULL'), ('{groups,0,letters,rows,reason}', repeat('x', 1025)),
+	('{groups,0,letters,rows,redriven}', 'NULL'), ('{groups,0,letters,rows,reason}', repeat('x', 4097)),
 	('{groups,0,leases,rows,number}', '-1'), ('{groups,0,leases,rows,number}', '9000000000000'), ('{groups,0,leases,rows,number}', 'NULL'),
 	('{groups,0,leases,rows,first_offset}', '0'), ('{groups,0,leases,rows,first_offset}', 'NULL'), ('{groups,0,leases,rows,last_offset}', '1'), ('{groups,0,leases,rows,last_offset}', '99999'),
 	('{groups,0,leases,rows,leased_at}', 'infinity'), ('{groups,0,leases,rows,deadline}', 'infinity'), ('{groups,0,leases,rows,messages}', '0'), ('{groups,0,leases,rows,messages}', '3'),

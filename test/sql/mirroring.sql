@@ -79,12 +79,14 @@ SELECT iotmq.hand_over('mirroring', 'a', 2); \echo :SQLSTATE
 SELECT iotmq.hand_over('mirroring', 'a', NULL); \echo :SQLSTATE
 SELECT iotmq.hand_over('mirroring', 'a', 3);
 SELECT iotmq.hand_over('mirroring', 'a', 3);
+-- but to nobody else
+SELECT iotmq.hand_over('mirroring', 'a', 3, 'another'); \echo :SQLSTATE
 SELECT iotmq.open_zone('mirroring', 'a'); \echo :SQLSTATE
 -- two owners: this one leaves room for what the other one gives out
 SELECT iotmq.open_zone('mirroring', 'a', force => true);
 SELECT iotmq.publish('mirroring', 'd', '3', 'a') >> 32 AS epoch;
 SELECT iotmq.fence_zone('mirroring', 'a');
-SELECT iotmq.hand_over('mirroring', 'a', s.next) FROM (SELECT max(msg_offset) + 1 AS next FROM iotmq_topic.mirroring WHERE zone = 'a') AS s;
+SELECT iotmq.hand_over('mirroring', 'a', s.next, 'another') FROM (SELECT max(msg_offset) + 1 AS next FROM iotmq_topic.mirroring WHERE zone = 'a') AS s;
 -- what groups have not read there is not lost with it
 SELECT iotmq.drop_zone('mirroring', 'a');
 SELECT iotmq.drop_topic('mirroring', force => true);

@@ -92,6 +92,45 @@ like($router->say(q{SELECT iotmq.move_zone('t', 'busy', 0)}, extra_params => [ '
 	qr/^ERROR:  42704: .*REMOTE ERROR: user mapping not found for "boss"/, 'the target asks the source by a mapping of the administrator');
 is($router->sql(q{SELECT node FROM iotmq.topic_settings WHERE 'busy' = ANY (zones)}), '2', 'else nothing has begun');
 
+# ---- rights on one zone, and a router that has taken a mirror for the zone ----
+
+foreach my $cluster (@{ $router->{nodes} }, $router->{router})
+{
+	$cluster->safe_psql('postgres', 'CREATE ROLE device LOGIN; CREATE ROLE reader LOGIN');
+}
+$router->node(0)->safe_psql('postgres', 'CREATE ROLE local');
+$router->sql(q{SELECT iotmq.place_zone('t', 'own', 0), iotmq.add_zone('t', 'own'), iotmq.grant_publish('t', 'device', '{own}'), iotmq.grant_read('t', 'reader', '{own}')});
+$router->node(0)->safe_psql('postgres', q{SELECT iotmq.grant_publish('t', 'local', '{own}')});
+my $published = q{SELECT iotmq.publish('t', 'd', '1', 'own') > 0};
+is($router->say($published, extra_params => [ '-U', 'device' ]), 't', 'a role with a right on one zone');
+like($router->say(q{SELECT iotmq.move_zone('t', 'own', 1)}), qr/WARNING:\s.*role local has no right on zone "own" of topic "t" at node 1/, 'a role that the target lacks is named');
+is($router->say($published, extra_params => [ '-U', 'device' ]), 't', 'the right goes along with the zone');
+is($router->say(q{SELECT count(*) FROM iotmq.fetch('t', 'own', 1)}, extra_params => [ '-U', 'reader' ]), '2', 'so does that to read');
+$router->node(0)->safe_psql('postgres', q{SELECT iotmq.mirror_zone('t', 'own', 'n1')});
+$router->sql(q{SELECT iotmq_node.place_set('t', 'own', 0, true)});
+like($router->say($published), qr/^ERROR:  55000: .*is a mirror/, 'a mirror is not published to');
+is($router->say(q{SELECT iotmq.move_zone('t', 'own', 1)}), '', 'a router that has taken it for the zone is told where that is');
+is($router->say($published), 't', 'and finds it');
+is($router->node(0)->safe_psql('postgres', q{SELECT source FROM iotmq.mirror WHERE zone = 'own'}), 'n1', 'the mirror is still one');
+
+# ---- a mover that is killed while a publisher is open ----
+
+$router->sql(q{SELECT iotmq.place_zone('t', 'open', 0), iotmq.add_zone('t', 'open')});
+my $publisher = IPC::Run::start([ 'psql', '-XAtq', '-d', $router->node(0)->connstr('postgres'), '-c',
+		q{BEGIN; SELECT iotmq.publish('t', 'd', '1', 'open'); SELECT pg_sleep(600)} ],
+	'<', \undef, '>', \my $nothing, '2>', \my $killed, IPC::Run::timeout(400));
+$router->node(0)->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'});
+my $mover = IPC::Run::start([ 'psql', '-XAtq', '-d', $connection, '-c', q{SELECT iotmq.move_zone('t', 'open', 1)} ],
+	'<', \undef, '>', \$nothing, '2>', \$killed, IPC::Run::timeout(400));
+my $fences = q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%iotmq.fence_zone(%' AND query NOT LIKE '%pg_stat%'};
+$router->node(0)->poll_query_until('postgres', "$fences AND wait_event_type = 'Lock'", '1') or die 'the fence does not wait';
+$router->sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT iotmq.move_zone(%'});
+eval { $mover->finish };
+ok($router->node(0)->poll_query_until('postgres', $fences, '0'), 'a fence ends with its mover');
+$router->node(0)->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'});
+eval { $publisher->finish };
+is($router->say(q{SELECT iotmq.publish('t', 'd', '1', 'open') > 0}), 't', 'and the zone is open');
+
 # ---- errors ----
 
 like($router->say(q{SELECT iotmq.move_zone('t', 'mars', 1)}), qr/^ERROR:  42704: zone "mars" of topic "t" is at no node/, 'an unknown zone');
