@@ -46,7 +46,7 @@ CREATE ROLE regress_iotmq_admin;
 SELECT iotmq.grant_admin('regress_iotmq_admin');
 SET ROLE regress_iotmq_admin;
 SELECT iotmq.mirror_create('mirroring', 'c', 'mirroring_server', 'c', :'described', :'groups'); \echo :SQLSTATE
-SELECT iotmq.move_demote('mirroring', 'b', 'mirroring_server', :'described', NULL); \echo :SQLSTATE
+SELECT iotmq.move_demote('mirroring', 'b', 'mirroring_server', :'described', NULL, NULL); \echo :SQLSTATE
 SELECT iotmq.link_require('mirroring_server'); \echo :SQLSTATE
 RESET ROLE;
 SELECT topic, zone, source FROM iotmq.mirror;
