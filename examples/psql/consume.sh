@@ -56,5 +56,5 @@ COMMIT;
 \endif
 SQL
 	kill "$heartbeat" 2>/dev/null
-	wait "$heartbeat" 2>/dev/null
+	wait "$heartbeat" 2>/dev/null || true
 done
