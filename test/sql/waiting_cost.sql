@@ -27,7 +27,7 @@ SELECT next_id() - :before < 50 AS few;
 SELECT next_id() AS before \gset
 SELECT count(*) FROM iotmq.consume('waiting_cost', 'g', wait => '1 s');
 SELECT count(*) FROM iotmq.consume('waiting_cost', 'o', wait => '1 s');
-SELECT next_id() - :before < 50 AS few;
+SELECT next_id() - :before < 20 AS few;
 SELECT iotmq.publish('waiting_cost', 'd', 'null');
 SELECT lease_id FROM iotmq.consume('waiting_cost', 'g') \gset
 SELECT iotmq.nack(:lease_id, delay => '50 ms');
