@@ -5,9 +5,9 @@
  * not want. Between two looks that lasts here, as a hint: from that offset to that one
  * there is nothing wanted. A hint is of one cursor, and dies with the catalog that it
  * was made of: another filter, another group under the same number, offsets of the zone that
- * are filled anew. It is a matter of
- * offsets alone and so outlives a transaction that ends in a rollback, but helps only
- * where the cursor stands between its two ends: after a seek it may not.
+ * are filled anew. It is a matter of offsets alone and so outlives a transaction that ends in
+ * a rollback, but helps only where the cursor stands between its two ends: after a seek it
+ * may not.
  *
  * Whoever moves a cursor by a hint has to hold the cursor, and to look then whether the
  * catalog is still the same (see claim.c): a look may have been made with a filter that
